@@ -1,0 +1,108 @@
+// What a worker and its manager say to each other on a `/session` connection. Every frame is encode([PROTOCOL_VERSION,
+// message]). The worker opens the connection, sends `hello` and then `status` and `heartbeat`; the manager answers
+// `welcome` or `redirect`, then one `assignments` COMPLETE and increments.
+
+import type { Config, Network, Secret, Task, TaskStatus } from './objects.ts'
+import type { NodeDescription } from './spec.ts'
+
+export const DISPATCHER_PROTOCOL_VERSION = 1
+
+/** What a worker is given. Secrets' payloads are kept in memory only;. */
+export type Assigned =
+  | { readonly kind: 'task'; readonly task: Task }
+  | { readonly kind: 'secret'; readonly secret: Secret }
+  | { readonly kind: 'config'; readonly config: Config }
+  | { readonly kind: 'network'; readonly network: Network }
+  /** registry credentials of the service, in memory only */
+  | { readonly kind: 'registry-auth'; readonly serviceId: string; readonly auth: string }
+
+export type AssignedKind = Assigned['kind']
+
+export interface AssignedKey {
+  readonly kind: AssignedKind
+  /** id of the object (of the service for registry-auth) */
+  readonly id: string
+}
+
+export interface ManagerAddress {
+  readonly nodeId: string
+  /** host:port of the control port */
+  readonly address: string
+}
+
+export type WorkerMessage =
+  | {
+      readonly kind: 'hello'
+      readonly description: NodeDescription
+      /** the worker's own idea of its reachable address; empty: the manager takes what it sees */
+      readonly address: string
+      readonly dataPathAddress: string
+      /** the session the worker held before, if any: lets a returning agent keep its lease */
+      readonly previousSessionId: string
+      readonly featureLevel: number
+    }
+  | { readonly kind: 'heartbeat'; readonly sequence: number }
+  /** Observed states, newest per task; at most 500 a message. The manager acknowledges after its entry is committed. */
+  | {
+      readonly kind: 'status'
+      readonly sequence: number
+      readonly updates: readonly { readonly taskId: string; readonly status: TaskStatus }[]
+    }
+  /** The node's description changed (labels, resources, engine version). */
+  | { readonly kind: 'describe'; readonly description: NodeDescription }
+  /** A planned stop: the lease is kept for `graceMs` (60 s at most) without moving anything. */
+  | { readonly kind: 'goodbye'; readonly graceMs: number }
+  /** Assignments with this sequence were applied (written to the worker's disk). */
+  | { readonly kind: 'applied'; readonly sequence: number }
+  /** A gap or a malformed increment was seen: send a COMPLETE set again. */
+  | { readonly kind: 'resync' }
+
+export type ManagerMessage =
+  | {
+      readonly kind: 'welcome'
+      readonly sessionId: string
+      readonly heartbeatMs: number
+      /** silence of the manager after which the worker looks for another */
+      readonly silenceMs: number
+      readonly managers: readonly ManagerAddress[]
+    }
+  /** I am not the leader: go there (empty address: unknown, try another after a moment). */
+  | {
+      readonly kind: 'redirect'
+      readonly leader: ManagerAddress | undefined
+      readonly managers: readonly ManagerAddress[]
+    }
+  | { readonly kind: 'heartbeat-ack'; readonly sequence: number }
+  | { readonly kind: 'status-ack'; readonly sequence: number }
+  | {
+      readonly kind: 'assignments'
+      /** COMPLETE replaces everything, INCREMENTAL changes it */
+      readonly complete: boolean
+      /** increments of 1 from the last message; the first COMPLETE of a session is 1 */
+      readonly sequence: number
+      readonly set: readonly Assigned[]
+      readonly removed: readonly AssignedKey[]
+    }
+  /** The managers or this node's role, availability or labels changed. */
+  | {
+      readonly kind: 'cluster'
+      readonly managers: readonly ManagerAddress[]
+      readonly role: 'worker' | 'manager'
+      readonly availability: 'active' | 'pause' | 'drain'
+      readonly nodeLabels: Readonly<Record<string, string>>
+      readonly rootDigest: string
+    }
+
+/** Close codes of a session (WebSocket's private range). */
+export const SESSION_CLOSE = {
+  /** this manager lost the leadership: ask again */
+  leadershipLost: 4001,
+  /** another session of the same node replaced this one */
+  replaced: 4002,
+  /** the node was removed from the cluster, or its role changed */
+  removed: 4003,
+  /** protocol error: details in the reason */
+  malformed: 4004,
+  /** heartbeat missed */
+  expired: 4005,
+} as const

@@ -1,0 +1,219 @@
+// The objects of the replicated store. Objects are immutable: a change replaces the whole object. `spec` is what the
+// user asked and only the API writes it; everything else is written by managers (and, where said, on a worker's report).
+
+import type {
+  ConfigSpec,
+  EndpointSpec,
+  GenericResource,
+  Labels,
+  NetworkSpec,
+  NodeDescription,
+  NodeSpec,
+  NodeState,
+  PortConfig,
+  SecretSpec,
+  ServiceSpec,
+  SwarmSpec,
+  TaskSpec,
+  TaskState,
+  UpdateStatus,
+} from './spec.ts'
+
+export interface Meta {
+  /** Raft index of the entry that last wrote the object: Docker's `Version.Index`; 0 in a proposal not yet applied. */
+  readonly version: number
+  /** RFC 3339, chosen by the proposer. */
+  readonly createdAt: string
+  readonly updatedAt: string
+}
+
+interface Base {
+  readonly id: string
+  readonly meta: Meta
+}
+
+export interface RootCa {
+  readonly certPem: string
+  /** PKCS#8; empty where an external CA signs. The store's log and snapshots are encrypted at rest. */
+  readonly keyPem: string
+  /** sha256 of the certificate (DER), in base 36, as join tokens carry it. */
+  readonly digest: string
+  readonly joinTokens: { readonly worker: string; readonly manager: string }
+}
+
+export interface Cluster extends Base {
+  readonly kind: 'cluster'
+  readonly spec: SwarmSpec
+  readonly rootCa: RootCa
+  readonly defaultAddressPools: readonly string[]
+  readonly subnetSize: number
+  readonly dataPathPort: number
+  /** What `apply` may do: the lowest level that all managers support (architecture, principle 6). */
+  readonly featureLevel: number
+  /** base64; the key-encryption key that `unlock` asks for, when autolock is on. */
+  readonly unlockKey: string
+}
+
+export interface Node extends Base {
+  readonly kind: 'node'
+  readonly spec: NodeSpec
+  /** The role that its certificate gives it now; `spec.Role` is the wished one. */
+  readonly role: 'worker' | 'manager'
+  /** Reported by the worker at registration and when it changes. */
+  readonly description: NodeDescription
+  readonly status: {
+    readonly state: NodeState
+    readonly message: string
+    /** IP address as other nodes see it. */
+    readonly address: string
+  }
+  /** Present while the node takes part in consensus. */
+  readonly manager:
+    | {
+        readonly raftId: string
+        /** host:port of the control port */
+        readonly address: string
+        readonly featureLevel: number
+      }
+    | undefined
+  /** 1–4094, unique: the number of the node's block of gateway addresses. */
+  readonly number: number
+  /** VTEP address; empty: same as status.address. */
+  readonly dataPathAddress: string
+  /** When the node was last seen going down (RFC 3339), for orphaning; empty while it is up. */
+  readonly downSince: string
+}
+
+export interface VirtualIp {
+  readonly networkId: string
+  /** CIDR, as Docker shows it. */
+  readonly address: string
+}
+
+export interface Endpoint {
+  readonly spec: EndpointSpec
+  /** Ports with published ones filled in by the allocator. */
+  readonly ports: readonly PortConfig[]
+  readonly virtualIps: readonly VirtualIp[]
+}
+
+export interface Service extends Base {
+  readonly kind: 'service'
+  readonly spec: ServiceSpec
+  /** Index of the last change of the spec: what `Task.specVersion` is compared with. 0 in the creating proposal. */
+  readonly specVersion: number
+  readonly previousSpec: ServiceSpec | undefined
+  readonly previousSpecVersion: number | undefined
+  /** undefined until the allocator has seen the service. */
+  readonly endpoint: Endpoint | undefined
+  readonly updateStatus: UpdateStatus | undefined
+  readonly jobStatus: { readonly iteration: number; readonly lastExecution: string } | undefined
+  /** Progress of the update that must survive an election; written by the updater only. */
+  readonly updateProgress: UpdateProgress | undefined
+  /** base64 X-Registry-Auth for pulls; never shown, never in a worker's durable state. */
+  readonly registryAuth: string
+  readonly previousRegistryAuth: string
+}
+
+export interface UpdateProgress {
+  readonly specVersion: number
+  /** Ids of tasks made by this update that have failed, each counted once. */
+  readonly failedTaskIds: readonly string[]
+  readonly totalSlots: number
+  /** When the last slot was done (RFC 3339): start of the last monitor period; empty before. */
+  readonly lastSlotDoneAt: string
+}
+
+export interface ContainerStatus {
+  readonly ContainerID?: string
+  readonly PID?: number
+  readonly ExitCode?: number
+}
+
+export interface PortStatus {
+  readonly Ports?: readonly PortConfig[]
+}
+
+export interface TaskStatus {
+  readonly state: TaskState
+  /** RFC 3339 */
+  readonly timestamp: string
+  readonly message: string
+  readonly error: string
+  readonly container: ContainerStatus | undefined
+  /** Host-mode ports as the engine bound them. */
+  readonly ports: readonly PortConfig[]
+}
+
+export interface Attachment {
+  readonly networkId: string
+  /** CIDR addresses (IPv4, then IPv6 if any). */
+  readonly addresses: readonly string[]
+  readonly aliases: readonly string[]
+}
+
+/**
+ * One attempt to run a container. Two halves with two writers: managers write everything but `status`; `status` is
+ * merged by rule: it only rises (in rank; equal rank with a later timestamp refreshes message and container).
+ */
+export interface Task extends Base {
+  readonly kind: 'task'
+  readonly spec: TaskSpec
+  /** The service's `specVersion` this task was made from. */
+  readonly specVersion: number
+  readonly serviceId: string
+  /** Copies, so that a worker and an orphaned task know them. */
+  readonly serviceName: string
+  readonly serviceLabels: Labels
+  /** 1… for replicated services, 0 for global ones. */
+  readonly slot: number
+  readonly nodeId: string
+  readonly desiredState: TaskState
+  readonly status: TaskStatus
+  readonly endpoint: Endpoint | undefined
+  readonly attachments: readonly Attachment[]
+  readonly genericResources: readonly GenericResource[]
+  readonly jobIteration: number | undefined
+  /** The restart supervisor lets the task go on to RUNNING at this time (RFC 3339); empty: at once. */
+  readonly startAfter: string
+}
+
+export interface Network extends Base {
+  readonly kind: 'network'
+  readonly spec: NetworkSpec
+  /** Driver state as allocated: VNI, subnets; undefined until allocated. */
+  readonly allocated:
+    | {
+        readonly vni: number
+        readonly subnets: readonly { readonly subnet: string; readonly gateway: string; readonly ipRange: string }[]
+      }
+    | undefined
+}
+
+export interface Secret extends Base {
+  readonly kind: 'secret'
+  readonly spec: SecretSpec
+}
+
+export interface Config extends Base {
+  readonly kind: 'config'
+  readonly spec: ConfigSpec
+}
+
+export interface ObjectsByKind {
+  readonly cluster: Cluster
+  readonly node: Node
+  readonly service: Service
+  readonly task: Task
+  readonly network: Network
+  readonly secret: Secret
+  readonly config: Config
+}
+
+export type ObjectKind = keyof ObjectsByKind
+export type StoreObject = ObjectsByKind[ObjectKind]
+
+/** `service.slot.taskid` or, for global services, `service.nodeid.taskid`: the container's name and the task's. */
+export function taskName(task: Pick<Task, 'id' | 'serviceName' | 'slot' | 'nodeId'>): string {
+  return `${task.serviceName}.${task.slot > 0 ? task.slot : task.nodeId}.${task.id}`
+}
