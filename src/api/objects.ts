@@ -100,7 +100,7 @@ export interface Endpoint {
 export interface Service extends Base {
   readonly kind: 'service'
   readonly spec: ServiceSpec
-  /** Index of the last change of the spec: what `Task.specVersion` is compared with. 0 in the creating proposal. */
+  /** Index of the last change of the spec: what `Task.specVersion` is compared with. A proposal that changes the spec writes 0, and `apply` fills in its index. */
   readonly specVersion: number
   readonly previousSpec: ServiceSpec | undefined
   readonly previousSpecVersion: number | undefined
@@ -170,6 +170,8 @@ export interface Task extends Base {
   readonly nodeId: string
   readonly desiredState: TaskState
   readonly status: TaskStatus
+  /** Index of the last write of `status`; `meta.version` is that of the managers' half. Docker shows the higher one. */
+  readonly statusVersion: number
   readonly endpoint: Endpoint | undefined
   readonly attachments: readonly Attachment[]
   readonly genericResources: readonly GenericResource[]
