@@ -83,6 +83,8 @@ export type ManagerMessage =
       readonly set: readonly Assigned[]
       readonly removed: readonly AssignedKey[]
     }
+  /** Dial this manager's `/bulk` and serve the stream (see StreamFrame). Unknown requests are answered with an error frame. */
+  | { readonly kind: 'open-stream'; readonly streamId: string; readonly request: StreamRequest }
   /** The managers or this node's role, availability or labels changed. */
   | {
       readonly kind: 'cluster'
@@ -106,3 +108,31 @@ export const SESSION_CLOSE = {
   /** heartbeat missed */
   expired: 4005,
 } as const
+
+export interface LogOptions {
+  readonly follow: boolean
+  /** last lines; undefined: all */
+  readonly tail: number | undefined
+  /** seconds since 1970, as the engine takes them ('' none) */
+  readonly since: string
+  readonly until: string
+  readonly stdout: boolean
+  readonly stderr: boolean
+}
+
+export type StreamRequest = { readonly kind: 'task-logs'; readonly taskId: string; readonly options: LogOptions }
+
+/**
+ * Frames on a `/bulk` connection, each encode([DISPATCHER_PROTOCOL_VERSION, frame]). The worker's first is `open`. It sends
+ * data only against credit, so that a slow reader never fills a manager's memory; either side may end it.
+ */
+export type StreamFrame =
+  | { readonly kind: 'open'; readonly streamId: string }
+  /** manager → worker: so many more bytes may be sent (the first grant is part of the manager's answer to `open`) */
+  | { readonly kind: 'credit'; readonly bytes: number }
+  /** for logs: the engine's multiplexed stream with timestamps, or, of a tty, raw lines wrapped as stdout frames */
+  | { readonly kind: 'data'; readonly data: Uint8Array }
+  | { readonly kind: 'end' }
+  | { readonly kind: 'error'; readonly code: string; readonly message: string }
+
+export const STREAM_CREDIT_BYTES = 256 * 1024
