@@ -58,6 +58,32 @@ export interface SnapshotMeta {
   readonly conf: ConfState
 }
 
+/**
+ * All that a member has on disk when it starts. Entries follow the snapshot without a gap. A cluster's first member
+ * starts from `bootstrapState`, one that joins from `EMPTY_STATE`: it gets its first configuration in a snapshot.
+ */
+export interface StoredState {
+  readonly hardState: HardState
+  readonly snapshot: SnapshotMeta
+  readonly entries: readonly Entry[]
+}
+
+/**
+ * Why the core refused a request. Of these only BACKPRESSURE, CONF_PENDING and TRANSFER pass by themselves on the same
+ * leader; ENTRY_TOO_LARGE and CONF_INVALID never do; after the others the request may be tried again elsewhere.
+ * LEADER_CHANGED on a proposal means that its fate is unknown, every other code that it was not appended.
+ */
+export type RefusalCode =
+  | 'RAFT_NO_LEADER'
+  | 'RAFT_NOT_LEADER'
+  | 'RAFT_LEADER_CHANGED'
+  | 'RAFT_BACKPRESSURE'
+  | 'RAFT_TRANSFER'
+  | 'RAFT_ENTRY_TOO_LARGE'
+  | 'RAFT_CONF_PENDING'
+  | 'RAFT_CONF_INVALID'
+  | 'RAFT_NOT_A_VOTER'
+
 /** How the core replicates to one peer (dissertation §10.2.1; probe: one message in flight until it answers). */
 export type ProgressState = 'probe' | 'replicate' | 'snapshot'
 
@@ -100,8 +126,27 @@ export type Message = Envelope &
     /** Announces a snapshot; the driver streams its chunks beside it and steps the message at the receiver when all are there. */
     | { readonly kind: 'install-snapshot'; readonly meta: SnapshotMeta }
     | { readonly kind: 'timeout-now' }
-    | { readonly kind: 'propose'; readonly proposals: readonly Uint8Array[]; readonly requestIds: readonly number[] }
-    | { readonly kind: 'propose-reply'; readonly requestIds: readonly number[]; readonly code: string }
-    | { readonly kind: 'read-index'; readonly requestId: number }
-    | { readonly kind: 'read-index-reply'; readonly requestId: number; readonly index: number; readonly code: string }
+    /** `session` names one run of the sender's process: ids of requests are unique and rise only within it. */
+    | {
+        readonly kind: 'propose'
+        readonly session: number
+        readonly requestIds: readonly number[]
+        readonly proposals: readonly Uint8Array[]
+      }
+    /** Appended at `index` and the following ones in the reply's term, or (`code` not empty) refused, all of them. */
+    | {
+        readonly kind: 'propose-reply'
+        readonly session: number
+        readonly requestIds: readonly number[]
+        readonly index: number
+        readonly code: RefusalCode | ''
+      }
+    | { readonly kind: 'read-index'; readonly session: number; readonly requestIds: readonly number[] }
+    | {
+        readonly kind: 'read-index-reply'
+        readonly session: number
+        readonly requestIds: readonly number[]
+        readonly index: number
+        readonly code: RefusalCode | ''
+      }
   )
