@@ -1,0 +1,97 @@
+// What the API server needs of the daemon it runs in: this node's place in the cluster, and what can be asked of it.
+// The composition root implements it; tests implement it on a real Store with a proposer that applies at once.
+
+import type { ClientRequest, RequestOptions } from 'node:http'
+import type { Task } from '../../api/objects.ts'
+import type { LogOptions, ManagerAddress } from '../../api/dispatcher.ts'
+import type { SwarmSpec } from '../../api/spec.ts'
+import type { Proposer, StoreEvent, StoreView } from '../../manager/store/types.ts'
+
+/** Where this machine stands. Asked anew for each request, and never kept across an `await`. */
+export type ClusterState =
+  | { readonly kind: 'inactive' }
+  /** joining: the certificate or the first contact is still outstanding */
+  | { readonly kind: 'pending'; readonly nodeId: string }
+  | { readonly kind: 'locked' }
+  | { readonly kind: 'error'; readonly message: string }
+  | {
+      readonly kind: 'worker'
+      readonly nodeId: string
+      /** this node's advertised IP address */
+      readonly nodeAddress: string
+      readonly managers: readonly ManagerAddress[]
+    }
+  | {
+      readonly kind: 'manager'
+      readonly nodeId: string
+      readonly nodeAddress: string
+      readonly isLeader: boolean
+      /** undefined: none known now */
+      readonly leader: ManagerAddress | undefined
+      readonly view: StoreView
+      readonly proposer: Proposer
+      /** Store events after this call, in order; returns the unsubscription. */
+      readonly subscribe: (listener: (events: readonly StoreEvent[]) => void) => () => void
+      /** What this manager sees of another; a follower knows little: 'unknown' then. */
+      readonly reachability: (nodeId: string) => 'reachable' | 'unreachable' | 'unknown'
+    }
+
+export interface InitRequest {
+  /** host[:port], interface[:port]; '' default */
+  readonly listenAddress: string
+  readonly advertiseAddress: string
+  readonly dataPathAddress: string
+  /** 0: the default, 4789 */
+  readonly dataPathPort: number
+  readonly defaultAddressPools: readonly string[]
+  /** 0: the default, 24 */
+  readonly subnetSize: number
+  readonly forceNewCluster: boolean
+  readonly autoLockManagers: boolean
+  readonly availability: 'active' | 'pause' | 'drain'
+  /** defaults filled in */
+  readonly spec: SwarmSpec
+}
+
+export interface JoinRequest {
+  readonly listenAddress: string
+  readonly advertiseAddress: string
+  readonly dataPathAddress: string
+  readonly remoteAddresses: readonly string[]
+  readonly joinToken: string
+  readonly availability: 'active' | 'pause' | 'drain'
+}
+
+/**
+ * Errors: a CodedError whose code stands in src/api/error-status.ts gets its HTTP status; its message is what the
+ * client reads, so it is Docker's text where Docker has one.
+ */
+export interface ClusterAccess {
+  state(): ClusterState
+  /**
+   * Resolves when `view` shows every write that was acknowledged, on any manager, before this call.
+   * @throws {CodedError} NO_LEADER
+   */
+  readIndex(): Promise<void>
+  /** @returns this node's id. The server has checked that the node is inactive (unless forceNewCluster) and the spec. */
+  init(request: InitRequest): Promise<string>
+  join(request: JoinRequest): Promise<void>
+  leave(force: boolean): Promise<void>
+  /** @throws {CodedError} INVALID_UNLOCK_KEY, NOT_LOCKED */
+  unlock(key: string): Promise<void>
+  /** New join secrets (the digest of the root stays): `SWMTKN-1-<digest>-<secret>`. Pure; the server writes it to the store. */
+  newJoinToken(rootDigest: string): string
+  /**
+   * A request to the leader's control port over mutual TLS: https.request with host, port, certificates and the
+   * server's identity check filled in; method, path and headers are the caller's. `path` begins with FORWARD_PREFIX.
+   */
+  requestLeader(leader: ManagerAddress, options: RequestOptions): ClientRequest
+  /**
+   * On the leader: the engine's multiplexed frames of one task from its node, each frame's payload beginning with the
+   * engine's RFC 3339 timestamp and a space (the server strips it where it was not asked for). Aborting ends the stream.
+   */
+  taskLogs(task: Task, options: LogOptions, signal: AbortSignal): AsyncIterable<Uint8Array>
+}
+
+/** Path prefix on the control port under which forwarded requests arrive: hand them to `ApiServer.handleForwarded`. */
+export const FORWARD_PREFIX = '/forwarded'
