@@ -11,7 +11,10 @@ export interface Clock {
   nowMs(): number
   /** Wall time in milliseconds since 1970: for people, certificates and stored timestamps only. */
   wallMs(): number
-  /** Calls `fire` once after `delayMs` (≥ 0), never synchronously. */
+  /**
+   * Calls `fire` once after `delayMs` (≥ 0), never synchronously. 0 means the next turn of the event loop: after the
+   * I/O that is ready now, without the millisecond that a timer costs.
+   */
   setTimer(delayMs: number, fire: () => void): Timer
 }
 
@@ -32,6 +35,11 @@ export class SystemClock implements Clock {
   }
 
   setTimer(delayMs: number, fire: () => void): Timer {
+    if (delayMs <= 0) {
+      const immediate = setImmediate(fire)
+      if (this.#unref) immediate.unref()
+      return { cancel: () => clearImmediate(immediate) }
+    }
     // Longer delays overflow setTimeout's 32 bits and would fire at once.
     const timer = setTimeout(fire, Math.min(delayMs, 2 ** 31 - 1))
     if (this.#unref) timer.unref()
