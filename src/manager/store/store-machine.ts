@@ -1,0 +1,107 @@
+// The store as Raft's state machine: entries in, results out, snapshots both ways.
+
+import type { StoreObject } from '../../api/objects.ts'
+import { decode, encode } from '../../lib/codec.ts'
+import { CodedError } from '../../lib/errors.ts'
+import type { Log } from '../../lib/log.ts'
+import { type Checkpoint, decodeEntry, decodeObject, encodeObject } from './entry.ts'
+import { OBJECT_KINDS, type Store } from './store.ts'
+import type { TransactionResult } from './types.ts'
+
+/** Format of snapshots; a manager that meets another one stops. */
+export const SNAPSHOT_FORMAT = 1
+
+/** Managers compare their states' hashes once per so many entries. */
+export const CHECKPOINT_INTERVAL = 1000
+const CHECKPOINTS_KEPT = 16
+
+/** Objects encoded in one synchronous slice: some 3 ms. */
+const OBJECTS_PER_CHUNK = 100
+
+export class StoreMachine {
+  readonly #store: Store
+  readonly #log: Log
+  readonly #checkpoints = new Map<number, string>()
+  #due: Checkpoint | undefined
+
+  constructor(options: { readonly store: Store; readonly log: Log }) {
+    this.#store = options.store
+    this.#log = options.log
+  }
+
+  /** The newest checkpoint that nobody has announced yet; the leader's proposer puts it into its next entry. */
+  takeCheckpoint(): Checkpoint | undefined {
+    const due = this.#due
+    this.#due = undefined
+    return due
+  }
+
+  /**
+   * @throws {CodedError} ENTRY_UNKNOWN, STATE_DIVERGED: this manager must stop. Everything else is refused in the results.
+   */
+  apply(entry: { readonly index: number; readonly data: Uint8Array }): readonly TransactionResult[] {
+    const { wallMs, checkpoint, transactions } = decodeEntry(entry.data)
+    if (checkpoint) this.#compare(checkpoint)
+    const results = this.#store.apply(entry.index, wallMs, transactions)
+    this.#note(entry.index)
+    return results
+  }
+
+  /** The state at the moment of the call, encoded chunk by chunk while it is read. */
+  snapshot(): AsyncIterable<Uint8Array> {
+    const index = this.#store.index
+    const objects = OBJECT_KINDS.flatMap((kind): readonly StoreObject[] => this.#store.list(kind))
+    return chunks(index, objects)
+  }
+
+  async restore(source: AsyncIterable<Uint8Array>): Promise<void> {
+    let index: number | undefined
+    const objects: StoreObject[] = []
+    for await (const chunk of source) {
+      const record = decode(chunk) as readonly unknown[]
+      if (index === undefined) {
+        if (record[0] !== SNAPSHOT_FORMAT) throw unknownSnapshot(record[0])
+        index = record[1] as number
+      } else for (const bytes of record as readonly Uint8Array[]) objects.push(decodeObject(bytes))
+    }
+    if (index === undefined) throw unknownSnapshot('nothing')
+    this.#store.restore(index, objects)
+    this.#checkpoints.clear()
+  }
+
+  #note(index: number): void {
+    if (index % CHECKPOINT_INTERVAL !== 0) return
+    const hash = this.#store.stateHash()
+    this.#checkpoints.set(index, hash)
+    this.#due = { index, hash }
+    for (const old of this.#checkpoints.keys()) {
+      if (this.#checkpoints.size <= CHECKPOINTS_KEPT) break
+      this.#checkpoints.delete(old)
+    }
+  }
+
+  #compare(checkpoint: Checkpoint): void {
+    if (this.#due?.index === checkpoint.index) this.#due = undefined
+    const own = this.#checkpoints.get(checkpoint.index)
+    if (own === undefined || own === checkpoint.hash) return
+    this.#log.fatal({ index: checkpoint.index, own, leader: checkpoint.hash }, 'state differs from the leader')
+    throw new CodedError(
+      'STATE_DIVERGED',
+      `this manager's state at index ${checkpoint.index} differs from the leader's; demote it, let it leave and join again to get a fresh copy`,
+    )
+  }
+}
+
+async function* chunks(index: number, objects: readonly StoreObject[]): AsyncIterable<Uint8Array> {
+  yield encode([SNAPSHOT_FORMAT, index])
+  for (let at = 0; at < objects.length; at += OBJECTS_PER_CHUNK) {
+    yield encode(objects.slice(at, at + OBJECTS_PER_CHUNK).map(encodeObject))
+  }
+}
+
+function unknownSnapshot(found: unknown): CodedError {
+  return new CodedError(
+    'SNAPSHOT_UNKNOWN',
+    `the snapshot has format ${String(found)}, this version of swarmd knows format ${SNAPSHOT_FORMAT}: upgrade swarmd on this node`,
+  )
+}

@@ -1,0 +1,361 @@
+// The replicated state, in memory: tables with indexes, and `apply`, the only way to change them. Apply is total: the same
+// entries give the same state and the same answers on every manager, and what it can't do it refuses.
+
+import type { ObjectKind, ObjectsByKind, StoreObject, Task, TaskStatus } from '../../api/objects.ts'
+import { compareTaskStates } from '../../api/spec.ts'
+import { formatTime } from '../../lib/clock.ts'
+import { claims, nameKey, occupiesNode, portKey, serviceGroups, taskGroups } from './indexes.ts'
+import { Reservations, reservationOf } from './reservations.ts'
+import { GroupedObjects, SortedObjects } from './sorted-objects.ts'
+import { StateHash } from './state-hash.ts'
+import type { Change, RefusalCode, StoreEvent, StoreView, Transaction, TransactionResult } from './types.ts'
+
+export const OBJECT_KINDS = ['cluster', 'node', 'service', 'task', 'network', 'secret', 'config'] as const
+
+type Tables = { readonly [K in ObjectKind]: SortedObjects<ObjectsByKind[K]> }
+
+interface Refusal {
+  readonly code: RefusalCode
+  readonly message: string
+  readonly objectKind: ObjectKind
+  readonly id: string
+}
+
+function emptyTables(): Tables {
+  return {
+    cluster: new SortedObjects(),
+    node: new SortedObjects(),
+    service: new SortedObjects(),
+    task: new SortedObjects(),
+    network: new SortedObjects(),
+    secret: new SortedObjects(),
+    config: new SortedObjects(),
+  }
+}
+
+/** An observed state replaces another when it is further on, or the same and newer. */
+function supersedes(next: TaskStatus, current: TaskStatus): boolean {
+  const order = compareTaskStates(next.state, current.state)
+  return order > 0 || (order === 0 && next.timestamp > current.timestamp)
+}
+
+export class Store implements StoreView {
+  #index = 0
+  #tables = emptyTables()
+  #services = new GroupedObjects<ObjectsByKind['service']>()
+  #tasks = new GroupedObjects<Task>()
+  #claims = new Map<string, StoreObject>()
+  #reservations = new Reservations()
+  #hash = new StateHash()
+  readonly #listeners = new Set<(events: readonly StoreEvent[]) => void>()
+
+  get index(): number {
+    return this.#index
+  }
+
+  get<K extends ObjectKind>(kind: K, id: string): ObjectsByKind[K] | undefined {
+    return this.#tables[kind].get(id)
+  }
+
+  list<K extends ObjectKind>(kind: K): readonly ObjectsByKind[K][] {
+    return this.#tables[kind].toArray()
+  }
+
+  count(kind: ObjectKind): number {
+    return this.#tables[kind].size
+  }
+
+  byName<K extends 'service' | 'network' | 'secret' | 'config'>(kind: K, name: string): ObjectsByKind[K] | undefined {
+    const holder = this.#claims.get(nameKey(kind, name))
+    return holder && this.get(kind, holder.id)
+  }
+
+  cluster(): ObjectsByKind['cluster'] | undefined {
+    return this.#tables.cluster.toArray()[0]
+  }
+
+  tasksOfService(serviceId: string): readonly Task[] {
+    return this.#tasks.get(`service/${serviceId}`)
+  }
+
+  tasksOfNode(nodeId: string): readonly Task[] {
+    return this.#tasks.get(`node/${nodeId}`)
+  }
+
+  tasksOfSlot(serviceId: string, slot: number): readonly Task[] {
+    return this.#tasks.get(`slot/${serviceId}/${slot}`)
+  }
+
+  servicesUsingSecret(secretId: string): readonly ObjectsByKind['service'][] {
+    return this.#services.get(`secret/${secretId}`)
+  }
+
+  servicesUsingConfig(configId: string): readonly ObjectsByKind['service'][] {
+    return this.#services.get(`config/${configId}`)
+  }
+
+  servicesUsingNetwork(networkId: string): readonly ObjectsByKind['service'][] {
+    return this.#services.get(`network/${networkId}`)
+  }
+
+  servicePublishing(protocol: string, publishedPort: number): ObjectsByKind['service'] | undefined {
+    const holder = this.#claims.get(`port/${portKey(protocol, publishedPort)}`)
+    return holder && this.get('service', holder.id)
+  }
+
+  /** Hash of the whole state: equal on all managers at an equal index. */
+  stateHash(): string {
+    return this.#hash.value()
+  }
+
+  /** Listeners are called synchronously after each applied entry, with what it changed; they must not throw. */
+  subscribe(listener: (events: readonly StoreEvent[]) => void): () => void {
+    this.#listeners.add(listener)
+    return () => this.#listeners.delete(listener)
+  }
+
+  /**
+   * Executes one entry's transactions in order, each all or nothing.
+   * @param wallMs the proposer's time, which becomes the objects' times
+   */
+  apply(index: number, wallMs: number, transactions: readonly Transaction[]): readonly TransactionResult[] {
+    this.#index = index
+    const time = formatTime(wallMs)
+    const events: StoreEvent[] = []
+    const results = transactions.map((transaction): TransactionResult => {
+      const start = events.length
+      for (const change of transaction) {
+        const refusal = this.#change(index, time, change, events)
+        if (refusal) {
+          this.#undo(events.splice(start))
+          return { kind: 'refused', ...refusal }
+        }
+      }
+      return { kind: 'applied', index }
+    })
+    this.#publish(events)
+    return results
+  }
+
+  /** Replaces the whole state by a snapshot's; subscribers hear the differences. */
+  restore(index: number, objects: Iterable<StoreObject>): void {
+    const before = OBJECT_KINDS.flatMap((kind): readonly StoreObject[] => this.list(kind))
+    this.#index = index
+    this.#tables = emptyTables()
+    this.#services = new GroupedObjects()
+    this.#tasks = new GroupedObjects()
+    this.#claims = new Map()
+    this.#reservations = new Reservations()
+    this.#hash = new StateHash()
+    for (const object of objects) this.#insert(object)
+    this.#publish(this.#differences(index, before))
+  }
+
+  #publish(events: readonly StoreEvent[]): void {
+    if (events.length === 0) return
+    for (const listener of [...this.#listeners]) listener(events)
+  }
+
+  #differences(index: number, before: readonly StoreObject[]): readonly StoreEvent[] {
+    const old = new Map(before.map((object) => [object.id, object]))
+    const events: StoreEvent[] = []
+    for (const kind of OBJECT_KINDS) {
+      for (const object of this.list(kind)) {
+        const was = old.get(object.id)
+        old.delete(object.id)
+        const same =
+          was?.meta.version === object.meta.version &&
+          (was.kind === 'task' ? was.statusVersion : 0) === (object.kind === 'task' ? object.statusVersion : 0)
+        if (same) continue
+        const change = was ? 'update' : 'create'
+        events.push({ index, kind: change, objectKind: kind, id: object.id, old: was, new: object })
+      }
+    }
+    for (const gone of old.values()) {
+      events.push({ index, kind: 'remove', objectKind: gone.kind, id: gone.id, old: gone, new: undefined })
+    }
+    return events
+  }
+
+  #change(index: number, time: string, change: Change, events: StoreEvent[]): Refusal | undefined {
+    switch (change.kind) {
+      case 'create':
+        return this.#create(index, time, change.object, events)
+      case 'update':
+        return this.#update(index, time, change.object, change.expectedVersion, events)
+      case 'remove':
+        return this.#remove(index, change, events)
+      case 'task-status':
+        return this.#mergeStatus(index, time, change.taskId, change.status, events)
+      case 'check':
+        return this.#expect(change.objectKind, change.id, change.expectedVersion)
+    }
+  }
+
+  #create(index: number, time: string, object: StoreObject, events: StoreEvent[]): Refusal | undefined {
+    if (this.get(object.kind, object.id)) {
+      return { code: 'EXISTS', message: `${object.kind} ${object.id} exists`, objectKind: object.kind, id: object.id }
+    }
+    const created = stamped(object, { version: index, createdAt: object.meta.createdAt || time, updatedAt: time })
+    return this.#replace(index, undefined, created, events)
+  }
+
+  #update(
+    index: number,
+    time: string,
+    object: StoreObject,
+    expectedVersion: number,
+    events: StoreEvent[],
+  ): Refusal | undefined {
+    const unexpected = this.#expect(object.kind, object.id, expectedVersion)
+    if (unexpected) return unexpected
+    const old: StoreObject = this.get(object.kind, object.id)!
+    const merged: StoreObject =
+      object.kind === 'task' && old.kind === 'task'
+        ? { ...object, status: old.status, statusVersion: old.statusVersion }
+        : object
+    const updated = stamped(merged, { version: index, createdAt: old.meta.createdAt, updatedAt: time })
+    return this.#replace(index, old, updated, events)
+  }
+
+  #remove(index: number, change: Extract<Change, { kind: 'remove' }>, events: StoreEvent[]): Refusal | undefined {
+    const old: StoreObject | undefined = this.get(change.objectKind, change.id)
+    if (!old) return notFound(change.objectKind, change.id)
+    if (change.expectedVersion !== undefined && change.expectedVersion !== old.meta.version) {
+      return outOfSequence(old, change.expectedVersion)
+    }
+    const user = this.#user(old)
+    if (user) {
+      const message = `${old.kind} '${nameOf(old)}' is in use by service ${nameOf(user)}`
+      return { code: 'IN_USE', message, objectKind: old.kind, id: old.id }
+    }
+    this.#delete(old)
+    events.push({ index, kind: 'remove', objectKind: old.kind, id: old.id, old, new: undefined })
+    return undefined
+  }
+
+  #mergeStatus(
+    index: number,
+    time: string,
+    taskId: string,
+    status: TaskStatus,
+    events: StoreEvent[],
+  ): Refusal | undefined {
+    const old = this.get('task', taskId)
+    if (!old || !supersedes(status, old.status)) return undefined
+    const updated: Task = { ...old, status, statusVersion: index, meta: { ...old.meta, updatedAt: time } }
+    return this.#replace(index, old, updated, events)
+  }
+
+  #expect(kind: ObjectKind, id: string, version: number): Refusal | undefined {
+    const object: StoreObject | undefined = this.get(kind, id)
+    if (!object) return notFound(kind, id)
+    return object.meta.version === version ? undefined : outOfSequence(object, version)
+  }
+
+  /** A service that uses the object, which therefore can't go. */
+  #user(object: StoreObject): StoreObject | undefined {
+    if (object.kind === 'secret') return this.servicesUsingSecret(object.id)[0]
+    if (object.kind === 'config') return this.servicesUsingConfig(object.id)[0]
+    if (object.kind === 'network') return this.servicesUsingNetwork(object.id)[0]
+    return undefined
+  }
+
+  #replace(index: number, old: StoreObject | undefined, next: StoreObject, events: StoreEvent[]): Refusal | undefined {
+    for (const claim of claims(next)) {
+      const holder = this.#claims.get(claim.key)
+      if (holder && holder.id !== next.id) {
+        const message = `${claim.what} is already in use by ${holder.kind} '${nameOf(holder)}' (${holder.id})`
+        return { code: claim.code, message, objectKind: next.kind, id: next.id }
+      }
+    }
+    const shortage = this.#shortage(old, next)
+    if (shortage) return shortage
+    if (old) this.#delete(old)
+    this.#insert(next)
+    const kind = old ? 'update' : 'create'
+    events.push({ index, kind, objectKind: next.kind, id: next.id, old, new: next })
+    return undefined
+  }
+
+  /** Only an assignment can overbook a node: a task that already stands there keeps its place. */
+  #shortage(old: StoreObject | undefined, next: StoreObject): Refusal | undefined {
+    if (next.kind !== 'task' || !occupiesNode(next)) return undefined
+    if (old?.kind === 'task' && occupiesNode(old)) return undefined
+    const node = this.get('node', next.nodeId)
+    if (!node || this.#reservations.fits(node, reservationOf(next))) return undefined
+    const message = `insufficient resources on node ${node.id}`
+    return { code: 'RESOURCES_CONFLICT', message, objectKind: 'task', id: next.id }
+  }
+
+  #insert(object: StoreObject): void {
+    for (const claim of claims(object)) this.#claims.set(claim.key, object)
+    this.#hash.changed(object.id, object)
+    switch (object.kind) {
+      case 'service':
+        for (const key of serviceGroups(object)) this.#services.put(key, object)
+        this.#tables.service.put(object)
+        break
+      case 'task':
+        for (const key of taskGroups(object)) this.#tasks.put(key, object)
+        this.#reservations.add(object)
+        this.#tables.task.put(object)
+        break
+      case 'cluster':
+        this.#tables.cluster.put(object)
+        break
+      case 'node':
+        this.#tables.node.put(object)
+        break
+      case 'network':
+        this.#tables.network.put(object)
+        break
+      case 'secret':
+        this.#tables.secret.put(object)
+        break
+      case 'config':
+        this.#tables.config.put(object)
+        break
+    }
+  }
+
+  #delete(object: StoreObject): void {
+    for (const claim of claims(object)) {
+      if (this.#claims.get(claim.key)?.id === object.id) this.#claims.delete(claim.key)
+    }
+    this.#hash.changed(object.id, undefined)
+    this.#tables[object.kind].delete(object.id)
+    if (object.kind === 'service') for (const key of serviceGroups(object)) this.#services.delete(key, object.id)
+    if (object.kind === 'task') {
+      for (const key of taskGroups(object)) this.#tasks.delete(key, object.id)
+      this.#reservations.subtract(object)
+    }
+  }
+
+  #undo(events: readonly StoreEvent[]): void {
+    for (const event of events.toReversed()) {
+      if (event.new) this.#delete(event.new)
+      if (event.old) this.#insert(event.old)
+    }
+  }
+}
+
+/** The object with its times and version filled in; a spec version of 0 becomes the index of this entry. */
+function stamped(object: StoreObject, meta: StoreObject['meta']): StoreObject {
+  if (object.kind === 'service' && object.specVersion === 0) return { ...object, meta, specVersion: meta.version }
+  return { ...object, meta }
+}
+
+function nameOf(object: StoreObject): string {
+  if (object.kind === 'task') return object.id
+  return ('Name' in object.spec && object.spec.Name) || object.id
+}
+
+function notFound(objectKind: ObjectKind, id: string): Refusal {
+  return { code: 'NOT_FOUND', message: `${objectKind} ${id} not found`, objectKind, id }
+}
+
+function outOfSequence(object: StoreObject, expected: number): Refusal {
+  const message = `update out of sequence (${object.kind} ${object.id} is at version ${object.meta.version}, not ${expected})`
+  return { code: 'OUT_OF_SEQUENCE', message, objectKind: object.kind, id: object.id }
+}
