@@ -22,7 +22,6 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { pipeline } from 'node:stream/promises'
 import { projectRoot } from './layout.ts'
 import { findProgram } from './preflight.ts'
 import { must } from './run.ts'
@@ -61,7 +60,7 @@ export async function buildImages(log: (line: string) => void = () => {}): Promi
   const hash = createHash('sha256').update(`${FORMAT} ${JSON.stringify(IMAGES)} ${process.arch}`)
   for (const file of [sources.busybox, sources.node, ...sources.libraries, ...SCRIPTS.map(scriptPath)]) {
     hash.update(file)
-    await pipeline(createReadStream(file, { highWaterMark: 1 << 20 }), hash, { end: false })
+    for await (const chunk of createReadStream(file, { highWaterMark: 1 << 20 })) hash.update(chunk as Buffer)
   }
   const archive = join(cache, `${hash.digest('hex').slice(0, 16)}.tar`)
   if (existsSync(archive)) return archive

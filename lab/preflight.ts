@@ -95,7 +95,7 @@ async function kernelProblems(): Promise<string[]> {
   }
   // in namespaces that vanish with the command
   const trial =
-    'ip link set lo up && ip link add a type veth peer name b && ip link add br0 type bridge && ip link set b master br0'
+    'ip link set lo up && ip link add v0 type veth peer name v1 && ip link add br0 type bridge && ip link set v1 master br0'
   const links = await run(['unshare', '--net', '--mount', 'sh', '-c', trial])
   if (links.code !== 0) {
     problems.push(
