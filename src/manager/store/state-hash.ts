@@ -18,19 +18,19 @@ export class StateHash {
   #sum = 0n
 
   /** Notes a change; the hash is computed when it is asked for, once for many changes of one object. */
-  changed(id: string, object: StoreObject | undefined): void {
-    this.#dirty.set(id, object)
+  changed(key: string, object: StoreObject | undefined): void {
+    this.#dirty.set(key, object)
   }
 
   /** 16 hexadecimal digits. */
   value(): string {
-    for (const [id, object] of this.#dirty) {
-      this.#sum -= this.#hashes.get(id) ?? 0n
+    for (const [key, object] of this.#dirty) {
+      this.#sum -= this.#hashes.get(key) ?? 0n
       if (object) {
         const hash = objectHash(object)
-        this.#hashes.set(id, hash)
+        this.#hashes.set(key, hash)
         this.#sum += hash
-      } else this.#hashes.delete(id)
+      } else this.#hashes.delete(key)
     }
     this.#dirty.clear()
     this.#sum = ((this.#sum % MODULUS) + MODULUS) % MODULUS

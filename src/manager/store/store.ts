@@ -157,12 +157,12 @@ export class Store implements StoreView {
   }
 
   #differences(index: number, before: readonly StoreObject[]): readonly StoreEvent[] {
-    const old = new Map(before.map((object) => [object.id, object]))
+    const old = new Map(before.map((object) => [keyOf(object), object]))
     const events: StoreEvent[] = []
     for (const kind of OBJECT_KINDS) {
       for (const object of this.list(kind)) {
-        const was = old.get(object.id)
-        old.delete(object.id)
+        const was = old.get(keyOf(object))
+        old.delete(keyOf(object))
         const same =
           was?.meta.version === object.meta.version &&
           (was.kind === 'task' ? was.statusVersion : 0) === (object.kind === 'task' ? object.statusVersion : 0)
@@ -290,7 +290,7 @@ export class Store implements StoreView {
 
   #insert(object: StoreObject): void {
     for (const claim of claims(object)) this.#claims.set(claim.key, object)
-    this.#hash.changed(object.id, object)
+    this.#hash.changed(keyOf(object), object)
     switch (object.kind) {
       case 'service':
         for (const key of serviceGroups(object)) this.#services.put(key, object)
@@ -323,7 +323,7 @@ export class Store implements StoreView {
     for (const claim of claims(object)) {
       if (this.#claims.get(claim.key)?.id === object.id) this.#claims.delete(claim.key)
     }
-    this.#hash.changed(object.id, undefined)
+    this.#hash.changed(keyOf(object), undefined)
     this.#tables[object.kind].delete(object.id)
     if (object.kind === 'service') for (const key of serviceGroups(object)) this.#services.delete(key, object.id)
     if (object.kind === 'task') {
@@ -344,6 +344,10 @@ export class Store implements StoreView {
 function stamped(object: StoreObject, meta: StoreObject['meta']): StoreObject {
   if (object.kind === 'service' && object.specVersion === 0) return { ...object, meta, specVersion: meta.version }
   return { ...object, meta }
+}
+
+function keyOf(object: StoreObject): string {
+  return `${object.kind}/${object.id}`
 }
 
 function nameOf(object: StoreObject): string {
