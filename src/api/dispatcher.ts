@@ -7,7 +7,7 @@ import type { NodeDescription } from './spec.ts'
 
 export const DISPATCHER_PROTOCOL_VERSION = 1
 
-/** What a worker is given. Secrets' payloads are kept in memory only;. */
+/** What a worker is given. Secrets' payloads are kept in memory only. */
 export type Assigned =
   | { readonly kind: 'task'; readonly task: Task }
   | { readonly kind: 'secret'; readonly secret: Secret }
@@ -78,6 +78,8 @@ export type ManagerMessage =
       readonly kind: 'assignments'
       /** COMPLETE replaces everything, INCREMENTAL changes it */
       readonly complete: boolean
+      /** the set goes on in the next message: nothing is acted on before the last part (more = false) is there */
+      readonly more: boolean
       /** increments of 1 from the last message; the first COMPLETE of a session is 1 */
       readonly sequence: number
       readonly set: readonly Assigned[]

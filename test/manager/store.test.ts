@@ -222,7 +222,7 @@ async function copyOf(store: Store): Promise<Store> {
   return copy
 }
 
-t.test('a state restored from a snapshot is the state: objects, hash, indexes and all later answers', async (t) => {
+t.test('a state restored from a snapshot is the state: objects, hash, indexes and all later answers', async () => {
   const histories = fc.array(fc.array(arbitraryChange, { minLength: 1, maxLength: 4 }), { maxLength: 30 })
   await fc.assert(
     fc.asyncProperty(histories, histories, async (before, after) => {
