@@ -36,7 +36,7 @@ export interface RootCa {
   readonly certPem: string
   /** PKCS#8; empty where an external CA signs. The store's log and snapshots are encrypted at rest. */
   readonly keyPem: string
-  /** sha256 of the certificate (DER), in base 36, as join tokens carry it. */
+  /** sha256 of `certPem` (the text, as Swarm has it), in base 36 padded to 50, as join tokens carry it. */
   readonly digest: string
   readonly joinTokens: { readonly worker: string; readonly manager: string }
 }

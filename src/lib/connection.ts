@@ -25,7 +25,7 @@ export interface Connection {
   /** Bytes queued here and not yet taken by the network. */
   readonly bufferedBytes: number
   /**
-   * Queues one message.
+   * Queues one message, which belongs to the connection from then on: the caller leaves its bytes as they are.
    * @throws {CodedError} CONNECTION_CLOSED; CONNECTION_FULL (retryable) when its bound of buffered bytes is reached;
    *   MESSAGE_TOO_LARGE above the connection's limit.
    */
