@@ -23,7 +23,7 @@ import {
 } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { projectRoot } from './layout.ts'
-import { findProgram } from './preflight.ts'
+import { findStaticBusybox } from './preflight.ts'
 import { must } from './run.ts'
 
 interface Image {
@@ -87,8 +87,8 @@ interface Sources {
 }
 
 async function findSources(): Promise<Sources> {
-  const busybox = findProgram('busybox')
-  if (!busybox) throw new Error('no busybox: apt-get install busybox-static')
+  const busybox = await findStaticBusybox()
+  if (!busybox) throw new Error('no statically linked busybox: apt-get install busybox-static')
   const listed = await must(['ldd', process.execPath])
   const libraries = [...listed.matchAll(/(?:=>\s+|^\s+)(\/\S+)/gm)].map((match) => match[1] ?? '')
   return { busybox, node: process.execPath, libraries: [...new Set(libraries)].toSorted() }

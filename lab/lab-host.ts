@@ -1,14 +1,21 @@
 /** One host of a lab: its power, its engine, its `swarmd`, and commands on it. Holds no state: that is in hosts.json. */
 import { spawn } from 'node:child_process'
-import { closeSync, existsSync, mkdirSync, openSync, rmSync, writeFileSync } from 'node:fs'
+import { closeSync, mkdirSync, openSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { delegateControllers, hostCgroup, removeCgroups } from './cgroups.ts'
 import { inHost, startInHost, tail } from './host-process.ts'
 import { type HostPaths, type HostPlan, hostPaths, projectRoot } from './layout.ts'
 import { connectHost, deleteNetns, disconnectHost, inNetns } from './network.ts'
-import { childrenOf, identify, isAlive, type ProcessId, signal, waitGone } from './processes.ts'
+import { childrenOf, isAlive, type ProcessId, resume, signal, waitGone } from './processes.ts'
 import { type RunOptions, type RunResult, run } from './run.ts'
-import { type ProcessName, readState, recordedProcess, recordProcess } from './state.ts'
+import {
+  type ProcessName,
+  readState,
+  recordedProcess,
+  recordProcess,
+  recordSwarmdOptions,
+  type SwarmdOptions,
+} from './state.ts'
 
 /** `swarmd` or an engine that ended without the lab having ended it. */
 export interface UnexpectedExit {
@@ -16,15 +23,6 @@ export interface UnexpectedExit {
   readonly process: 'engine' | 'swarmd'
   readonly how: string
   readonly logTail: string
-}
-
-export interface SwarmdOptions {
-  /** The program; `dist/swarmd.mjs` unless told. Another build goes here. */
-  readonly program?: string
-  /** More flags, after the lab's own. */
-  readonly args?: readonly string[]
-  /** More environment. */
-  readonly env?: Readonly<Record<string, string>>
 }
 
 export interface LabHostOptions {
@@ -50,9 +48,6 @@ export class LabHost {
   readonly #labName: string
   readonly #labDir: string
   readonly #onUnexpectedExit: (exit: UnexpectedExit) => void
-  /** Processes that the lab itself is ending or has ended. */
-  readonly #expected = new Set<'engine' | 'swarmd'>()
-  #lastSwarmd: SwarmdOptions = {}
 
   constructor(options: LabHostOptions) {
     this.plan = options.plan
@@ -121,24 +116,24 @@ export class LabHost {
 
   /** A power loss: silence on the network first, then everything on the host dies at once. Its disk stays. */
   async powerOff(): Promise<void> {
-    this.#expected.add('engine').add('swarmd')
     await disconnectHost(this.#labName, this.plan)
     const all = (['init', 'engine', 'swarmd'] as const)
       .map((name) => this.process(name))
       .filter((id) => id !== undefined)
-    signal(this.process('init'), 'SIGKILL')
-    if (!(await waitGone(all, 20_000))) throw new Error(`${this.name}: processes outlived their pid namespace`)
+    const init = this.process('init')
     for (const name of ['init', 'engine', 'swarmd'] as const) recordProcess(this.#labDir, this.name, name, undefined)
+    signal(init, 'SIGKILL')
+    if (!(await waitGone(all, 20_000))) throw new Error(`${this.name}: processes outlived their pid namespace`)
     await deleteNetns(this.plan.netns)
     const left = await removeCgroups(hostCgroup(this.#labName, this.name))
     if (left.length > 0) throw new Error(`${this.name}: cgroups remain: ${left.join(', ')}`)
   }
 
-  /** Power comes back: the host, its engine, and `swarmd` as it was last started here (unless `swarmd: false`). */
+  /** Power comes back: the host, its engine, and `swarmd` if it ever ran here (unless `swarmd: false`). */
   async boot(options: { swarmd?: boolean } = {}): Promise<void> {
     await this.powerOn()
     await this.startEngine()
-    if (options.swarmd ?? existsSync(this.paths.swarmdData)) await this.startSwarmd(this.#lastSwarmd)
+    if (options.swarmd ?? this.#lastSwarmd() !== undefined) await this.startSwarmd()
   }
 
   // The engine
@@ -181,10 +176,10 @@ export class LabHost {
 
   // swarmd
 
-  /** Without options: as it was last started by this object. */
-  async startSwarmd(options: SwarmdOptions = this.#lastSwarmd): Promise<void> {
+  /** Without options: as it was last started on this host, by whichever process. */
+  async startSwarmd(options: SwarmdOptions = this.#lastSwarmd() ?? {}): Promise<void> {
     if (this.process('swarmd')) return
-    this.#lastSwarmd = options
+    recordSwarmdOptions(this.#labDir, this.name, options)
     const { paths } = this
     mkdirSync(paths.swarmdData, { recursive: true })
     rmSync(paths.swarmdSocket, { force: true })
@@ -210,9 +205,13 @@ export class LabHost {
     await this.#end('swarmd', 'SIGTERM')
   }
 
-  async restartSwarmd(options: SwarmdOptions = this.#lastSwarmd): Promise<void> {
+  async restartSwarmd(options?: SwarmdOptions): Promise<void> {
     await this.stopSwarmd()
     await this.startSwarmd(options)
+  }
+
+  #lastSwarmd(): SwarmdOptions | undefined {
+    return readState(this.#labDir)?.hosts.find((host) => host.name === this.name)?.swarmd ?? undefined
   }
 
   /** Stops a process in its tracks (SIGSTOP): it holds its connections and answers nothing. */
@@ -221,7 +220,7 @@ export class LabHost {
   }
 
   resume(name: Target): void {
-    if (!signal(this.process(name), 'SIGCONT')) throw new Error(`${this.name} runs no ${name}`)
+    if (!resume(this.process(name))) throw new Error(`${this.name} runs no ${name}`)
   }
 
   // Commands
@@ -273,7 +272,6 @@ export class LabHost {
     env: Readonly<Record<string, string>>,
     argv: readonly string[],
   ): Promise<void> {
-    this.#expected.delete(name)
     const id = await startInHost({
       title: `${name} on ${this.name}`,
       initPid: this.#init(),
@@ -283,7 +281,9 @@ export class LabHost {
       socketPath,
       readyMs,
       onExit: (how) => {
-        if (this.#expected.has(name) || identify(id.pid)?.startTicks === id.startTicks) return
+        // whoever ends it on purpose, in this process or another, first strikes it off
+        const recorded = recordedProcess(this.#labDir, this.name, name)
+        if (recorded?.pid !== id.pid || recorded.startTicks !== id.startTicks) return
         this.#onUnexpectedExit({ host: this.name, process: name, how, logTail: tail(logFile) })
       },
     })
@@ -291,14 +291,14 @@ export class LabHost {
   }
 
   async #end(name: Target, by: NodeJS.Signals): Promise<void> {
-    this.#expected.add(name)
     const id = this.process(name)
-    if (id) {
-      signal(id, by)
-      if (by === 'SIGTERM') signal(id, 'SIGCONT')
-      if (!(await waitGone([id], STOP_MS))) throw new Error(`${name} on ${this.name} runs ${STOP_MS} ms after ${by}`)
-    }
     recordProcess(this.#labDir, this.name, name, undefined)
+    if (!id) return
+    signal(id, by)
+    resume(id)
+    if (await waitGone([id], STOP_MS, { reaped: true })) return
+    recordProcess(this.#labDir, this.name, name, id)
+    throw new Error(`${name} on ${this.name} runs ${STOP_MS} ms after ${by}`)
   }
 }
 

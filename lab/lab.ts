@@ -7,7 +7,7 @@ import { join, resolve } from 'node:path'
 import { removeCgroups } from './cgroups.ts'
 import { loadImages } from './engine-api.ts'
 import { buildImages } from './images.ts'
-import { LabHost, type SwarmdOptions, swarmdProgram, type UnexpectedExit } from './lab-host.ts'
+import { LabHost, swarmdProgram, type UnexpectedExit } from './lab-host.ts'
 import * as layout from './layout.ts'
 import * as network from './network.ts'
 import { preflight } from './preflight.ts'
@@ -29,7 +29,7 @@ export interface LabOptions {
   /** Loads the lab's images into every engine. Default true. */
   readonly images?: boolean
   /** Starts `swarmd` everywhere, with these options. Default: `{}` if it is built, else false. */
-  readonly swarmd?: SwarmdOptions | false
+  readonly swarmd?: state.SwarmdOptions | false
   /** Told of each step. */
   readonly log?: (line: string) => void
   /** Told when an engine or `swarmd` ends and the lab did not end it. Default: to `log`. */
@@ -97,6 +97,7 @@ export class Lab {
         swarmdSocket: layout.hostPaths(dir, plan.name).swarmdSocket,
         pids: { init: null, engine: null, swarmd: null },
         startTicks: { init: null, engine: null, swarmd: null },
+        swarmd: null,
       })),
     }
     state.writeState(dir, record)
@@ -163,6 +164,10 @@ export class Lab {
 
   get workers(): readonly LabHost[] {
     return this.hosts.filter((host) => host.role === 'worker')
+  }
+
+  get clientAddress(): string {
+    return layout.clientAddress(this.name)
   }
 
   /** Runs a command on the client: a machine on the same switch that is no host, with the machine's own files. */

@@ -133,6 +133,12 @@ async function up(name: string, dir: string, flags: UpFlags): Promise<number> {
       return 0
     }
   }
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    process.once(signal, () => {
+      say(`${signal}: taking down what is up`)
+      void Lab.down({ name, dir }).finally(() => process.exit(130))
+    })
+  }
   const started = process.hrtime.bigint()
   const lab = await Lab.up({
     name,

@@ -44,12 +44,19 @@ async function connect(labName: string, netns: string, port: string, address: st
   await must(['ip', 'netns', 'add', netns])
   await batch(netns, [
     'link set lo up',
-    `link add eth0 type veth peer name ${port} netns ${sw}`,
+    `link add eth0 address ${macOf(address)} type veth peer name ${port} netns ${sw}`,
     `addr add ${address}/${SUBNET_PREFIX_LENGTH} dev eth0`,
     'link set eth0 up',
   ])
   await batch(sw, [`link set ${port} master br0`, `link set ${port} up`])
 }
+
+/** The same after each boot, as a network card's: peers keep it in their caches over a power loss. */
+const macOf = (address: string): string =>
+  `02:4c:${address
+    .split('.')
+    .map((octet) => Number(octet).toString(16).padStart(2, '0'))
+    .join(':')}`
 
 /** Pulls the cable out for good, at once: what dies on the host afterwards cannot say goodbye to its peers. */
 export async function disconnectHost(labName: string, host: HostPlan): Promise<void> {

@@ -2,7 +2,7 @@
 import { accessSync, constants, existsSync, mkdirSync, readFileSync, rmSync, statfsSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
 import { cgroupMounts } from './cgroups.ts'
-import { HOSTS_MAX, hostPaths, SOCKET_PATH_BYTES_MAX } from './layout.ts'
+import { HOSTS_MAX, hostPaths, projectRoot, SOCKET_PATH_BYTES_MAX } from './layout.ts'
 import { must, run } from './run.ts'
 
 /** Programs, and the Debian package that brings each. */
@@ -20,7 +20,6 @@ const PROGRAMS: readonly (readonly [program: string, debianPackage: string])[] =
   ['hostname', 'hostname'],
   ['tar', 'tar'],
   ['ldd', 'libc-bin'],
-  ['busybox', 'busybox-static'],
 ]
 
 const DISK_FREE_BYTES_MIN = 2 * 1024 ** 3
@@ -53,11 +52,18 @@ export async function findProblems(labDir: string): Promise<string[]> {
     problems.push(`${labDir} is below /run, which hosts do not share: use another --dir`)
   if (problems.length > 0) return problems // what follows uses the programs
   problems.push(...(await kernelProblems()), ...(await diskProblems(labDir)))
-  const busybox = findProgram('busybox')
-  if (busybox && (await run(['ldd', busybox])).code === 0) {
-    problems.push('busybox is linked dynamically, images need a static one: apt-get install busybox-static')
+  if (!(await findStaticBusybox())) {
+    problems.push('no statically linked busybox, which the images are made of: apt-get install busybox-static')
   }
   return problems
+}
+
+/** In PATH, or where `make deps` unpacks it for a machine that has Debian's other busybox package. */
+export async function findStaticBusybox(): Promise<string | undefined> {
+  for (const file of [join(projectRoot, '.build/tools/bin/busybox'), findProgram('busybox')]) {
+    if (file && isExecutable(file) && (await run(['ldd', file])).code !== 0) return file
+  }
+  return undefined
 }
 
 function hasSysAdmin(): boolean {

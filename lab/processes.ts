@@ -36,13 +36,29 @@ export function signal(id: ProcessId | undefined, name: NodeJS.Signals): boolean
   }
 }
 
-/** Resolves to false if one of `ids` is still there after `timeoutMs`. */
-export async function waitGone(ids: readonly ProcessId[], timeoutMs: number): Promise<boolean> {
-  for (let waitedMs = 0; ids.some(isAlive); waitedMs += 5) {
+/**
+ * Resolves to false if one of `ids` still runs after `timeoutMs`. With `reaped`, a zombie counts as running: its pid
+ * is taken, and a daemon that finds its own stale pid file believes that it runs already.
+ */
+export async function waitGone(
+  ids: readonly ProcessId[],
+  timeoutMs: number,
+  options: { reaped?: boolean } = {},
+): Promise<boolean> {
+  const there = options.reaped ? (id: ProcessId) => readStat(id.pid)?.startTicks === id.startTicks : isAlive
+  for (let waitedMs = 0; ids.some(there); waitedMs += 5) {
     if (waitedMs >= timeoutMs) return false
     await delay(5)
   }
   return true
+}
+
+/** Lets a stopped process go on, and the nsenter that it runs under: nsenter stops itself when its child is stopped. */
+export function resume(id: ProcessId | undefined): boolean {
+  const parentPid = isAlive(id) ? readStat(id.pid)?.parentPid : undefined
+  if (parentPid === undefined) return false
+  if (parentPid > 1) signal(identify(parentPid), 'SIGCONT')
+  return signal(id, 'SIGCONT')
 }
 
 export function childrenOf(parentPid: number): ProcessId[] {

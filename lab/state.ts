@@ -8,6 +8,15 @@ import { join } from 'node:path'
 import type { HostRole } from './layout.ts'
 import type { ProcessId } from './processes.ts'
 
+export interface SwarmdOptions {
+  /** The program; `dist/swarmd.mjs` unless told. Another build goes here. */
+  readonly program?: string
+  /** More flags, after the lab's own. */
+  readonly args?: readonly string[]
+  /** More environment. */
+  readonly env?: Readonly<Record<string, string>>
+}
+
 export interface HostRecord {
   readonly name: string
   readonly role: HostRole
@@ -24,6 +33,8 @@ export interface HostRecord {
   }
   /** When each of `pids` started, in clock ticks since the machine's boot: a pid alone may name another by now. */
   readonly startTicks: { readonly init: number | null; readonly engine: number | null; readonly swarmd: number | null }
+  /** How `swarmd` was last started; null if it never was. */
+  readonly swarmd: SwarmdOptions | null
 }
 
 export interface LabRecord {
@@ -63,18 +74,21 @@ export function writeState(labDir: string, record: LabRecord): void {
 
 /** Notes that `host`'s process is now `id`, or that there is none. */
 export function recordProcess(labDir: string, host: string, name: ProcessName, id: ProcessId | undefined): void {
+  amendHost(labDir, host, (entry) => ({
+    ...entry,
+    pids: { ...entry.pids, [name]: id?.pid ?? null },
+    startTicks: { ...entry.startTicks, [name]: id?.startTicks ?? null },
+  }))
+}
+
+export function recordSwarmdOptions(labDir: string, host: string, swarmd: SwarmdOptions): void {
+  amendHost(labDir, host, (entry) => ({ ...entry, swarmd }))
+}
+
+function amendHost(labDir: string, host: string, amend: (entry: HostRecord) => HostRecord): void {
   const record = readState(labDir)
   if (!record) return // the lab is being taken down
-  const hosts = record.hosts.map((entry) =>
-    entry.name !== host
-      ? entry
-      : {
-          ...entry,
-          pids: { ...entry.pids, [name]: id?.pid ?? null },
-          startTicks: { ...entry.startTicks, [name]: id?.startTicks ?? null },
-        },
-  )
-  writeState(labDir, { ...record, hosts })
+  writeState(labDir, { ...record, hosts: record.hosts.map((entry) => (entry.name === host ? amend(entry) : entry)) })
 }
 
 export function recordedProcess(labDir: string, host: string, name: ProcessName): ProcessId | undefined {
