@@ -118,7 +118,9 @@ t.test('a process that ends by itself is told of, with the end of its log', asyn
   })
   await watching.host('n2').restartEngine()
   process.kill(n2.process('engine')?.pid ?? 0, 'SIGTERM')
+  const awake = setInterval(() => {}, 1_000) // the lab alone keeps no process alive
   t.match(await told, /^n2 engine exit code 0\n--- the end of .*engine\.log\n.*Processing signal/s)
+  clearInterval(awake)
   await lab.host('n2').startEngine()
 })
 
