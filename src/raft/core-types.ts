@@ -1,6 +1,7 @@
 // What goes into the core and comes out of it: its options, the Ready batches that its driver performs, and its status.
 
 import type { Random } from '../lib/random.ts'
+import type { SafetyRules } from './rules.ts'
 import type {
   ConfState,
   Entry,
@@ -38,6 +39,8 @@ export interface CoreOptions {
   readonly stored: StoredState
   /** Default: DEFAULT_LIMITS, made for a tick of 100 ms. */
   readonly limits?: Partial<CoreLimits>
+  /** Default: SAFETY_RULES. Only tests give others. */
+  readonly rules?: SafetyRules
 }
 
 /** What became of a proposal, by the id that its proposer gave. `appended` is not yet `committed`: watch the index. */
@@ -68,6 +71,9 @@ export interface SoftState {
  * 3. Apply `snapshot` and then `committed`, in order; after each slice call `core.applied(index)`.
  *    They may be applied before this batch is written: only entries that an earlier batch made durable are in it.
  *    A snapshot's state is only to be loaded, and `applied` called for it, once this batch is written.
+ *    A config entry is applied by the core itself; the driver only counts it as applied.
+ *
+ * An install-snapshot message that was stepped shows up in `snapshot` only if it is needed; else its state is dropped.
  */
 export interface Ready {
   /** From 1, without gaps. */

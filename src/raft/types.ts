@@ -59,8 +59,9 @@ export interface SnapshotMeta {
 }
 
 /**
- * All that a member has on disk when it starts. Entries follow the snapshot without a gap. A cluster's first member
- * starts from `bootstrapState`, one that joins from `EMPTY_STATE`: it gets its first configuration in a snapshot.
+ * All that a member has on disk when it starts. Entries have no gap between them nor after the snapshot; some may lie
+ * before its index (kept for slow followers). A cluster's first member starts from `bootstrapState`, one that joins from
+ * `EMPTY_STATE`: it gets its first configuration in a snapshot.
  */
 export interface StoredState {
   readonly hardState: HardState
@@ -71,12 +72,13 @@ export interface StoredState {
 /**
  * Why the core refused a request. Of these only BACKPRESSURE, CONF_PENDING and TRANSFER pass by themselves on the same
  * leader; ENTRY_TOO_LARGE and CONF_INVALID never do; after the others the request may be tried again elsewhere.
- * LEADER_CHANGED on a proposal means that its fate is unknown, every other code that it was not appended.
+ * On a proposal LEADER_CHANGED and NO_ANSWER mean that its fate is unknown, every other code that it was not appended.
  */
 export type RefusalCode =
   | 'RAFT_NO_LEADER'
   | 'RAFT_NOT_LEADER'
   | 'RAFT_LEADER_CHANGED'
+  | 'RAFT_NO_ANSWER'
   | 'RAFT_BACKPRESSURE'
   | 'RAFT_TRANSFER'
   | 'RAFT_ENTRY_TOO_LARGE'
