@@ -1,0 +1,146 @@
+// swarmd's command line: dockerd's names where dockerd has the flag. Nothing has to be given.
+
+import { join } from 'node:path'
+import yargs from 'yargs'
+import type { GenericResource } from '../api/spec.ts'
+import { CodedError } from '../lib/errors.ts'
+import type { LogLevel } from '../lib/log.ts'
+
+export interface DaemonOptions {
+  /** `unix:///path` or `tcp://host:port` on which the API is served. */
+  readonly hosts: readonly string[]
+  /** `unix:///path` of the local engine. */
+  readonly engine: string
+  /** Durable state: identity, Raft log, the worker's assignments. */
+  readonly dataRoot: string
+  /** Runtime state: secrets on memory, sockets. */
+  readonly execRoot: string
+  readonly pidfile: string
+  readonly defaultAdvertiseAddress: string
+  readonly logLevel: LogLevel
+  readonly engineLabels: Readonly<Record<string, string>>
+  readonly genericResources: readonly GenericResource[]
+  /** Group of the unix socket, where the machine has it. */
+  readonly group: string
+}
+
+export const DEFAULT_HOST = 'unix:///run/swarmd/swarmd.sock'
+export const DEFAULT_ENGINE = 'unix:///var/run/docker.sock'
+
+const LOG_LEVELS = ['debug', 'info', 'warn', 'error', 'fatal'] as const
+
+function invalid(flag: string, value: string, expected: string): CodedError {
+  return new CodedError('INVALID_FLAG', `invalid value "${value}" for flag --${flag}: ${expected}`)
+}
+
+function parseLabels(values: readonly string[]): Record<string, string> {
+  const labels: Record<string, string> = {}
+  for (const value of values) {
+    const at = value.indexOf('=')
+    if (at <= 0) throw invalid('label', value, 'expected key=value')
+    labels[value.slice(0, at)] = value.slice(at + 1)
+  }
+  return labels
+}
+
+/** `gpu=3` is a number of them, `gpu=UUID1` a named one (given once for each). */
+export function parseGenericResources(values: readonly string[]): readonly GenericResource[] {
+  return values
+    .flatMap((value) => value.split(','))
+    .map((value): GenericResource => {
+      const [kind = '', amount = ''] = value.split('=')
+      if (!kind || !amount) throw invalid('node-generic-resource', value, 'expected kind=number or kind=name')
+      return /^\d+$/.test(amount)
+        ? { DiscreteResourceSpec: { Kind: kind, Value: Number(amount) } }
+        : { NamedResourceSpec: { Kind: kind, Value: amount } }
+    })
+}
+
+function parseHost(host: string): string {
+  if (host.startsWith('unix:///') || /^tcp:\/\/(\[[0-9a-fA-F:]+\]|[^:/]+):\d+$/.test(host)) return host
+  throw invalid('host', host, 'expected unix:///path or tcp://address:port')
+}
+
+/**
+ * @throws {CodedError} INVALID_FLAG with a message for the user
+ */
+export async function parseOptions(argv: readonly string[], version: string): Promise<DaemonOptions> {
+  const parser = yargs([...argv])
+    .scriptName('swarmd')
+    .usage('$0 [options]\n\nRuns this machine’s part of a swarm next to its Docker Engine.')
+    .parserConfiguration({
+      'parse-numbers': false,
+      'parse-positional-numbers': false,
+      'duplicate-arguments-array': true,
+    })
+    .option('host', {
+      alias: 'H',
+      type: 'string',
+      array: true,
+      nargs: 1,
+      default: [DEFAULT_HOST],
+      describe: 'Serve the API on this socket (repeatable)',
+    })
+    .option('engine', { type: 'string', default: DEFAULT_ENGINE, describe: 'Socket of the local Docker Engine' })
+    .option('data-root', { type: 'string', default: '/var/lib/swarmd', describe: 'Directory of durable state' })
+    .option('exec-root', { type: 'string', default: '/run/swarmd', describe: 'Directory of runtime state' })
+    .option('pidfile', {
+      alias: 'p',
+      type: 'string',
+      describe: 'Path of the file with the process id (default: swarmd.pid in exec-root)',
+    })
+    .option('swarm-default-advertise-addr', {
+      type: 'string',
+      default: '',
+      describe: 'Default address or interface for the swarm’s advertised address',
+    })
+    .option('log-level', {
+      alias: 'l',
+      type: 'string',
+      choices: LOG_LEVELS,
+      default: 'info',
+      describe: 'Least severe level that is logged',
+    })
+    .option('debug', { alias: 'D', type: 'boolean', default: false, describe: 'Log at level debug' })
+    .option('label', {
+      type: 'string',
+      array: true,
+      nargs: 1,
+      default: [],
+      describe: 'Engine label of this node, key=value (repeatable)',
+    })
+    .option('node-generic-resource', {
+      type: 'string',
+      array: true,
+      nargs: 1,
+      default: [],
+      describe: 'Generic resource that this node offers, such as gpu=2 (repeatable)',
+    })
+    .option('group', {
+      alias: 'G',
+      type: 'string',
+      default: 'docker',
+      describe: 'Group that may use the unix socket, where it exists',
+    })
+    .strict()
+    .version(version)
+    .help()
+    .exitProcess(true)
+    .fail((message, error) => {
+      throw error ?? new CodedError('INVALID_FLAG', message)
+    })
+  const flags = await parser.parse()
+  const execRoot = flags['exec-root']
+  return {
+    hosts: flags.host.map(parseHost),
+    engine: flags.engine,
+    dataRoot: flags['data-root'],
+    execRoot,
+    pidfile: flags.pidfile ?? join(execRoot, 'swarmd.pid'),
+    defaultAdvertiseAddress: flags['swarm-default-advertise-addr'],
+    logLevel: flags.debug ? 'debug' : (flags['log-level'] as LogLevel),
+    engineLabels: parseLabels(flags.label),
+    genericResources: parseGenericResources(flags['node-generic-resource']),
+    group: flags.group,
+  }
+}

@@ -1,0 +1,15 @@
+// Raises the cluster's feature level once every manager can do more (architecture, principle 6): the lowest level that all
+// managers support, never lowered.
+
+import type { Cluster, Node } from '../../api/objects.ts'
+
+/** The highest level that this build knows. A test build is made with a higher one. */
+declare const SWARMCTL_FEATURE_LEVEL: number | undefined
+export const OWN_FEATURE_LEVEL: number = typeof SWARMCTL_FEATURE_LEVEL === 'number' ? SWARMCTL_FEATURE_LEVEL : 1
+
+/** The level to raise the cluster to, or undefined where it stays. */
+export function raisedFeatureLevel(cluster: Cluster, nodes: readonly Node[]): number | undefined {
+  const levels = nodes.flatMap((node) => (node.manager ? [node.manager.featureLevel] : []))
+  const common = levels.length > 0 ? Math.min(...levels) : cluster.featureLevel
+  return common > cluster.featureLevel ? common : undefined
+}
