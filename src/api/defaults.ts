@@ -1,0 +1,121 @@
+// Swarm's defaults. Two kinds: those that Swarm stores with a spec (a mode, one replica, where networks stand), applied
+// once at the API's edge; and those that it only assumes, which `service inspect` shows on request and the control
+// loops take where a field is absent.
+
+import type { ServiceMode, ServiceSpec, SwarmSpec, UpdateConfig } from './spec.ts'
+
+const SECOND_NS = 1_000_000_000
+
+export const DEFAULT_STOP_GRACE_NS = 10 * SECOND_NS
+export const DEFAULT_RESTART_DELAY_NS = 5 * SECOND_NS
+export const DEFAULT_MONITOR_NS = 5 * SECOND_NS
+export const DEFAULT_CONTROL_PORT = 2377
+export const DEFAULT_DATA_PATH_PORT = 4789
+export const DEFAULT_ADDRESS_POOL = '10.0.0.0/8'
+export const DEFAULT_SUBNET_SIZE = 24
+export const MINIMUM_CERTIFICATE_EXPIRY_NS = 3600 * SECOND_NS
+
+function storedMode(mode: ServiceMode): ServiceMode {
+  if (mode.Global) return { Global: {} }
+  if (mode.GlobalJob) return { GlobalJob: {} }
+  if (mode.ReplicatedJob) {
+    const MaxConcurrent = mode.ReplicatedJob.MaxConcurrent ?? 1
+    return { ReplicatedJob: { MaxConcurrent, TotalCompletions: mode.ReplicatedJob.TotalCompletions ?? MaxConcurrent } }
+  }
+  return { Replicated: { Replicas: mode.Replicated?.Replicas ?? 1 } }
+}
+
+/** The spec as Swarm keeps it: `name` where none was given, a mode with its counts, networks in the task's template. */
+export function storedServiceSpec(spec: ServiceSpec, name: string): ServiceSpec {
+  const { Name: _name, Networks: legacyNetworks, TaskTemplate, Mode, ...rest } = spec
+  const { ForceUpdate, Runtime, Networks, ...task } = TaskTemplate ?? {}
+  const networks = Networks ?? legacyNetworks
+  return {
+    Name: name,
+    Labels: rest.Labels ?? {},
+    TaskTemplate: {
+      ...task,
+      ...(networks === undefined ? {} : { Networks: networks }),
+      ForceUpdate: ForceUpdate ?? 0,
+      Runtime: Runtime ?? 'container',
+    },
+    Mode: storedMode(Mode ?? {}),
+    ...(rest.UpdateConfig === undefined ? {} : { UpdateConfig: rest.UpdateConfig }),
+    ...(rest.RollbackConfig === undefined ? {} : { RollbackConfig: rest.RollbackConfig }),
+    ...(rest.EndpointSpec === undefined ? {} : { EndpointSpec: rest.EndpointSpec }),
+  }
+}
+
+const DEFAULT_UPDATE: UpdateConfig = {
+  Parallelism: 1,
+  FailureAction: 'pause',
+  Monitor: DEFAULT_MONITOR_NS,
+  MaxFailureRatio: 0,
+  Order: 'stop-first',
+}
+
+function shownUpdate(config: UpdateConfig | undefined): UpdateConfig {
+  if (config === undefined) return DEFAULT_UPDATE
+  const { MaxFailureRatio, Order, Monitor, ...rest } = config
+  return {
+    ...rest,
+    Monitor: Monitor ?? DEFAULT_MONITOR_NS,
+    MaxFailureRatio: MaxFailureRatio ?? 0,
+    Order: Order ?? 'stop-first',
+  }
+}
+
+/** What `service inspect` shows with `insertDefaults=true`: every assumed value filled in, in Docker's order. */
+export function serviceSpecWithDefaults(spec: ServiceSpec): ServiceSpec {
+  const { Name, Labels, TaskTemplate = {}, Mode, UpdateConfig: update, RollbackConfig: rollback, ...rest } = spec
+  const { ContainerSpec: container, Resources, RestartPolicy: restart, Placement, ...task } = TaskTemplate
+  return {
+    ...(Name === undefined ? {} : { Name }),
+    Labels: Labels ?? {},
+    TaskTemplate: {
+      ...(container === undefined
+        ? {}
+        : {
+            ContainerSpec: {
+              ...container,
+              StopGracePeriod: container.StopGracePeriod ?? DEFAULT_STOP_GRACE_NS,
+              DNSConfig: container.DNSConfig ?? {},
+            },
+          }),
+      Resources: Resources ?? {},
+      RestartPolicy: {
+        Condition: restart?.Condition ?? 'any',
+        Delay: restart?.Delay ?? DEFAULT_RESTART_DELAY_NS,
+        MaxAttempts: restart?.MaxAttempts ?? 0,
+        ...(restart?.Window === undefined ? {} : { Window: restart.Window }),
+      },
+      Placement: Placement ?? {},
+      ...task,
+    },
+    ...(Mode === undefined ? {} : { Mode }),
+    UpdateConfig: shownUpdate(update),
+    RollbackConfig: shownUpdate(rollback),
+    ...rest,
+  }
+}
+
+/** A cluster's settings with Swarm's values where the request has none (0 counts as none, as in Docker). */
+export function swarmSpecWithDefaults(spec: SwarmSpec): SwarmSpec {
+  const { Orchestration, Raft, Dispatcher, CAConfig, TaskDefaults, EncryptionConfig } = spec
+  return {
+    Name: spec.Name || 'default',
+    Labels: spec.Labels ?? {},
+    Orchestration: { TaskHistoryRetentionLimit: Orchestration?.TaskHistoryRetentionLimit ?? 5 },
+    Raft: {
+      SnapshotInterval: Raft?.SnapshotInterval || 10_000,
+      KeepOldSnapshots: Raft?.KeepOldSnapshots ?? 0,
+      LogEntriesForSlowFollowers: Raft?.LogEntriesForSlowFollowers || 500,
+      ElectionTick: Raft?.ElectionTick || 10,
+      HeartbeatTick: Raft?.HeartbeatTick || 1,
+    },
+    Dispatcher: { HeartbeatPeriod: Dispatcher?.HeartbeatPeriod || 5 * SECOND_NS },
+    CAConfig: { ...CAConfig, NodeCertExpiry: CAConfig?.NodeCertExpiry || 90 * 86_400 * SECOND_NS },
+    TaskDefaults: TaskDefaults ?? {},
+    EncryptionConfig: { AutoLockManagers: EncryptionConfig?.AutoLockManagers ?? false },
+  }
+}
