@@ -3,6 +3,7 @@
 
 import type {
   ConfigSpec,
+  Driver,
   EndpointSpec,
   GenericResource,
   Labels,
@@ -113,9 +114,22 @@ export interface Service extends Base {
   /** base64 X-Registry-Auth for pulls; never shown, never in a worker's durable state. */
   readonly registryAuth: string
   readonly previousRegistryAuth: string
+  /** What the managers could not do for the service, for people; absent while all is well. */
+  readonly problem?: ServiceProblem
+}
+
+export interface ServiceProblem {
+  /** the loop that found it, and takes it away once it is solved */
+  readonly source: string
+  readonly code: string
+  readonly message: string
+  /** RFC 3339 */
+  readonly since: string
 }
 
 export interface UpdateProgress {
+  /** Names this run of the updater; the tasks that it makes carry it in `origin.updateId`. */
+  readonly id?: string
   readonly specVersion: number
   /** Ids of tasks made by this update that have failed, each counted once. */
   readonly failedTaskIds: readonly string[]
@@ -178,6 +192,23 @@ export interface Task extends Base {
   readonly jobIteration: number | undefined
   /** The restart supervisor lets the task go on to RUNNING at this time (RFC 3339); empty: at once. */
   readonly startAfter: string
+  /** Why the task was made. */
+  readonly origin?: TaskOrigin
+  /** When the leader saw a task of an update RUNNING or ended (RFC 3339): its delay and its monitor count from here. */
+  readonly settledAt?: string
+  /** The cluster's default log driver at the task's making, where its spec names none. */
+  readonly logDriver?: Driver
+}
+
+/** Why managers made a task. `restart` counts as an attempt of the restart policy. */
+export interface TaskOrigin {
+  readonly kind: 'replica' | 'node' | 'job' | 'restart' | 'update'
+  /** The task that it takes over from. */
+  readonly predecessorId?: string
+  /** The run of the updater that made it, or made the task that it took over from before that had settled. */
+  readonly updateId?: string
+  /** For people; at most 200 characters. */
+  readonly detail?: string
 }
 
 export interface Network extends Base {
