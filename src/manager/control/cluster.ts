@@ -1,0 +1,78 @@
+// The cluster's own settings and join tokens, and what stands against a manager that wants to leave.
+
+import { swarmSpecWithDefaults } from '../../api/defaults.ts'
+import type { Cluster } from '../../api/objects.ts'
+import type { SwarmSpec } from '../../api/spec.ts'
+import { validateSwarmSpec } from '../../api/validation/payload.ts'
+import { managerRefusal } from '../../api/validation/refusal.ts'
+import { CodedError } from '../../lib/errors.ts'
+import type { StoreView } from '../store/types.ts'
+import { type ControlContext, outOfSequence, proposeCurrent } from './context.ts'
+import { quorumWithout } from './nodes.ts'
+import type { ManagerSight } from './render.ts'
+
+export interface Rotations {
+  readonly workerToken: boolean
+  readonly managerToken: boolean
+  readonly unlockKey: boolean
+}
+
+export function requireCluster(view: StoreView): Cluster {
+  const cluster = view.cluster()
+  if (cluster === undefined) throw new CodedError('NOT_IN_SWARM', 'This node is not part of a swarm')
+  return cluster
+}
+
+export async function updateCluster(
+  context: ControlContext,
+  version: number,
+  spec: SwarmSpec,
+  rotate: Rotations,
+  newJoinToken: (rootDigest: string) => string,
+): Promise<void> {
+  const wanted = swarmSpecWithDefaults(spec)
+  validateSwarmSpec(wanted)
+  if (rotate.unlockKey) {
+    throw managerRefusal('UNIMPLEMENTED', 'autolock is not supported by this version of swarmd: there is no unlock key')
+  }
+  await proposeCurrent(context, (view) => {
+    const current = requireCluster(view)
+    if (version !== current.meta.version) throw outOfSequence()
+    const { rootCa } = current
+    if ((wanted.CAConfig?.ForceRotate ?? 0) !== (current.spec.CAConfig?.ForceRotate ?? 0)) {
+      throw managerRefusal('UNIMPLEMENTED', 'rotation of the CA is not supported by this version of swarmd')
+    }
+    const object: Cluster = {
+      ...current,
+      spec: wanted,
+      rootCa: {
+        ...rootCa,
+        joinTokens: {
+          worker: rotate.workerToken ? newJoinToken(rootCa.digest) : rootCa.joinTokens.worker,
+          manager: rotate.managerToken ? newJoinToken(rootCa.digest) : rootCa.joinTokens.manager,
+        },
+      },
+    }
+    return [{ kind: 'update', object, expectedVersion: version }]
+  })
+}
+
+/** Why a manager may not just leave; Docker asks for `--force` then. */
+export function leaveRefusal(view: StoreView, nodeId: string, sight: ManagerSight): CodedError {
+  const { managers, reachable, keepsQuorum } = quorumWithout(view, nodeId, sight)
+  const attempt =
+    'You are attempting to leave the swarm on a node that is participating as a manager. '
+  if (managers <= 1) {
+    return new CodedError(
+      'NOT_MANAGER',
+      `${attempt}Removing the last manager erases all current state of the swarm. Use \`--force\` to ignore this message. `,
+    )
+  }
+  const loss = keepsQuorum
+    ? ''
+    : `Removing this node leaves ${reachable} managers out of ${managers}. Without a Raft quorum your swarm will be inaccessible. `
+  return new CodedError(
+    'NOT_MANAGER',
+    `${attempt}${loss}The only way to restore a swarm that has lost consensus is to reinitialize it with \`--force-new-cluster\`. Use \`--force\` to suppress this message.`,
+  )
+}

@@ -1,0 +1,44 @@
+// What every handler of the control API works on, and the one way in which handlers write.
+
+import { managerRefusal } from '../../api/validation/refusal.ts'
+import type { Clock } from '../../lib/clock.ts'
+import { errorCode } from '../../lib/errors.ts'
+import type { Random } from '../../lib/random.ts'
+import type { Proposer, StoreView, Transaction } from '../store/types.ts'
+
+export interface ControlContext {
+  readonly view: StoreView
+  readonly proposer: Proposer
+  readonly clock: Clock
+  readonly random: Random
+}
+
+const MAX_ATTEMPTS = 20
+
+/** Refusals that say only that the store moved between reading and applying. */
+const STALE = new Set(['OUT_OF_SEQUENCE', 'NOT_FOUND', 'EXISTS', 'IN_USE', 'NAME_CONFLICT', 'PORT_CONFLICT'])
+
+/**
+ * Proposes what `build` makes of the current state, and asks it again where the store has moved meanwhile: `build` then
+ * either sees why the request can't be granted and throws Docker's text, or makes a transaction that fits.
+ */
+export async function proposeCurrent(context: ControlContext, build: (view: StoreView) => Transaction): Promise<number> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await context.proposer.propose(build(context.view))
+    } catch (error) {
+      const stale = STALE.has(errorCode(error) ?? '') && !isHandlers(error)
+      if (!stale) throw error
+      if (attempt >= MAX_ATTEMPTS) throw outOfSequence()
+    }
+  }
+}
+
+/** A handler's own refusal carries Docker's prefix; the store's does not. */
+function isHandlers(error: unknown): boolean {
+  return error instanceof Error && error.message.startsWith('rpc error:')
+}
+
+export function outOfSequence(): Error {
+  return managerRefusal('UNKNOWN', 'update out of sequence')
+}

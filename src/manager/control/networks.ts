@@ -1,0 +1,126 @@
+// Networks of the whole cluster: create, remove when nobody uses them, list. Subnets and VNIs are the allocator's.
+
+import type { Network } from '../../api/objects.ts'
+import { compareTaskStates, type NetworkSpec } from '../../api/spec.ts'
+import type { NetworkCreateBody } from '../../api/validation/object-decoders.ts'
+import { validateNetworkSpec } from '../../api/validation/payload.ts'
+import { managerRefusal } from '../../api/validation/refusal.ts'
+import { formatTime } from '../../lib/clock.ts'
+import { CodedError } from '../../lib/errors.ts'
+import type { StoreView } from '../store/types.ts'
+import { type ControlContext, proposeCurrent } from './context.ts'
+import { equalsOne, type Filters, hasLabels } from './filters.ts'
+
+export function networkSpecOf(body: NetworkCreateBody): NetworkSpec {
+  return {
+    Name: body.Name,
+    Labels: body.Labels,
+    DriverConfiguration: { Name: body.Driver || 'overlay', Options: body.Options },
+    EnableIPv4: body.EnableIPv4 ?? true,
+    ...(body.EnableIPv6 ? { EnableIPv6: true } : {}),
+    ...(body.Internal ? { Internal: true } : {}),
+    ...(body.Attachable ? { Attachable: true } : {}),
+    ...(body.Ingress ? { Ingress: true } : {}),
+    ...(body.IPAM === undefined
+      ? {}
+      : {
+          IPAMOptions: {
+            Driver: {
+              Name: body.IPAM.Driver ?? 'default',
+              ...(body.IPAM.Options === undefined ? {} : { Options: body.IPAM.Options }),
+            },
+            ...(body.IPAM.Config === undefined ? {} : { Configs: body.IPAM.Config }),
+          },
+        }),
+    ...(body.ConfigFrom?.Network ? { ConfigFrom: { Network: body.ConfigFrom.Network } } : {}),
+    Scope: 'swarm',
+  }
+}
+
+/** @returns the new network's id */
+export async function createNetwork(context: ControlContext, spec: NetworkSpec): Promise<string> {
+  validateNetworkSpec(spec)
+  const now = formatTime(context.clock.wallMs())
+  const network: Network = {
+    kind: 'network',
+    id: context.random.id(),
+    meta: { version: 0, createdAt: now, updatedAt: now },
+    spec,
+    allocated: undefined,
+  }
+  await proposeCurrent(context, (view) => {
+    if (view.byName('network', spec.Name ?? '') !== undefined) throw nameTaken(spec.Name ?? '')
+    const ingress = spec.Ingress ? view.list('network').find((each) => each.spec.Ingress) : undefined
+    if (ingress !== undefined) {
+      throw managerRefusal('ALREADY_EXISTS', `ingress network (${ingress.id}) is already present`)
+    }
+    return [{ kind: 'create', object: network }]
+  })
+  return network.id
+}
+
+export function nameTaken(name: string): CodedError {
+  return new CodedError('CONFLICT', `network with name ${name} already exists`)
+}
+
+/** @param id in full: which network is meant was settled together with the engine's own */
+export async function removeNetwork(context: ControlContext, id: string): Promise<void> {
+  await proposeCurrent(context, (view) => {
+    const network = view.get('network', id)
+    if (network === undefined) throw managerRefusal('NOT_FOUND', `network ${id} not found`)
+    checkUnused(view, network)
+    return [{ kind: 'remove', objectKind: 'network', id }]
+  })
+}
+
+function checkUnused(view: StoreView, network: Network): void {
+  const [user] = network.spec.Ingress
+    ? view
+        .list('service')
+        .filter((service) => service.spec.EndpointSpec?.Ports?.some((port) => port.PublishMode !== 'host'))
+    : view.servicesUsingNetwork(network.id)
+  if (user !== undefined) {
+    throw managerRefusal(
+      'FAILED_PRECONDITION',
+      network.spec.Ingress
+        ? `ingress network cannot be removed because service ${user.id} depends on it`
+        : `network ${network.id} is in use by service ${user.id}`,
+    )
+  }
+  const task = view
+    .list('task')
+    .find(
+      (each) =>
+        each.attachments.some((attachment) => attachment.networkId === network.id) &&
+        compareTaskStates(each.desiredState, 'running') <= 0 &&
+        compareTaskStates(each.status.state, 'running') <= 0,
+    )
+  if (task !== undefined) {
+    throw managerRefusal('FAILED_PRECONDITION', `network ${network.id} is in use by task ${task.id}`)
+  }
+}
+
+export const NETWORK_FILTERS = ['dangling', 'driver', 'id', 'label', 'name', 'scope', 'type']
+
+/** /networks matches any part of a name or id, unlike the other listings. */
+export function listNetworks(view: StoreView, filters: Filters): readonly Network[] {
+  const containsOne = (name: string, text: string) =>
+    filters.get(name)?.some((value) => text.includes(value)) ?? true
+  const dangling = filters.get('dangling')?.[0]
+  return view
+    .list('network')
+    .filter(
+      (network) =>
+        containsOne('name', network.spec.Name ?? '') &&
+        containsOne('id', network.id) &&
+        equalsOne(filters, 'driver', network.spec.DriverConfiguration?.Name ?? 'overlay') &&
+        equalsOne(filters, 'scope', 'swarm') &&
+        equalsOne(filters, 'type', 'custom') &&
+        hasLabels(filters, 'label', network.spec.Labels) &&
+        (dangling === undefined || isTrue(dangling) === (view.servicesUsingNetwork(network.id).length === 0)),
+    )
+}
+
+function isTrue(value: string): boolean {
+  return value === '1' || value.toLowerCase() === 'true'
+}

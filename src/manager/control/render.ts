@@ -1,0 +1,269 @@
+// Stored objects as Docker's JSON, field by field in Docker's order. Specs are stored in that shape already (decode.ts
+// and defaults.ts), so they are shown as they stand.
+
+import {
+  DEFAULT_ADDRESS_POOL,
+  DEFAULT_DATA_PATH_PORT,
+  DEFAULT_SUBNET_SIZE,
+  serviceSpecWithDefaults,
+  swarmSpecWithDefaults,
+} from '../../api/defaults.ts'
+import type { Cluster, Config, Endpoint, Meta, Network, Node, Secret, Service, Task } from '../../api/objects.ts'
+import type { ServiceSpec, TlsInfo } from '../../api/spec.ts'
+import { errorCode } from '../../lib/errors.ts'
+import { tlsInfo } from '../../lib/x509-node.ts'
+import type { StoreView } from '../store/types.ts'
+import { encodedOnce, withField } from './encoding.ts'
+
+function version(index: number): { readonly Index: number } {
+  return { Index: index }
+}
+
+function head(object: { readonly id: string; readonly meta: Meta }, index = object.meta.version) {
+  return {
+    ID: object.id,
+    Version: version(index),
+    CreatedAt: object.meta.createdAt,
+    UpdatedAt: object.meta.updatedAt,
+  }
+}
+
+// ---- services ----
+
+function endpoint(stored: Endpoint | undefined) {
+  if (stored === undefined) return { Spec: {} }
+  return {
+    Spec: stored.spec,
+    ...(stored.ports.length === 0 ? {} : { Ports: stored.ports }),
+    ...(stored.virtualIps.length === 0
+      ? {}
+      : { VirtualIPs: stored.virtualIps.map((ip) => ({ NetworkID: ip.networkId, Addr: ip.address })) }),
+  }
+}
+
+function service(stored: Service, show: (spec: ServiceSpec) => ServiceSpec) {
+  return {
+    ...head(stored),
+    Spec: show(stored.spec),
+    ...(stored.previousSpec === undefined ? {} : { PreviousSpec: stored.previousSpec }),
+    Endpoint: endpoint(stored.endpoint),
+    ...(stored.updateStatus === undefined ? {} : { UpdateStatus: stored.updateStatus }),
+    ...(stored.jobStatus === undefined
+      ? {}
+      : {
+          JobStatus: {
+            JobIteration: version(stored.jobStatus.iteration),
+            LastExecution: stored.jobStatus.lastExecution,
+          },
+        }),
+  }
+}
+
+export const encodeService = encodedOnce((stored: Service) => service(stored, (spec) => spec))
+export const encodeServiceWithDefaults = encodedOnce((stored: Service) => service(stored, serviceSpecWithDefaults))
+
+/** For clients below 1.25, which look for the networks in the spec itself. */
+export const encodeLegacyService = encodedOnce((stored: Service) =>
+  service(stored, (spec) => {
+    const Networks = spec.TaskTemplate?.Networks
+    return Networks === undefined ? spec : { ...spec, Networks }
+  }),
+)
+
+// ---- tasks ----
+
+const encodeBareTask = encodedOnce((stored: Task) => {
+  const { status } = stored
+  return {
+    ...head(stored, Math.max(stored.meta.version, stored.statusVersion)),
+    Labels: {},
+    Spec: stored.spec,
+    ...(stored.serviceId === '' ? {} : { ServiceID: stored.serviceId }),
+    ...(stored.slot === 0 ? {} : { Slot: stored.slot }),
+    ...(stored.nodeId === '' ? {} : { NodeID: stored.nodeId }),
+    Status: {
+      Timestamp: status.timestamp,
+      State: status.state,
+      ...(status.message === '' ? {} : { Message: status.message }),
+      ...(status.error === '' ? {} : { Err: status.error }),
+      ...(status.container === undefined
+        ? {}
+        : {
+            ContainerStatus: {
+              ContainerID: status.container.ContainerID ?? '',
+              PID: status.container.PID ?? 0,
+              ExitCode: status.container.ExitCode ?? 0,
+            },
+          }),
+      PortStatus: status.ports.length === 0 ? {} : { Ports: status.ports },
+    },
+    DesiredState: stored.desiredState,
+    ...(stored.genericResources.length === 0 ? {} : { GenericResources: stored.genericResources }),
+    ...(stored.jobIteration === undefined ? {} : { JobIteration: version(stored.jobIteration) }),
+  }
+})
+
+/** A network inside of a task or of its own under its swarm shape (not that of /networks). */
+const encodeAttachedNetwork = encodedOnce((stored: Network) => ({
+  ...head(stored),
+  Spec: {
+    Name: stored.spec.Name,
+    Labels: stored.spec.Labels ?? {},
+    ...(stored.spec.DriverConfiguration === undefined ? {} : { DriverConfiguration: stored.spec.DriverConfiguration }),
+    ...(stored.spec.EnableIPv6 ? { IPv6Enabled: true } : {}),
+    ...(stored.spec.Internal ? { Internal: true } : {}),
+    ...(stored.spec.Attachable ? { Attachable: true } : {}),
+    ...(stored.spec.Ingress ? { Ingress: true } : {}),
+    ...(stored.spec.IPAMOptions === undefined ? {} : { IPAMOptions: stored.spec.IPAMOptions }),
+    Scope: 'swarm',
+  },
+  DriverState: { Name: driverOf(stored), Options: networkOptions(stored) },
+  IPAMOptions: {
+    Driver: { Name: 'default' },
+    Configs: (stored.allocated?.subnets ?? []).map(({ subnet, gateway }) => ({ Subnet: subnet, Gateway: gateway })),
+  },
+}))
+
+export function encodeTask(view: StoreView, stored: Task): string {
+  const bare = encodeBareTask(stored)
+  if (stored.attachments.length === 0) return bare
+  const attachments = stored.attachments.map(({ networkId, addresses }) => {
+    const network = view.get('network', networkId)
+    const shown = network === undefined ? '{}' : encodeAttachedNetwork(network)
+    return `{"Network":${shown},"Addresses":${JSON.stringify(addresses)}}`
+  })
+  return withField(bare, 'NetworksAttachments', `[${attachments.join(',')}]`)
+}
+
+// ---- nodes ----
+
+const encodeBareNode = encodedOnce((stored: Node) => {
+  const { description, status, spec } = stored
+  return {
+    ...head(stored),
+    Spec: {
+      ...(spec.Name ? { Name: spec.Name } : {}),
+      Labels: spec.Labels ?? {},
+      Role: spec.Role ?? 'worker',
+      Availability: spec.Availability ?? 'active',
+    },
+    Description: {
+      Hostname: description.Hostname ?? '',
+      Platform: description.Platform ?? {},
+      Resources: description.Resources ?? {},
+      Engine: description.Engine ?? {},
+      TLSInfo: description.TLSInfo ?? {},
+    },
+    Status: {
+      State: status.state,
+      ...(status.message === '' ? {} : { Message: status.message }),
+      Addr: status.address,
+    },
+  }
+})
+
+export interface ManagerSight {
+  readonly leaderId: string | undefined
+  readonly reachability: (nodeId: string) => 'reachable' | 'unreachable' | 'unknown'
+}
+
+export function encodeNode(stored: Node, sight: ManagerSight): string {
+  const bare = encodeBareNode(stored)
+  if (stored.manager === undefined) return bare
+  const status = {
+    ...(sight.leaderId === stored.id ? { Leader: true } : {}),
+    Reachability: sight.leaderId === stored.id ? 'reachable' : sight.reachability(stored.id),
+    Addr: stored.manager.address,
+  }
+  return withField(bare, 'ManagerStatus', JSON.stringify(status))
+}
+
+// ---- secrets and configs ----
+
+/** Without its payload, which no API shows. */
+export const encodeSecret = encodedOnce((stored: Secret) => {
+  const { Data: _never, ...spec } = stored.spec
+  return { ...head(stored), Spec: { ...spec, Labels: spec.Labels ?? {} } }
+})
+
+export const encodeConfig = encodedOnce((stored: Config) => ({ ...head(stored), Spec: stored.spec }))
+
+// ---- the cluster ----
+
+function trustOf(certPem: string): TlsInfo {
+  try {
+    return tlsInfo(certPem)
+  } catch (error) {
+    // A root that can't be read is shown as far as it goes: its text.
+    if (errorCode(error) === undefined) throw error
+    return { TrustRoot: certPem }
+  }
+}
+
+function clusterInfo(stored: Cluster) {
+  const { CAConfig = {}, ...spec } = swarmSpecWithDefaults(stored.spec)
+  const { SigningCACert: _cert, SigningCAKey: _key, ...shownCa } = CAConfig
+  const { TaskDefaults, EncryptionConfig, ...rest } = spec
+  return {
+    ...head(stored),
+    Spec: { ...rest, CAConfig: shownCa, TaskDefaults, EncryptionConfig },
+    TLSInfo: trustOf(stored.rootCa.certPem),
+    RootRotationInProgress: false,
+    DefaultAddrPool: stored.defaultAddressPools.length === 0 ? [DEFAULT_ADDRESS_POOL] : stored.defaultAddressPools,
+    SubnetSize: stored.subnetSize || DEFAULT_SUBNET_SIZE,
+    DataPathPort: stored.dataPathPort || DEFAULT_DATA_PATH_PORT,
+  }
+}
+
+/** As in /info: without the join tokens. */
+export const encodeClusterInfo = encodedOnce(clusterInfo)
+
+export const encodeSwarm = encodedOnce((stored: Cluster) => ({
+  ...clusterInfo(stored),
+  JoinTokens: { Worker: stored.rootCa.joinTokens.worker, Manager: stored.rootCa.joinTokens.manager },
+}))
+
+// ---- networks ----
+
+function driverOf(stored: Network): string {
+  return stored.spec.DriverConfiguration?.Name || 'overlay'
+}
+
+function networkOptions(stored: Network): Readonly<Record<string, string>> {
+  const vni = stored.allocated?.vni
+  return {
+    ...stored.spec.DriverConfiguration?.Options,
+    ...(vni ? { 'com.docker.network.driver.overlay.vxlanid_list': String(vni) } : {}),
+  }
+}
+
+/** As /networks shows it. `Containers` are those of one engine, which adds its own. */
+export const encodeNetwork = encodedOnce((stored: Network) => {
+  const given = stored.spec.IPAMOptions
+  const configs =
+    stored.allocated?.subnets.map(({ subnet, gateway, ipRange }) => ({
+      Subnet: subnet,
+      ...(ipRange === '' ? {} : { IPRange: ipRange }),
+      Gateway: gateway,
+    })) ??
+    given?.Configs ??
+    []
+  return {
+    Name: stored.spec.Name ?? '',
+    Id: stored.id,
+    Created: stored.meta.createdAt,
+    Scope: 'swarm',
+    Driver: driverOf(stored),
+    EnableIPv4: stored.spec.EnableIPv4 ?? true,
+    EnableIPv6: stored.spec.EnableIPv6 ?? false,
+    IPAM: { Driver: given?.Driver?.Name ?? 'default', Options: given?.Driver?.Options ?? null, Config: configs },
+    Internal: stored.spec.Internal ?? false,
+    Attachable: stored.spec.Attachable ?? false,
+    Ingress: stored.spec.Ingress ?? false,
+    ConfigFrom: { Network: stored.spec.ConfigFrom?.Network ?? '' },
+    ConfigOnly: false,
+    Containers: null,
+    Options: networkOptions(stored),
+    Labels: stored.spec.Labels ?? {},
+  }
+})
