@@ -278,7 +278,7 @@ async function removeDir(dir: string): Promise<void> {
     .filter((point) => point.startsWith(`${dir}/`))
   for (const point of below.toReversed()) await run(['umount', '-l', point])
   for (const entry of readdirSync(dir)) {
-    if (/^n\d{1,2}$|^hosts\.json(\.\d+)?$|^docker-config$/.test(entry)) {
+    if (/^n\d{1,2}$|^hosts\.json(\.\d+)?$|^docker-config$|^trial-\d+$/.test(entry)) {
       rmSync(join(dir, entry), { recursive: true, force: true, maxRetries: 5 })
     }
   }

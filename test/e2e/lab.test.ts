@@ -7,6 +7,7 @@ import { Lab } from '../../lab/lab.ts'
 import { defaultLabDir } from '../../lab/layout.ts'
 import { listNetns, netnsPath } from '../../lab/network.ts'
 import { identify } from '../../lab/processes.ts'
+import { Cluster } from './support/cluster.ts'
 
 const name = 'labtest'
 const dir = defaultLabDir(name)
@@ -144,6 +145,40 @@ t.test('hosts.json names everything, and any process may attach by it', async (t
 t.test('a second lab of that name elsewhere is refused', async (t) => {
   await t.rejects(Lab.up({ ...options, dir: `${dir}-other` }), { message: `stands in ${dir}` })
   t.notOk(existsSync(`${dir}-other`))
+})
+
+t.test("the engines' own Swarm mode forms over the lab, as an oracle and for the bench", async (t) => {
+  await n1.docker(['rm', '-f', 'web'])
+  const swarm = await Cluster.form(lab, 'engine')
+  t.equal((await swarm.leader()).name, 'n1')
+  await swarm.docker(n1, 'secret', 'create', 'oracle_secret', '/etc/hostname')
+  await swarm.docker(
+    n1,
+    'service',
+    'create',
+    '-d',
+    '--name',
+    'oracle_web',
+    '--replicas',
+    '2',
+    '--secret',
+    'oracle_secret',
+    'busybox',
+  )
+  const running = await swarm.waitFor(
+    'both tasks run',
+    async () => {
+      const listed = await swarm.docker(n1, 'service', 'ps', 'oracle_web', '--format', '{{.Node}} {{.CurrentState}}')
+      const lines = listed.trim().split('\n')
+      return lines.length === 2 && lines.every((line) => line.includes('Running')) && lines
+    },
+    30_000,
+  )
+  t.strictSame(running.map((line) => line.split(' ')[0]).toSorted(), ['n1', 'n2'])
+  await swarm.reset('oracle_')
+  t.equal(await swarm.docker(n1, 'service', 'ls', '-q'), '')
+  t.equal(await swarm.docker(n1, 'secret', 'ls', '-q'), '')
+  t.equal((await n2.docker(['ps', '-aq', '--filter', 'name=oracle_'])).stdout, '')
 })
 
 t.test('what the lab itself ended was never told of as unexpected', (t) => {

@@ -1,0 +1,109 @@
+#!/bin/bash
+# Installs what this project needs and this machine lacks, after saying what. Never removes, replaces or upgrades a
+# package, and never touches a Docker Engine that is here.
+#   deps.sh [--node-only]    --node-only: what building needs, without the lab's programs
+set -eu
+cd "$(dirname "$0")/.."
+export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+# the lab's copy of busybox, where Debian's other busybox package is in the way of the static one
+tools=.build/tools/bin
+
+say() { echo "deps: $*"; }
+fail() {
+  echo "deps: $1" >&2
+  shift
+  for line in "$@"; do echo "      $line" >&2; done
+  exit 1
+}
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# Node
+
+have node || fail "Node.js 20.19 or newer is needed, and no node is in PATH" "see https://nodejs.org/en/download, or: apt-get install nodejs npm"
+node -e 'const [a,b]=process.versions.node.split(".").map(Number); process.exit(a>20||a===20&&b>=19?0:1)' ||
+  fail "Node.js 20.19 or newer is needed, this is $(node --version)" "see https://nodejs.org/en/download"
+have npm || fail "npm is needed, and is not in PATH" "it comes with Node.js; on Debian: apt-get install npm"
+
+# newer than the lock file: installed from it
+if [ ! node_modules/.package-lock.json -nt package-lock.json ]; then
+  say "installing the npm packages of package-lock.json into node_modules (npm ci)"
+  npm ci --no-audit --no-fund
+  touch node_modules/.package-lock.json
+fi
+[ "${1-}" != --node-only ] || exit 0
+
+# The lab's programs
+
+[ "$(uname -s)" = Linux ] || fail "the lab (demo, end-to-end tests, bench) needs Linux, this is $(uname -s)" \
+  "use a Linux machine or virtual machine; \"make unit\" runs the tests that need none"
+
+static_busybox() {
+  local file
+  for file in "$tools/busybox" "$(command -v busybox || :)"; do
+    if [ -x "$file" ] && ! ldd "$file" >/dev/null 2>&1; then return 0; fi
+  done
+  return 1
+}
+
+packages=()
+need() { have "$1" || packages+=("$2"); }
+need ip iproute2
+need nft nftables
+need iptables iptables
+need nsenter util-linux
+need mount mount
+need hostname hostname
+need tar tar
+need curl curl
+if ! have dockerd; then
+  packages+=(docker.io)
+elif ! have docker; then
+  packages+=(docker-cli) # Debian 13 has the client apart
+fi
+unpack_busybox=
+if ! static_busybox; then
+  # busybox-static cannot be installed beside busybox, and nothing here removes a package
+  if dpkg-query -W -f '${Status}' busybox 2>/dev/null | grep -q ' installed$'; then unpack_busybox=1; else packages+=(busybox-static); fi
+fi
+
+if [ ${#packages[@]} -gt 0 ] || [ -n "$unpack_busybox" ]; then
+  have apt-get || fail "these are missing: ${packages[*]} ${unpack_busybox:+busybox-static}" \
+    "this machine has no apt-get: install them with its own package manager (Debian's names), then run this again"
+fi
+
+if [ ${#packages[@]} -gt 0 ]; then
+  [ "$(id -u)" = 0 ] || fail "these Debian packages are missing, and installing them needs root: ${packages[*]}" \
+    "run it again with sudo, or install them yourself"
+  apt_flags=(--no-remove --no-upgrade --no-install-recommends)
+  plan() { LC_ALL=C apt-get install -s "${apt_flags[@]}" "${packages[@]}" 2>&1; }
+  if ! planned=$(plan); then
+    say "fetching the package lists (apt-get update)"
+    apt-get update -qq || :
+    planned=$(plan) || fail "apt-get cannot install ${packages[*]} without removing or replacing other packages:" \
+      "$(grep -E '^(E:| )' <<<"$planned" | head -n 10)" "install what is missing by hand, then run this again"
+  fi
+  if grep -q '^Remv ' <<<"$planned" || grep -qE '^Inst [^ ]+ \[' <<<"$planned"; then
+    fail "installing ${packages[*]} would remove or replace packages, which this never does:" \
+      "$(grep -E '^Remv |^Inst [^ ]+ \[' <<<"$planned" | head -n 10)" "install what is missing by hand, then run this again"
+  fi
+  say "installing these Debian packages (nothing is removed or upgraded):"
+  sed -nE 's/^Inst ([^ ]+) \(([^ ]+).*/  \1 \2/p' <<<"$planned"
+  if printf '%s\n' "${packages[@]}" | grep -qx docker.io && [ -d /run/systemd/system ]; then
+    say "docker.io starts a Docker Engine of this machine's own, which is not used here;"
+    say "to have it off: systemctl disable --now docker.service docker.socket"
+  fi
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -q "${apt_flags[@]}" "${packages[@]}" ||
+    fail "apt-get could not install ${packages[*]}" "see above; then run this again"
+fi
+
+if [ -n "$unpack_busybox" ]; then
+  say "unpacking Debian's busybox-static into $tools: the busybox package that is installed excludes it, and stays"
+  work=$(mktemp -d)
+  trap 'rm -rf "$work"' EXIT
+  chmod 755 "$work"
+  (cd "$work" && apt-get download -q busybox-static) || { apt-get update -qq && (cd "$work" && apt-get download -q busybox-static); } ||
+    fail "busybox-static could not be fetched"
+  dpkg-deb -x "$work"/busybox-static_*.deb "$work/tree"
+  mkdir -p "$tools"
+  cp "$(find "$work/tree" -type f -name busybox | head -n 1)" "$tools/busybox"
+fi

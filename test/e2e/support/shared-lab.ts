@@ -1,0 +1,42 @@
+/**
+ * The one lab of three hosts that the end-to-end files share, one after the other. The runner brings it up and takes it
+ * down; a file that is run by itself does so for itself.
+ */
+import t from 'tap'
+import { Lab } from '../../../lab/lab.ts'
+import { defaultLabDir } from '../../../lab/layout.ts'
+
+/** Names the shared lab's directory to the test files. */
+export const SHARED_LAB_VARIABLE = 'SWARMCTL_E2E_LAB'
+
+const shared = { name: 'e2e', dir: defaultLabDir('e2e') }
+
+export function bringUpSharedLab(log: (line: string) => void): Promise<Lab> {
+  return Lab.up({ ...shared, managers: 3, workers: 0, log })
+}
+
+export function takeDownSharedLab(): Promise<void> {
+  return Lab.down(shared)
+}
+
+/** The shared lab, with all its engines and every `swarmd` running and every link whole. */
+export async function sharedLab(): Promise<Lab> {
+  const dir = process.env[SHARED_LAB_VARIABLE]
+  const log = (line: string) => void t.comment(line)
+  if (!dir) {
+    t.teardown(takeDownSharedLab)
+    return bringUpSharedLab(log)
+  }
+  const lab = Lab.attach({ dir, log })
+  await mend(lab)
+  return lab
+}
+
+/** What an earlier file cut, killed, paused or switched off is as it was. */
+async function mend(lab: Lab): Promise<void> {
+  await lab.heal()
+  for (const host of lab.hosts) {
+    for (const name of ['engine', 'swarmd'] as const) if (host.process(name)) host.resume(name)
+  }
+  await Promise.all(lab.hosts.map((host) => host.boot()))
+}
