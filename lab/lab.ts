@@ -136,6 +136,10 @@ export class Lab {
     const inits = (record?.hosts ?? [])
       .map((host) => state.recordedProcess(dir, host.name, 'init'))
       .filter((id) => id !== undefined)
+    // struck off before they die, so that nobody is told of an unexpected end
+    for (const { name: host } of record?.hosts ?? []) {
+      for (const process of ['engine', 'swarmd'] as const) state.recordProcess(dir, host, process, undefined)
+    }
     for (const init of inits) signal(init, 'SIGKILL')
     for (let round = 0; ; round++) {
       const alive = namespaces.flatMap((netns) => processesInNetns(inodeOf(netns)))
