@@ -208,6 +208,13 @@ export interface Refusal {
   /** For programs: `expired`, `untrusted`, `anonymous`, `role`, `unknown-node`, `removed`, `no-path` … */
   readonly reason: string
   readonly message: string
+  /** It may be otherwise soon, without anybody changing anything. */
+  readonly retryable: boolean
+}
+
+/** What the other side reads; the status travels beside it. */
+export function refusalBody({ reason, message, retryable }: Refusal): string {
+  return JSON.stringify({ reason, message, retryable })
 }
 
 function refusalError(address: string, path: string, status: number, refusal: Partial<Refusal>): CodedError {
@@ -215,7 +222,7 @@ function refusalError(address: string, path: string, status: number, refusal: Pa
   const { reason } = refusal
   if (status === 401 || status === 403)
     return new CodedError('CONNECTION_FORBIDDEN', `${address} refuses this node: ${message}`, {
-      retryable: reason === 'unknown-node',
+      retryable: refusal.retryable ?? false,
       details: { reason },
     })
   return new CodedError('CONNECTION_REFUSED', `${address} does not serve ${path}: ${message}`, {
@@ -231,8 +238,10 @@ async function readRefusal(response: IncomingMessage): Promise<Partial<Refusal>>
       text += String(chunk)
       if (text.length > MAX_REFUSAL_BYTES) return {}
     }
-    const { reason, message } = JSON.parse(text) as Readonly<Record<string, unknown>>
-    return typeof reason === 'string' && typeof message === 'string' ? { reason, message } : {}
+    const { reason, message, retryable } = JSON.parse(text) as Readonly<Record<string, unknown>>
+    return typeof reason === 'string' && typeof message === 'string'
+      ? { reason, message, retryable: retryable === true }
+      : {}
   } catch {
     return {} // the status alone has to do
   }
@@ -267,7 +276,7 @@ export class WsAcceptor {
 
 /** Answers an upgrade request with a refusal and ends the connection. */
 export function refuseUpgrade(socket: Duplex, refusal: Refusal): void {
-  const body = JSON.stringify({ reason: refusal.reason, message: refusal.message })
+  const body = refusalBody(refusal)
   socket.on('error', () => {}) // the other side may be gone already
   socket.end(
     `HTTP/1.1 ${refusal.status} Refused\r\nContent-Type: application/json\r\nConnection: close\r\n` +
