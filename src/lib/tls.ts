@@ -100,13 +100,13 @@ export function connectTls(options: ConnectOptions): Promise<SecureSocket> {
 
 /**
  * Host and port of `host:port` or `[ipv6]:port`.
- * @throws {CodedError} ADDRESS_INVALID
+ * @throws {CodedError} INVALID_ADDRESS
  */
 export function splitAddress(address: string): { readonly host: string; readonly port: number } {
   const match = /^(?:\[([0-9a-fA-F:.%\w]+)\]|([^:\s[\]]+)):(\d{1,5})$/.exec(address)
   const port = Number(match?.[3])
   if (!match || port < 1 || port > 65_535)
-    throw new CodedError('ADDRESS_INVALID', `invalid address "${address}": host:port expected`)
+    throw new CodedError('INVALID_ADDRESS', `invalid address "${address}": host:port expected`)
   return { host: match[1] ?? match[2]!, port }
 }
 

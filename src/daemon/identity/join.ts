@@ -47,7 +47,7 @@ export async function joinCluster(options: JoinOptions): Promise<Joined> {
   const deadlineMs = clock.nowMs() + options.timeoutMs
   for (let attempt = 0; ; attempt++) {
     const address = addresses[attempt % addresses.length]
-    if (address === undefined) throw new CodedError('ADDRESS_INVALID', 'at least 1 RemoteAddr is required to join')
+    if (address === undefined) throw new CodedError('INVALID_ADDRESS', 'at least 1 RemoteAddr is required to join')
     try {
       const timeoutMs = Math.max(Math.min(ATTEMPT_TIMEOUT_MS, deadlineMs - clock.nowMs()), 1)
       return await joinAt(address, digest, keyPem, { ...options, timeoutMs })

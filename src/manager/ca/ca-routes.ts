@@ -1,6 +1,7 @@
 // `/ca/root` and `/ca/issue` on the control port, and how a manager asks another one's.
 
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import { httpStatus } from '../../api/error-status.ts'
 import { CodedError, errorCode, errorMessage } from '../../lib/errors.ts'
 import type { Log } from '../../lib/log.ts'
 import { type PeerRequest, type PeerResponse, readBody } from '../../lib/tls-request.ts'
@@ -12,17 +13,6 @@ import {
   parseIssueReply,
   parseIssueRequest,
 } from './issue-request.ts'
-
-/** HTTP status of each code that the authority answers with; any other is 503 if it may pass, else 500. */
-const STATUS: Readonly<Record<string, number>> = {
-  FORBIDDEN: 403,
-  INVALID_JOIN_TOKEN: 400,
-  REQUEST_INVALID: 400,
-  MALFORMED: 400,
-  BODY_TOO_LARGE: 413,
-  CLUSTER_FULL: 409,
-  NOT_FOUND: 404,
-}
 
 /** Serves one request below `/ca/`. Answers errors itself, as `{code, message, retryable}`. */
 export async function serveCa(
@@ -39,7 +29,7 @@ export async function serveCa(
   } catch (error) {
     const code = errorCode(error) ?? 'INTERNAL'
     const retryable = error instanceof CodedError && error.retryable
-    status = STATUS[code] ?? (retryable ? 503 : 500)
+    status = httpStatus(error)
     reply = { code, message: errorMessage(error), retryable }
     log.warn({ code, reason: errorMessage(error), remoteHost: client.remoteHost }, 'certificate refused')
   }

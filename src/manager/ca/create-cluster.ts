@@ -1,5 +1,11 @@
 // What `swarm init` makes: the cluster's object with its root and tokens, and its first node.
 
+import {
+  DEFAULT_ADDRESS_POOL,
+  DEFAULT_DATA_PATH_PORT,
+  DEFAULT_SUBNET_SIZE,
+  swarmSpecWithDefaults,
+} from '../../api/defaults.ts'
 import type { Cluster, Node } from '../../api/objects.ts'
 import type { SwarmSpec } from '../../api/spec.ts'
 import { formatTime } from '../../lib/clock.ts'
@@ -7,36 +13,6 @@ import type { Random } from '../../lib/random.ts'
 import { readRequest } from '../../lib/x509.ts'
 import { createNodeCertificate, createRootCa } from '../../lib/x509-node.ts'
 import { makeJoinToken, rootDigest } from './join-token.ts'
-
-/** 90 days in nanoseconds. */
-export const DEFAULT_CERT_EXPIRY_NS = 7_776_000_000_000_000
-
-const DEFAULT_ADDRESS_POOL = '10.0.0.0/8'
-const DEFAULT_SUBNET_SIZE = 24
-const DEFAULT_DATA_PATH_PORT = 4789
-
-/** Swarm's defaults where the spec says nothing (or 0, which is how Go says nothing). */
-export function withSwarmDefaults(spec: SwarmSpec): SwarmSpec {
-  const { Orchestration, Raft, Dispatcher, CAConfig } = spec
-  return {
-    ...spec,
-    Name: 'default', // Swarm knows no other
-    Labels: spec.Labels ?? {},
-    Orchestration: { TaskHistoryRetentionLimit: Orchestration?.TaskHistoryRetentionLimit ?? 5 },
-    Raft: {
-      ...Raft,
-      SnapshotInterval: Raft?.SnapshotInterval || 10_000,
-      KeepOldSnapshots: Raft?.KeepOldSnapshots ?? 0,
-      LogEntriesForSlowFollowers: Raft?.LogEntriesForSlowFollowers || 500,
-      ElectionTick: Raft?.ElectionTick || 10,
-      HeartbeatTick: Raft?.HeartbeatTick || 1,
-    },
-    Dispatcher: { HeartbeatPeriod: Dispatcher?.HeartbeatPeriod || 5_000_000_000 },
-    CAConfig: { ...CAConfig, NodeCertExpiry: CAConfig?.NodeCertExpiry || DEFAULT_CERT_EXPIRY_NS },
-    TaskDefaults: spec.TaskDefaults ?? {},
-    EncryptionConfig: { AutoLockManagers: spec.EncryptionConfig?.AutoLockManagers ?? false },
-  }
-}
 
 export interface CreateClusterOptions {
   readonly wallMs: number
@@ -59,7 +35,7 @@ export function createCluster(options: CreateClusterOptions): Cluster {
     kind: 'cluster',
     id: random.id(),
     meta: { version: 0, createdAt: now, updatedAt: now },
-    spec: withSwarmDefaults(options.spec ?? {}),
+    spec: swarmSpecWithDefaults(options.spec ?? {}),
     rootCa: {
       ...root,
       digest,
@@ -70,25 +46,6 @@ export function createCluster(options: CreateClusterOptions): Cluster {
     dataPathPort: options.dataPathPort || DEFAULT_DATA_PATH_PORT,
     featureLevel: options.featureLevel,
     unlockKey: '',
-  }
-}
-
-/** The cluster with new tokens for the roles that are true (`swarm update --rotate-…-token`, `join-token --rotate`). */
-export function rotateJoinTokens(
-  cluster: Cluster,
-  roles: { readonly worker?: boolean; readonly manager?: boolean },
-  random: Random,
-): Cluster {
-  const { digest, joinTokens } = cluster.rootCa
-  return {
-    ...cluster,
-    rootCa: {
-      ...cluster.rootCa,
-      joinTokens: {
-        worker: roles.worker ? makeJoinToken(digest, random) : joinTokens.worker,
-        manager: roles.manager ? makeJoinToken(digest, random) : joinTokens.manager,
-      },
-    },
   }
 }
 
@@ -140,6 +97,7 @@ export function createFirstNode(options: {
   return { node: { ...node, manager: options.manager }, certPem }
 }
 
+/** Life of a node's certificate from its issue on. */
 export function certLifeMs(cluster: Cluster): number {
-  return (cluster.spec.CAConfig?.NodeCertExpiry || DEFAULT_CERT_EXPIRY_NS) / 1e6
+  return (swarmSpecWithDefaults(cluster.spec).CAConfig?.NodeCertExpiry ?? 0) / 1e6
 }
