@@ -93,7 +93,8 @@ export class RecordCodec {
     if (format !== RECORD_FORMAT) throw unknownFormat(context, format, RECORD_FORMAT)
     const idBytes = record[1] ?? 0
     const headerBytes = 2 + idBytes
-    if (idBytes === 0 || record.length < headerBytes + NONCE_BYTES + TAG_BYTES) throw corrupt(context, 'it is cut short')
+    if (idBytes === 0 || record.length < headerBytes + NONCE_BYTES + TAG_BYTES)
+      throw corrupt(context, 'it is cut short')
     const header = record.subarray(0, headerBytes)
     const keyId = Buffer.from(header.buffer, header.byteOffset + 2, idBytes).toString()
     const key = this.#keys.get(keyId)

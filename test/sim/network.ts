@@ -282,6 +282,7 @@ class End implements Connection {
   #bufferedBytes = 0
   #closing = false
   #closed = false
+  #closeInfo: CloseInfo | undefined
 
   constructor(
     network: SimulatedNetwork,
@@ -318,11 +319,12 @@ class End implements Connection {
 
   listen(handlers: Parameters<Connection['listen']>[0]): void {
     this.#handlers = handlers
-    if (this.#waiting.length === 0) return
+    if (this.#waiting.length === 0 && !this.#closeInfo) return
     this.#clock.setTimer(0, () => {
       const waiting = this.#waiting
       this.#waiting = []
       for (const item of waiting) this.#handle(item)
+      if (this.#closeInfo) this.#handlers?.onClose(this.#closeInfo)
     })
   }
 
@@ -346,8 +348,9 @@ class End implements Connection {
     if (this.#closed) return
     this.#closed = true
     this.#closing = true
-    if (this.#handlers) this.#handlers.onClose(info)
-    else this.#waiting.push({ kind: 'close', info })
+    // Whoever listens only later, or has messages waiting, hears of them first.
+    if (this.#handlers && this.#waiting.length === 0) this.#handlers.onClose(info)
+    else this.#closeInfo = info
     this.#pipe.ended()
   }
 
@@ -406,6 +409,6 @@ class End implements Connection {
 
   #handle(item: Item): void {
     if (item.kind === 'close') this.finish(item.info)
-    else if (!this.#closed) this.#handlers?.onMessage(item.message)
+    else this.#handlers?.onMessage(item.message)
   }
 }

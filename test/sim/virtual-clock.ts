@@ -78,7 +78,8 @@ export class VirtualClock implements Clock {
     const endMs = this.#nowMs + limitMs
     await this.settle()
     while (!condition()) {
-      if (!(await this.#fireNext(endMs))) throw new Error(`${what} did not come true within ${limitMs} ms of virtual time`)
+      if (!(await this.#fireNext(endMs)))
+        throw new Error(`${what} did not come true within ${limitMs} ms of virtual time`)
     }
   }
 

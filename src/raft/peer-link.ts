@@ -1,0 +1,219 @@
+// The outgoing half of Raft's traffic with one peer: a connection that is dialed when there is something to send, kept,
+// and made again after a loss, with a bound on what waits for it.
+
+import type { Clock, Timer } from '../lib/clock.ts'
+import type { CloseInfo, Connection, Dialer } from '../lib/connection.ts'
+import { CodedError, errorCode, errorMessage } from '../lib/errors.ts'
+import type { Log } from '../lib/log.ts'
+import type { Random } from '../lib/random.ts'
+import { messageBytes } from './message-codec.ts'
+import { splitMessage } from './split-message.ts'
+import { CLOSE_REMOVED, encodeFrame, encodeMessages, type Hello } from './transport-frames.ts'
+import type { Message, RaftId } from './types.ts'
+
+export interface LinkLimits {
+  /** A frame holds as many messages as fit; larger appends are split. */
+  readonly maxFrameBytes: number
+  /** What may wait in one connection, or for it. More is dropped, and the core told. */
+  readonly maxQueueBytes: number
+  readonly dialTimeoutMs: number
+  readonly minBackoffMs: number
+  readonly maxBackoffMs: number
+}
+
+export interface LinkEvents {
+  readonly onUnreachable: () => void
+  readonly onLost: (refused: boolean) => void
+  readonly onForbidden: () => void
+}
+
+export interface LinkOptions {
+  readonly peer: RaftId
+  readonly address: string
+  readonly path: string
+  readonly nodeId: string | undefined
+  readonly hello: () => Hello
+  readonly dialer: Dialer
+  readonly clock: Clock
+  readonly random: Random
+  readonly log: Log
+  readonly limits: LinkLimits
+  readonly events: LinkEvents
+}
+
+/** A connection that lasts this long ends a series of failures. */
+const STABLE_MS = 1_000
+
+type State =
+  | { readonly kind: 'idle' }
+  | { readonly kind: 'dialing' }
+  | { readonly kind: 'open'; readonly connection: Connection; readonly sinceMs: number }
+  | { readonly kind: 'waiting'; readonly timer: Timer }
+  | { readonly kind: 'closed' }
+
+export class PeerLink {
+  readonly #options: LinkOptions
+  readonly #abort = new AbortController()
+  #state: State = { kind: 'idle' }
+  #queue: Message[] = []
+  #queueBytes = 0
+  /** Failures in a row. */
+  #failures = 0
+
+  constructor(options: LinkOptions) {
+    this.#options = options
+  }
+
+  get address(): string {
+    return this.#options.address
+  }
+
+  send(messages: readonly Message[]): void {
+    switch (this.#state.kind) {
+      case 'open':
+        this.#transmit(this.#state.connection, messages)
+        return
+      case 'idle':
+        this.#enqueue(messages)
+        this.#dial(false)
+        return
+      case 'dialing':
+        this.#enqueue(messages)
+        return
+      case 'waiting':
+        // Raft repeats what matters; what waits out a back-off is old when it arrives.
+        this.#options.events.onUnreachable()
+        return
+      case 'closed':
+    }
+  }
+
+  /** The peer has shown that it lives: no need to wait any longer. */
+  wake(): void {
+    if (this.#state.kind !== 'waiting') return
+    this.#state.timer.cancel()
+    this.#failures = 0
+    this.#dial(false)
+  }
+
+  close(code?: number, reason?: string): void {
+    const state = this.#state
+    this.#state = { kind: 'closed' }
+    if (state.kind === 'open') state.connection.close(code, reason)
+    if (state.kind === 'waiting') state.timer.cancel()
+    this.#abort.abort()
+    this.#queue = []
+  }
+
+  #enqueue(messages: readonly Message[]): void {
+    for (const message of messages) this.#queueBytes += messageBytes(message)
+    if (this.#queueBytes > this.#options.limits.maxQueueBytes) this.#drop()
+    else this.#queue.push(...messages)
+  }
+
+  #drop(): void {
+    this.#queue = []
+    this.#queueBytes = 0
+    this.#options.events.onUnreachable()
+  }
+
+  #transmit(connection: Connection, messages: readonly Message[]): void {
+    const { limits, events, log, peer } = this.#options
+    if (connection.bufferedBytes > limits.maxQueueBytes) {
+      events.onUnreachable()
+      return
+    }
+    try {
+      let frame: Message[] = []
+      let frameBytes = 0
+      const flush = () => {
+        if (frame.length > 0) connection.send(encodeMessages(frame))
+        frame = []
+        frameBytes = 0
+      }
+      for (const whole of messages)
+        for (const message of splitMessage(whole, limits.maxFrameBytes)) {
+          const bytes = messageBytes(message)
+          if (frameBytes + bytes > limits.maxFrameBytes) flush()
+          frame.push(message)
+          frameBytes += bytes
+        }
+      flush()
+    } catch (error) {
+      if (!(error instanceof CodedError)) throw error
+      log.debug({ peer, code: error.code }, 'raft messages were dropped')
+      events.onUnreachable()
+    }
+  }
+
+  /** `lost`: a connection has just closed, and whether its peer still lives is of interest. */
+  #dial(lost: boolean): void {
+    this.#state = { kind: 'dialing' }
+    const { dialer, address, path, nodeId, limits } = this.#options
+    const attempt = dialer.dial({
+      address,
+      path,
+      ...(nodeId === undefined ? {} : { nodeId }),
+      timeoutMs: limits.dialTimeoutMs,
+      signal: this.#abort.signal,
+    })
+    attempt.then(
+      (connection) => this.#opened(connection),
+      (error: unknown) => this.#failed(error, lost),
+    )
+  }
+
+  #opened(connection: Connection): void {
+    if (this.#state.kind === 'closed') {
+      connection.close()
+      return
+    }
+    this.#state = { kind: 'open', connection, sinceMs: this.#options.clock.nowMs() }
+    connection.listen({
+      // Nothing is ever said this way; the peer has a connection of its own.
+      onMessage: () => {},
+      onClose: (info) => this.#onClose(connection, info),
+    })
+    const queue = this.#queue
+    this.#queue = []
+    this.#queueBytes = 0
+    try {
+      connection.send(encodeFrame(this.#options.hello()))
+    } catch {
+      // It closed at once: onClose follows.
+      return
+    }
+    if (queue.length > 0) this.#transmit(connection, queue)
+  }
+
+  #onClose(connection: Connection, info: CloseInfo): void {
+    const state = this.#state
+    if (state.kind !== 'open' || state.connection !== connection) return
+    const { clock, events, log, peer } = this.#options
+    log.debug({ peer, code: info.code, reason: info.reason }, 'the raft connection closed')
+    if (clock.nowMs() - state.sinceMs >= STABLE_MS) this.#failures = 0
+    if (this.#failures === 0) this.#dial(true)
+    else this.#backOff()
+    events.onUnreachable()
+    if (info.code === CLOSE_REMOVED) events.onForbidden()
+  }
+
+  #failed(error: unknown, lost: boolean): void {
+    if (this.#state.kind === 'closed') return
+    const { events, log, peer, address } = this.#options
+    const code = errorCode(error)
+    log.debug({ peer, address, code, reason: errorMessage(error) }, 'a raft peer cannot be reached')
+    this.#backOff()
+    this.#drop()
+    if (code === 'CONNECTION_FORBIDDEN') events.onForbidden()
+    if (lost) events.onLost(error instanceof CodedError && error.details.refused === true)
+  }
+
+  #backOff(): void {
+    const { clock, random, limits } = this.#options
+    const fullMs = Math.min(limits.maxBackoffMs, limits.minBackoffMs * 2 ** Math.min(this.#failures, 20))
+    this.#failures++
+    const timer = clock.setTimer(fullMs * (0.5 + random.float() / 2), () => this.#dial(false))
+    this.#state = { kind: 'waiting', timer }
+  }
+}

@@ -1,0 +1,532 @@
+// A member of a Raft cluster: drives the deterministic core with a clock, a disk and a network, and executes what is
+// committed. The only thing of this folder that others use, beside the storage and the transport they hand to it.
+
+import type { Timer } from '../lib/clock.ts'
+import { assert, CodedError } from '../lib/errors.ts'
+import { Scope } from '../lib/scope.ts'
+import { ApplyQueue } from './apply-queue.ts'
+import { isJoint, isMember } from './conf-change.ts'
+import { bootstrapState, RaftCore } from './core.ts'
+import type { ProposalResult, Ready, SoftState } from './core-types.ts'
+import { LeaderWatch } from './leader-watch.ts'
+import { MembershipWaiters } from './membership-waiters.ts'
+import { encodeEnvelope, MAX_SESSION } from './proposal-envelope.ts'
+import { notLeader, ProposalTracker, queueFull, refusal } from './proposal-tracker.ts'
+import { newRaftMetrics, observe, type RaftMetrics } from './raft-metrics.ts'
+import {
+  DEFAULT_RAFT_CONFIG,
+  MAX_PROPOSAL_BYTES,
+  type RaftConfig,
+  type RaftNodeEvent,
+  type RaftNodeOptions,
+  type RaftNodeStatus,
+} from './raft-node-types.ts'
+import { ReadTracker } from './read-tracker.ts'
+import { SnapshotKeeper } from './snapshot-keeper.ts'
+import type { ConfChange, ConfState, Entry, Member, Message, RaftId, StoredState } from './types.ts'
+
+/**
+ * Life: `bootstrap` (only a new cluster's first member), then `run` once. Requests before `ready` and after the end are
+ * refused with RAFT_NOT_RUNNING.
+ */
+export class RaftNode<Result> {
+  readonly id: RaftId
+  readonly metrics: RaftMetrics = newRaftMetrics()
+  /** Resolves when what was durable is in the state machine again and requests are taken; rejects if `run` fails before. */
+  readonly ready: Promise<void>
+  readonly #options: RaftNodeOptions<Result>
+  readonly #config: RaftConfig
+  readonly #session: number
+  readonly #proposals = new ProposalTracker<Result>()
+  readonly #reads = new ReadTracker()
+  readonly #memberships = new MembershipWaiters()
+  readonly #listeners = new Set<(event: RaftNodeEvent) => void>()
+  readonly #scope = new Scope()
+  #becomeReady: { readonly resolve: () => void; readonly reject: (error: unknown) => void } | undefined
+  #stored: StoredState | undefined
+  #core: RaftCore | undefined
+  #apply: ApplyQueue<Result> | undefined
+  #snapshots: SnapshotKeeper | undefined
+  #leaderWatch: LeaderWatch | undefined
+  #soft: SoftState = { role: 'follower', term: 0, leader: '' }
+  #conf: ConfState | undefined
+  #applied = 0
+  #appliedTerm = 0
+  #recoveredTo = 0
+  #nextRequestId = 1
+  #pump: Timer | undefined
+  #tick: Timer | undefined
+  #announcedTerm: number | undefined
+  #isMember = false
+
+  constructor(options: RaftNodeOptions<Result>) {
+    this.id = options.id
+    this.#options = options
+    this.#config = { ...DEFAULT_RAFT_CONFIG, ...options.config }
+    const { random } = options
+    this.#session = random.below(2 ** 24) * 2 ** 24 + random.below(2 ** 24)
+    assert(this.#session < MAX_SESSION, 'a session has 48 bits')
+    this.ready = new Promise((resolve, reject) => {
+      this.#becomeReady = { resolve, reject }
+    })
+    this.ready.catch(() => {}) // run() reports it as well
+    options.storage.onSync = (durationMs, records) => this.#onSync(durationMs, records)
+  }
+
+  /**
+   * Makes a new cluster of which this is the only member; durable when it resolves. The state machine's present state is
+   * the cluster's first one.
+   * @throws {CodedError} RAFT_STORAGE_NOT_EMPTY, and what opening the storage throws.
+   */
+  async bootstrap(member: Member): Promise<void> {
+    assert(member.id === this.id, 'a cluster begins with the member that makes it')
+    await this.#open()
+    const conf = { voters: [member.id], learners: [], outgoing: [], learnersNext: [], members: [member] }
+    const state = bootstrapState(conf)
+    await this.#options.storage.bootstrap(state, this.#options.stateMachine.snapshot())
+    this.#stored = state
+  }
+
+  /**
+   * Recovers and takes part until `signal` aborts. Whoever stops a leader calls `transferLeadership` before. Closes the
+   * storage and the transport.
+   * @throws {CodedError} what stops a node: RAFT_FORMAT_UNKNOWN, RAFT_RECORD_CORRUPT, RAFT_KEY_UNKNOWN,
+   *   RAFT_STORAGE_FAILED, RAFT_STORAGE_LOCKED; or a broken invariant.
+   */
+  async run({ signal }: { readonly signal: AbortSignal }): Promise<void> {
+    const { storage, transport } = this.#options
+    const scope = this.#scope
+    const stop = () => void scope.close('stopped')
+    signal.addEventListener('abort', stop, { once: true })
+    if (signal.aborted) stop()
+    try {
+      scope.spawn('raft', async () => {
+        await this.#recover()
+        await new Promise<void>((resolve) => {
+          if (scope.signal.aborted) resolve()
+          else scope.signal.addEventListener('abort', () => resolve(), { once: true })
+        })
+      })
+      await scope.wait()
+    } catch (error) {
+      this.#becomeReady?.reject(error)
+      throw error
+    } finally {
+      signal.removeEventListener('abort', stop)
+      this.#pump?.cancel()
+      this.#tick?.cancel()
+      this.#apply?.stop()
+      this.#core = undefined
+      transport.close()
+      const stopped = notRunning()
+      this.#becomeReady?.reject(stopped)
+      this.#proposals.close(stopped)
+      this.#reads.close(stopped)
+      this.#memberships.close(stopped)
+      this.#leaderWatch?.stop(stopped)
+      this.#announceLeadership(false)
+      await scope.close()
+      await storage.close()
+    }
+  }
+
+  /**
+   * Resolves with what the local state machine's `apply` returned for it. Works on every member: a follower forwards.
+   * @param data at most MAX_PROPOSAL_BYTES.
+   * @throws {CodedError} NO_LEADER (retryable); PROPOSAL_DROPPED (retryable: it was not and will not be applied);
+   *   PROPOSAL_UNKNOWN (it may have been or may yet be applied); PROPOSAL_TOO_LARGE; PROPOSAL_QUEUE_FULL (retryable).
+   */
+  propose(data: Uint8Array): Promise<Result> {
+    return this.#propose(data, undefined)
+  }
+
+  /**
+   * As `propose`, but only appended if this node is leader in exactly `term`, that of a `leadership` event. When the
+   * term ends, proposals without an outcome end with PROPOSAL_UNKNOWN at once.
+   * @throws {CodedError} also NOT_LEADER (retryable)
+   */
+  proposeAsLeader(data: Uint8Array, term: number): Promise<Result> {
+    return this.#propose(data, term)
+  }
+
+  /**
+   * A linearizable read: when it resolves, the local state machine holds every write that was acknowledged anywhere
+   * before the call.
+   * @returns the index that the read saw at least.
+   * @throws {CodedError} NO_LEADER (retryable)
+   */
+  async readIndex(): Promise<number> {
+    const core = this.#running()
+    const requestId = this.#nextRequestId++
+    const read = this.#reads.add(requestId, this.#deadlineMs())
+    core.readIndex(requestId)
+    this.#schedule()
+    return read
+  }
+
+  /**
+   * Changes the membership; resolves when the change is in force here. Several steps are one change (through a joint
+   * configuration). Only on the leader.
+   * @throws {CodedError} NOT_LEADER, MEMBERSHIP_CHANGE_PENDING, PROPOSAL_DROPPED (retryable);
+   *   MEMBERSHIP_CHANGE_INVALID; PROPOSAL_UNKNOWN.
+   */
+  async changeMembership(change: ConfChange): Promise<void> {
+    const core = this.#running()
+    const result = core.proposeConfChange(change)
+    this.#schedule()
+    if (result.kind === 'refused') throw refusal(result.code, this.#leader())
+    await this.#memberships.add(result.index, result.term, this.#deadlineMs())
+  }
+
+  /**
+   * Hands leadership over, by default to the voter that knows most; resolves when this node leads no more.
+   * @throws {CodedError} NOT_LEADER; TRANSFER_IMPOSSIBLE when there is nobody to take over; TRANSFER_FAILED (retryable)
+   *   when the other did not take over within an election timeout.
+   */
+  async transferLeadership(to?: RaftId): Promise<void> {
+    const core = this.#running()
+    const { role, peers, conf } = core.status()
+    if (role !== 'leader') throw notLeader(this.#leader())
+    const candidates = peers.filter((peer) => conf.voters.includes(peer.id) && peer.recentlyActive)
+    const best = candidates.sort((a, b) => b.match - a.match || (a.id < b.id ? -1 : 1))[0]?.id
+    const target = to ?? best
+    if (target === undefined || target === this.id || !conf.voters.includes(target))
+      throw new CodedError('TRANSFER_IMPOSSIBLE', 'there is no other manager that could lead')
+    const code = core.transferLeadership(target)
+    this.#schedule()
+    if (code) throw refusal(code, this.#leader())
+    await this.#leaderWatch?.transferred()
+  }
+
+  status(): RaftNodeStatus {
+    const status = this.#running().status()
+    const { id, role, term, commit, firstIndex, lastIndex, conf } = status
+    const peers = status.peers.map(({ id, state, match, recentlyActive }) => ({
+      id,
+      state,
+      match,
+      recentActive: recentlyActive,
+    }))
+    const leader = status.leader === '' ? undefined : status.leader
+    const leaderAddress = addressOf(conf, leader)
+    return { id, role, term, leader, leaderAddress, commit, applied: this.#applied, firstIndex, lastIndex, conf, peers }
+  }
+
+  /** Proposals of this node that have no outcome yet. */
+  get pendingProposals(): number {
+    return this.#proposals.size
+  }
+
+  /** Calls `listener` with every event from now on, between two entries; it must not throw. Returns how to end that. */
+  subscribe(listener: (event: RaftNodeEvent) => void): () => void {
+    this.#listeners.add(listener)
+    return () => this.#listeners.delete(listener)
+  }
+
+  async #open(): Promise<StoredState> {
+    this.#stored ??= await this.#options.storage.open()
+    return this.#stored
+  }
+
+  async #recover(): Promise<void> {
+    const { id, random, storage, stateMachine, transport, clock, log } = this.#options
+    const stored = await this.#open()
+    const reader = storage.readSnapshot()
+    if (reader) {
+      try {
+        await stateMachine.restore(reader.chunks())
+      } finally {
+        reader.release()
+      }
+    }
+    if (this.#scope.signal.aborted) return
+    const core = new RaftCore({ id, random, stored, limits: this.#config.limits })
+    this.#core = core
+    this.#applied = stored.snapshot.index
+    this.#recoveredTo = core.status().commit
+    this.#snapshots = new SnapshotKeeper({
+      storage,
+      stateMachine,
+      transport,
+      config: this.#config,
+      metrics: this.metrics,
+      log,
+      spawn: (name, task) => this.#scope.spawn(name, task),
+      snapshotMeta: () => core.snapshotMeta(),
+      onCompacted: (meta, firstKept) => core.compact(meta, firstKept),
+      onSent: (to, ok) => {
+        core.reportSnapshot(to, ok)
+        this.#schedule()
+      },
+    })
+    this.#apply = new ApplyQueue({
+      stateMachine,
+      storage,
+      clock,
+      sliceMs: this.#config.applySliceMs,
+      session: this.#session,
+      onEntry: (entry, requestId, result) => this.#onEntry(entry, requestId, result),
+      onRestored: (meta) => {
+        this.#snapshots?.restored(meta.index)
+        this.#proposals.restored(meta.index, meta.term)
+      },
+      onApplied: (index, durationMs) => this.#onApplied(index, durationMs),
+      onError: (error) => this.#fail(error),
+    })
+    this.#leaderWatch = new LeaderWatch({
+      core,
+      clock,
+      random,
+      log,
+      jitterMs: this.#config.leaderLossJitterMs,
+      schedule: () => this.#schedule(),
+    })
+    transport.start({
+      onMessages: (_from, messages) => this.#onMessages(messages),
+      onUnreachable: (peer) => {
+        core.reportUnreachable(peer)
+        this.#schedule()
+      },
+      onConnectionLost: (peer, refused) => this.#leaderWatch?.connectionLost(peer, refused),
+      onForbidden: (by) => this.#emit({ kind: 'forbidden', by }),
+      onSnapshot: async (message, chunks) => {
+        await this.#snapshots?.receive(message, chunks, () => this.#stepNow(message), this.#scope.signal)
+      },
+    })
+    // A cluster of one need not wait for anybody's silence.
+    const { conf } = core.status()
+    if (conf.voters.length === 1 && conf.voters[0] === id && !isJoint(conf)) core.campaignNow()
+    this.#becomeReadyIfRecovered()
+    this.#scheduleTick()
+    this.#schedule()
+  }
+
+  async #propose(data: Uint8Array, asLeaderIn: number | undefined): Promise<Result> {
+    const core = this.#running()
+    if (data.length > MAX_PROPOSAL_BYTES)
+      throw new CodedError('PROPOSAL_TOO_LARGE', `a proposal has at most ${MAX_PROPOSAL_BYTES} bytes`, {
+        details: { sizeBytes: data.length, limitBytes: MAX_PROPOSAL_BYTES },
+      })
+    if (this.#proposals.size >= this.#config.maxPendingProposals) throw queueFull()
+    const { role, term } = core.status()
+    if (asLeaderIn !== undefined && (role !== 'leader' || term !== asLeaderIn)) throw notLeader(this.#leader())
+    const requestId = this.#nextRequestId++
+    this.metrics.proposals++
+    const outcome = this.#proposals.add(requestId, { term, asLeaderIn, deadlineMs: this.#deadlineMs() })
+    core.propose(encodeEnvelope({ session: this.#session, requestId, data }), requestId)
+    this.#schedule()
+    return outcome
+  }
+
+  #onMessages(messages: readonly Message[]): void {
+    const core = this.#core
+    if (!core) return
+    this.metrics.messagesReceived += messages.length
+    try {
+      for (const message of messages) core.step(message)
+    } catch (error) {
+      this.#fail(error)
+    }
+    this.#schedule()
+  }
+
+  /** So that it shows at once whether the core wants the snapshot. */
+  #stepNow(message: Message): void {
+    this.#core?.step(message)
+    this.#work()
+  }
+
+  /** Work is done once in a turn of the event loop, after all that came in it: that makes large batches of small inputs. */
+  #schedule(): void {
+    if (this.#core) this.#pump ??= this.#options.clock.setTimer(0, () => this.#work())
+  }
+
+  #work(): void {
+    this.#pump?.cancel()
+    this.#pump = undefined
+    try {
+      for (let ready = this.#core?.ready(); ready; ready = this.#core?.ready()) this.#perform(ready)
+    } catch (error) {
+      this.#fail(error)
+    }
+  }
+
+  #perform(ready: Ready): void {
+    const { storage } = this.#options
+    if (ready.conf) this.#onConf(ready.conf)
+    this.#send(ready.messages)
+    const { snapshot, hardState, entries } = ready
+    this.metrics.appendedEntries += entries.length
+    let durable = Promise.resolve()
+    if (ready.mustPersist) {
+      const saved = snapshot && this.#snapshots?.claim(snapshot)
+      durable = storage.write({ snapshot: saved, hardState, entries })
+      durable.then(
+        () => this.#onPersisted(ready),
+        (error: unknown) => this.#fail(error),
+      )
+    }
+    for (const result of ready.proposals) this.#onProposal(result)
+    if (ready.softState) this.#onSoftState(ready.softState)
+    for (const result of ready.reads) this.#reads.report(result, this.#applied)
+    if (snapshot) this.#apply?.pushSnapshot(snapshot, durable)
+    if (ready.committed.length > 0) this.#apply?.pushEntries(ready.committed)
+  }
+
+  #onPersisted(ready: Ready): void {
+    const core = this.#core
+    if (!core) return
+    this.#send(ready.messagesAfterPersist)
+    try {
+      core.persisted(ready.seq)
+    } catch (error) {
+      this.#fail(error)
+    }
+    this.#schedule()
+  }
+
+  #send(messages: readonly Message[]): void {
+    if (messages.length === 0) return
+    this.metrics.messagesSent += messages.length
+    const byPeer = new Map<RaftId, Message[]>()
+    for (const message of messages) {
+      if (message.kind === 'install-snapshot') {
+        this.#snapshots?.send(message)
+        continue
+      }
+      const list = byPeer.get(message.to)
+      if (list) list.push(message)
+      else byPeer.set(message.to, [message])
+    }
+    for (const [to, list] of byPeer) this.#options.transport.send(to, list)
+  }
+
+  #onProposal(result: ProposalResult): void {
+    if (result.kind === 'refused') this.metrics.proposalsRefused++
+    this.#proposals.report(result, this.#leader())
+  }
+
+  #onEntry(entry: Entry, requestId: number | undefined, result: Result | undefined): void {
+    this.metrics.appliedEntries++
+    this.#appliedTerm = entry.term
+    this.#snapshots?.count(entry)
+    this.#proposals.applied(entry, requestId, result)
+    this.#memberships.applied(entry)
+  }
+
+  #onApplied(index: number, durationMs: number): void {
+    const core = this.#core
+    if (!core) return
+    this.#applied = index
+    this.metrics.maxApplySliceMs = Math.max(this.metrics.maxApplySliceMs, durationMs)
+    core.applied(index)
+    this.#reads.applied(index)
+    this.#snapshots?.takeIfDue(index)
+    this.#becomeReadyIfRecovered()
+    // The first entry of its term is applied, and everything older lies before it.
+    if (this.#soft.role === 'leader' && this.#appliedTerm === this.#soft.term) this.#announceLeadership(true)
+    this.#schedule()
+  }
+
+  #onSoftState(soft: SoftState): void {
+    const before = this.#soft
+    this.#soft = soft
+    if (soft.role === 'candidate' && (before.role !== 'candidate' || before.term !== soft.term))
+      this.metrics.campaigns++
+    if (before.role === 'leader' && (soft.role !== 'leader' || soft.term !== before.term)) {
+      this.#announceLeadership(false)
+      this.#proposals.leadershipLost()
+      this.#memberships.leadershipLost()
+    }
+    this.#leaderWatch?.changed(soft)
+    if (soft.leader === before.leader && soft.term === before.term) return
+    if (soft.leader !== '' && this.#core) {
+      const core = this.#core
+      this.metrics.leaderChanges++
+      this.#reads.askAgain(() => {
+        const requestId = this.#nextRequestId++
+        core.readIndex(requestId)
+        return requestId
+      })
+    }
+    const leader = this.#leader()
+    this.#options.log.info({ leader, term: soft.term, role: soft.role }, 'raft leader')
+    this.#emit({ kind: 'leader', leader, address: addressOf(this.#conf, leader), term: soft.term })
+  }
+
+  #onConf(conf: ConfState): void {
+    this.#conf = conf
+    this.#options.transport.setMembers(conf.members)
+    this.#memberships.conf(conf)
+    this.#emit({ kind: 'membership', conf })
+    const member = isMember(conf, this.id)
+    if (this.#isMember && !member) this.#emit({ kind: 'removed' })
+    this.#isMember = member
+  }
+
+  #announceLeadership(isLeader: boolean): void {
+    const announced = this.#announcedTerm
+    const term = isLeader ? this.#soft.term : undefined
+    if (announced === term) return
+    this.#announcedTerm = term
+    if (announced !== undefined) this.#emit({ kind: 'leadership', isLeader: false, term: announced })
+    if (term !== undefined) this.#emit({ kind: 'leadership', isLeader: true, term })
+  }
+
+  #emit(event: RaftNodeEvent): void {
+    for (const listener of [...this.#listeners]) listener(event)
+  }
+
+  #becomeReadyIfRecovered(): void {
+    if (this.#applied < this.#recoveredTo) return
+    this.#becomeReady?.resolve()
+    this.#becomeReady = undefined
+  }
+
+  #scheduleTick(): void {
+    const { clock } = this.#options
+    this.#tick = clock.setTimer(this.#config.tickMs, () => {
+      this.#scheduleTick()
+      const nowMs = clock.nowMs()
+      this.#core?.tick()
+      this.#leaderWatch?.tick()
+      this.#proposals.expire(nowMs)
+      this.#reads.expire(nowMs)
+      this.#memberships.expire(nowMs)
+      this.#work()
+    })
+  }
+
+  #deadlineMs(): number {
+    return this.#options.clock.nowMs() + this.#config.requestTimeoutMs
+  }
+
+  #leader(): RaftId | undefined {
+    return this.#soft.leader === '' ? undefined : this.#soft.leader
+  }
+
+  #running(): RaftCore {
+    if (!this.#core || this.#becomeReady) throw notRunning()
+    return this.#core
+  }
+
+  /** Nothing is taken in or given out any more; run() rejects. */
+  #fail(error: unknown): void {
+    this.#core = undefined
+    this.#apply?.stop()
+    this.#scope.spawn('raft', () => Promise.reject(error))
+  }
+
+  #onSync(durationMs: number, records: number): void {
+    observe(this.metrics.sync, durationMs)
+    this.metrics.syncedRecords += records
+  }
+}
+
+function addressOf(conf: ConfState | undefined, id: RaftId | undefined): string | undefined {
+  return conf?.members.find((member) => member.id === id)?.address
+}
+
+function notRunning(): CodedError {
+  return new CodedError('RAFT_NOT_RUNNING', 'this node does not take part in Raft now', { retryable: true })
+}
