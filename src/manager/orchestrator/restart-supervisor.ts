@@ -1,0 +1,136 @@
+// Replaces tasks that ended or lost their node, and lets successors go on to RUNNING when their time has come.
+
+import type { Task } from '../../api/objects.ts'
+import { compareTaskStates } from '../../api/spec.ts'
+import { formatTime, parseTime } from '../../lib/clock.ts'
+import { shouldRestart } from './restart-policy.ts'
+import type { ServicePlan } from './service-plan.ts'
+import { currentUpdateSettings, isGlobal, isJob, restartSettings } from './service-settings.ts'
+import { hasEnded, isDown, isInvalidNode, isRunning, mayRun, type Slot } from './slots.ts'
+
+/** A successor waits no longer than this for its predecessor to stop. */
+const STOP_TIMEOUT_MS = 60_000
+
+/** @returns whether the plan now changes something in the slot, which then needs no other attention in this look */
+export function superviseSlot(plan: ServicePlan, slot: Slot): boolean {
+  let changed = false
+  for (const task of slot.live) {
+    const { done, ended, lostNode } = conditionOf(plan, task)
+    if (done) continue
+    if (!ended && !lostNode) {
+      if (task.desiredState === 'ready') changed = startWhenDue(plan, slot, task) || changed
+    } else if (!ended && movesFirst(plan, slot, task)) {
+      changed = moveFirst(plan, slot, task) || changed
+    } else if (ended && !lostNode && isDelayed(plan, task)) {
+      // It failed even before its time came (no such image, say): the delay still counts.
+      plan.lookAgainAt(parseTime(task.startAfter))
+    } else {
+      restart(plan, slot, task, lostNode)
+      changed = true
+    }
+  }
+  return changed
+}
+
+interface Condition {
+  /** a job's task that did what it was for */
+  readonly done: boolean
+  readonly ended: boolean
+  readonly lostNode: boolean
+}
+
+function conditionOf(plan: ServicePlan, task: Task): Condition {
+  const done = isJob(plan.service.spec) && task.status.state === 'complete'
+  return { done, ended: hasEnded(task), lostNode: task.nodeId !== '' && isInvalidNode(plan.node(task.nodeId)) }
+}
+
+function isDelayed(plan: ServicePlan, task: Task): boolean {
+  return task.desiredState === 'ready' && task.startAfter !== '' && parseTime(task.startAfter) > plan.nowMs
+}
+
+function restart(plan: ServicePlan, slot: Slot, task: Task, lostNode: boolean): void {
+  const stop = plan.stop(task, 'shutdown')
+  if (!shouldRestart(plan.service, task, slot.tasks)) {
+    plan.add(...stop)
+    return
+  }
+  const delayMs = lostNode ? 0 : restartSettings(task.spec).delayMs
+  const startsAtOnce = delayMs === 0 && (hasEnded(task) || !isStopping(plan, task))
+  const startAfter = delayMs > 0 ? formatTime(plan.nowMs + delayMs) : ''
+  const successor = plan.create({
+    slot: slot.slot,
+    nodeId: isGlobal(plan.service.spec) ? task.nodeId : '',
+    desiredState: startsAtOnce ? plan.runningState : 'ready',
+    startAfter,
+    origin: {
+      kind: 'restart',
+      predecessorId: task.id,
+      ...inherited(task, lostNode),
+      detail: reasonOf(plan, task, lostNode),
+    },
+  })
+  plan.add(successor, ...stop)
+  if (!startsAtOnce) plan.lookAgainAt(delayMs > 0 ? plan.nowMs + delayMs : plan.nowMs + STOP_TIMEOUT_MS)
+}
+
+/** The updater waits for the successor of a task that lost its node before it had settled. */
+function inherited(task: Task, lostNode: boolean): { readonly updateId?: string } {
+  const updateId = task.origin?.updateId
+  return lostNode && updateId !== undefined && task.settledAt === undefined ? { updateId } : {}
+}
+
+function reasonOf(plan: ServicePlan, task: Task, lostNode: boolean): string {
+  if (lostNode) {
+    const node = plan.node(task.nodeId)
+    return `node ${task.nodeId} ${node ? (isDown(node) ? 'is down' : 'is drained') : 'was removed'}`
+  }
+  return `task ${task.id} ${task.status.state}${task.status.error ? `: ${task.status.error}` : ''}`
+}
+
+/** Told to stop, and running on a node that can say when it has. */
+function isStopping(plan: ServicePlan, task: Task): boolean {
+  return mayRun(task) && !isDown(plan.node(task.nodeId))
+}
+
+/** READY → RUNNING: after its delay, and when the tasks before it have stopped or had a minute to do so. */
+function startWhenDue(plan: ServicePlan, slot: Slot, task: Task): boolean {
+  const { nowMs } = plan
+  const afterMs = task.startAfter ? parseTime(task.startAfter) : 0
+  if (afterMs > nowMs) {
+    plan.lookAgainAt(afterMs)
+    return false
+  }
+  const blocked = slot.tasks.some((one) => compareTaskStates(one.desiredState, 'complete') > 0 && isStopping(plan, one))
+  const deadlineMs = parseTime(task.meta.createdAt) + STOP_TIMEOUT_MS
+  if (blocked && deadlineMs > nowMs) {
+    plan.lookAgainAt(deadlineMs)
+    return false
+  }
+  plan.add(plan.update(task, { desiredState: plan.runningState }))
+  return true
+}
+
+/** Draining a node obeys the update order: with start-first the successor runs before the task stops. */
+function movesFirst(plan: ServicePlan, slot: Slot, task: Task): boolean {
+  const { service } = plan
+  if (slot.nodeId !== '' || isJob(service.spec) || isDown(plan.node(task.nodeId))) return false
+  return currentUpdateSettings(service).order === 'start-first' && shouldRestart(service, task, slot.tasks)
+}
+
+function moveFirst(plan: ServicePlan, slot: Slot, task: Task): boolean {
+  const successors = slot.live.filter((one) => one.nodeId === '' || !isInvalidNode(plan.node(one.nodeId)))
+  if (successors.some(isRunning)) {
+    plan.add(...plan.stop(task, 'shutdown'))
+    return true
+  }
+  if (successors.length > 0) return false
+  const origin = {
+    kind: 'restart',
+    predecessorId: task.id,
+    ...inherited(task, true),
+    detail: reasonOf(plan, task, true),
+  } as const
+  const request = { slot: slot.slot, nodeId: '', desiredState: plan.runningState, origin }
+  plan.add(plan.create(request), { kind: 'check', objectKind: 'task', id: task.id, expectedVersion: task.meta.version })
+  return true
+}

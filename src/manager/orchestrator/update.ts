@@ -1,0 +1,284 @@
+// The updater, as a function of the store: which slots are out of date, which are under way, whether too much has failed, and
+// what to do next. It remembers nothing, so the next leader goes on where this one stopped: a task that an update made names
+// the run that made it and says when it had settled; the service holds the failures and the end of the last slot.
+
+import type { Service, Task, UpdateProgress } from '../../api/objects.ts'
+import { compareTaskStates, type TaskState, type UpdateState } from '../../api/spec.ts'
+import { formatTime, parseTime } from '../../lib/clock.ts'
+import type { Change } from '../store/types.ts'
+import type { ServicePlan } from './service-plan.ts'
+import { currentUpdateSettings, isRollingBack, type UpdateSettings } from './service-settings.ts'
+import { hasEnded, isDown, isInvalidNode, isLive, isRunning, mayRun, newest, type Slot } from './slots.ts'
+import { isTaskDirty } from './task-dirty.ts'
+
+export interface StandingSlot extends Slot {
+  /** The tasks that stand for the slot (see standingTasks). */
+  readonly standing: readonly Task[]
+  /** This look has already changed the slot: it is not to be touched again. */
+  readonly busy: boolean
+}
+
+/** A task that ended by itself; one that was told to stop, or whose node is lost, is no failure of the update. */
+const FAILURES: ReadonlySet<TaskState> = new Set(['complete', 'failed', 'rejected'])
+
+function isUnderWay(state: UpdateState | undefined): boolean {
+  return state === 'updating' || state === 'rollback_started'
+}
+
+function isPaused(state: UpdateState | undefined): boolean {
+  return state === 'paused' || state === 'rollback_paused'
+}
+
+/** The progress of the run that is under way; undefined before its first look. */
+function progressOf(service: Service): UpdateProgress | undefined {
+  const progress = service.updateProgress
+  return progress?.specVersion === service.specVersion ? progress : undefined
+}
+
+/**
+ * Counts failures of tasks that the running update made, and pauses it or rolls it back when they are too many.
+ * @returns 'stop' when the plan now changes the course: the rest is for the next look
+ */
+export function judgeUpdate(plan: ServicePlan, tasks: readonly Task[]): 'go' | 'stop' {
+  const { service } = plan
+  const progress = progressOf(service)
+  const settings = currentUpdateSettings(service)
+  if (!isUnderWay(service.updateStatus?.State) || !progress || settings.failureAction === 'continue') return 'go'
+  const failed = tasks.filter((task) => isNewFailure(task, progress, settings.monitorMs, plan.nowMs)).sort(byEnd)
+  if (failed.length === 0) return 'go'
+  const before = progress.failedTaskIds.length
+  const decisive = failed.find((_, at) => (before + at + 1) / progress.totalSlots > settings.maxFailureRatio)
+  const failedTaskIds = [...progress.failedTaskIds, ...failed.map((task) => task.id)]
+  if (!decisive) {
+    plan.updateService({ updateProgress: { ...progress, failedTaskIds } })
+    return 'go'
+  }
+  actOnFailure(plan, settings, decisive, { ...progress, failedTaskIds })
+  return 'stop'
+}
+
+function isNewFailure(task: Task, progress: UpdateProgress, monitorMs: number, nowMs: number): boolean {
+  if (task.origin?.updateId === undefined || task.origin.updateId !== progress.id) return false
+  if (!FAILURES.has(task.status.state) || progress.failedTaskIds.includes(task.id)) return false
+  if (task.settledAt === undefined) return true
+  const settledMs = parseTime(task.settledAt)
+  const endedMs = Math.min(nowMs, Math.max(settledMs, parseTime(task.status.timestamp)))
+  return endedMs - settledMs <= monitorMs
+}
+
+function byEnd(a: Task, b: Task): number {
+  if (a.status.timestamp !== b.status.timestamp) return a.status.timestamp < b.status.timestamp ? -1 : 1
+  return a.id < b.id ? -1 : 1
+}
+
+function actOnFailure(plan: ServicePlan, settings: UpdateSettings, task: Task, updateProgress: UpdateProgress): void {
+  const { service } = plan
+  const cause = `due to failure or early termination of task ${task.id}`
+  const rollsBack = settings.failureAction === 'rollback'
+  if (rollsBack && !isRollingBack(service) && service.previousSpec) {
+    plan.updateService({
+      spec: service.previousSpec,
+      specVersion: service.previousSpecVersion ?? 0,
+      previousSpec: undefined,
+      previousSpecVersion: undefined,
+      registryAuth: service.previousRegistryAuth,
+      previousRegistryAuth: '',
+      updateStatus: { ...service.updateStatus, State: 'rollback_started', Message: `update rolled back ${cause}` },
+      updateProgress: undefined,
+    })
+    return
+  }
+  const what = rollsBack && isRollingBack(service) ? 'rollback' : 'update'
+  const State = isRollingBack(service) ? 'rollback_paused' : 'paused'
+  plan.updateService({
+    updateStatus: { ...service.updateStatus, State, Message: `${what} paused ${cause}` },
+    updateProgress,
+  })
+}
+
+/** Takes the next steps of an update, if there is one: `slots` are all that the service is to keep, `wanted` how many there should be. */
+export function stepUpdate(plan: ServicePlan, slots: readonly StandingSlot[], wanted: number): void {
+  const { service } = plan
+  const state = service.updateStatus?.State
+  if (isPaused(state)) return
+  const step = new UpdateStep(plan)
+  for (const slot of slots) step.look(slot)
+  if (!isUnderWay(state)) {
+    if (step.dirty === 0) step.tidy()
+    else if (state === undefined) begin(plan, step.dirty)
+    // What turns dirty after an update's end (a node that came back, say) follows it without a word.
+    else step.advance()
+    return
+  }
+  const progress = progressOf(service)
+  if (!progress) {
+    plan.updateService({ updateProgress: newProgress(plan, step.dirty) })
+    return
+  }
+  step.advance()
+  if (step.isOver && !plan.writesService) finish(plan, progress, slots, wanted)
+}
+
+function newProgress(plan: ServicePlan, totalSlots: number): UpdateProgress {
+  const { specVersion } = plan.service
+  return { id: plan.newId(), specVersion, failedTaskIds: [], totalSlots, lastSlotDoneAt: '' }
+}
+
+function begin(plan: ServicePlan, dirtySlots: number): void {
+  plan.updateService({
+    updateStatus: { State: 'updating', StartedAt: formatTime(plan.nowMs), Message: 'update in progress' },
+    updateProgress: newProgress(plan, dirtySlots),
+  })
+}
+
+/** One look at the slots: sorts them, then starts, ends and records what is due. */
+class UpdateStep {
+  /** Slots with a task that is out of date. */
+  dirty = 0
+  readonly #plan: ServicePlan
+  readonly #settings: UpdateSettings
+  readonly #runId: string
+  readonly #startable: StandingSlot[] = []
+  readonly #changes: (readonly Change[])[] = []
+  /** Slots that hold one of the `parallelism` places. */
+  #places = 0
+  #unsettled = 0
+
+  constructor(plan: ServicePlan) {
+    const { service } = plan
+    this.#plan = plan
+    this.#settings = currentUpdateSettings(service)
+    this.#runId = progressOf(service)?.id ?? `v${service.specVersion}`
+  }
+
+  /** Every slot has been updated, and what was made for it has run or failed. */
+  get isOver(): boolean {
+    return this.#startable.length === 0 && this.#unsettled === 0
+  }
+
+  look(slot: StandingSlot): void {
+    if (slot.busy) {
+      this.#places++
+      this.#unsettled++
+      return
+    }
+    const { service } = this.#plan
+    const dirty = slot.standing.filter((task) => isTaskDirty(service, task, this.#plan.node(task.nodeId)))
+    const clean = slot.standing.filter((task) => !dirty.includes(task))
+    if (dirty.length > 0) this.dirty++
+    const made = newest(slot.tasks.filter((task) => task.origin?.updateId === this.#runId))
+    const settled = made ? this.#follow(made) : []
+    this.#changes.push([...settled, ...this.#replaced(slot, dirty, clean)])
+  }
+
+  /** Only what a past update left behind: a second task in a slot. */
+  tidy(): void {
+    for (const changes of this.#changes) this.#plan.add(...changes)
+  }
+
+  advance(): void {
+    this.tidy()
+    for (const slot of [...this.#startable]) {
+      if (this.#places >= this.#settings.parallelism || this.#plan.isFull) return
+      this.#places++
+      this.#unsettled++
+      this.#start(slot)
+    }
+  }
+
+  /** The task that this run made for a slot: is it settled, and for how long? */
+  #follow(made: Task): readonly Change[] {
+    const { nowMs } = this.#plan
+    if (compareTaskStates(made.status.state, 'running') < 0) {
+      if (isLive(made)) {
+        this.#places++
+        this.#unsettled++
+      }
+      return []
+    }
+    const freeMs = (made.settledAt === undefined ? nowMs : parseTime(made.settledAt)) + this.#settings.delayMs
+    if (freeMs > nowMs) {
+      this.#places++
+      this.#plan.lookAgainAt(freeMs)
+    }
+    return made.settledAt === undefined ? [this.#plan.update(made, { settledAt: formatTime(nowMs) })] : []
+  }
+
+  /** Of a slot with several tasks, or with one of another spec: what to stop now. */
+  #replaced(slot: StandingSlot, dirty: readonly Task[], clean: readonly Task[]): readonly Change[] {
+    if (dirty.length === 0 && slot.standing.length <= 1) return []
+    if (clean.length === 0) {
+      this.#startable.push(slot)
+      return []
+    }
+    // A task on a node that is being drained is the supervisor's: its successor comes first.
+    if (clean.some((task) => task.nodeId !== '' && isInvalidNode(this.#plan.node(task.nodeId)))) return []
+    const runs = newest(clean.filter(isRunning))
+    if (runs) return this.#stop(slot.standing.filter((task) => task !== runs && !isUnrecorded(task, this.#runId)))
+    return this.#settings.order === 'stop-first' ? this.#stop(dirty) : []
+  }
+
+  #stop(tasks: readonly Task[]): readonly Change[] {
+    return tasks.flatMap((task) => this.#plan.stop(task, 'shutdown'))
+  }
+
+  #start(slot: StandingSlot): void {
+    const plan = this.#plan
+    const stops = this.#settings.order === 'start-first' ? [] : this.#stop(slot.standing)
+    // A successor of stop-first prepares itself (pulls its image) while its predecessor stops.
+    const waits = stops.length > 0 && slot.standing.some((task) => mayRun(task) && !isDown(plan.node(task.nodeId)))
+    const predecessor = newest(slot.standing)
+    const created = plan.create({
+      slot: slot.slot,
+      nodeId: slot.nodeId,
+      desiredState: waits ? 'ready' : 'running',
+      origin: { kind: 'update', updateId: this.#runId, ...(predecessor ? { predecessorId: predecessor.id } : {}) },
+    })
+    plan.add(created, ...stops)
+  }
+}
+
+/** Its settling is recorded in this look: it can't be written twice, so it is stopped in the next one. */
+function isUnrecorded(task: Task, runId: string): boolean {
+  return (
+    task.origin?.updateId === runId &&
+    task.settledAt === undefined &&
+    compareTaskStates(task.status.state, 'running') >= 0
+  )
+}
+
+function finish(plan: ServicePlan, progress: UpdateProgress, slots: readonly StandingSlot[], wanted: number): void {
+  const { service, nowMs } = plan
+  const { delayMs, monitorMs } = currentUpdateSettings(service)
+  if (progress.totalSlots > 0) {
+    // A monitor shorter than the delay would end before the last delay does.
+    const watchMs = delayMs >= monitorMs ? delayMs + 1_000 : monitorMs
+    if (!progress.lastSlotDoneAt) {
+      plan.updateService({ updateProgress: { ...progress, lastSlotDoneAt: formatTime(nowMs) } })
+      plan.lookAgainAt(nowMs + watchMs)
+      return
+    }
+    const endMs = parseTime(progress.lastSlotDoneAt) + watchMs
+    if (endMs > nowMs) {
+      plan.lookAgainAt(endMs)
+      return
+    }
+  }
+  const rollingBack = isRollingBack(service)
+  if (rollingBack && !allRun(plan, slots, wanted)) return
+  plan.updateService({
+    updateStatus: {
+      ...service.updateStatus,
+      State: rollingBack ? 'rollback_completed' : 'completed',
+      CompletedAt: formatTime(nowMs),
+      Message: rollingBack ? 'rollback completed' : 'update completed',
+    },
+  })
+}
+
+/** A rollback is over when the old state is back, not when everything has been tried. */
+function allRun(plan: ServicePlan, slots: readonly StandingSlot[], wanted: number): boolean {
+  const { service } = plan
+  const runs = (task: Task) => isRunning(task) && !isTaskDirty(service, task, plan.node(task.nodeId))
+  return slots.length >= wanted && slots.every((slot) => slot.standing.some(runs) || slot.standing.every(hasEnded))
+}

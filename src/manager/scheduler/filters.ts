@@ -1,0 +1,156 @@
+// The filters that a node has to pass for a task, in Swarm's order and with Swarm's words for why it did not.
+
+import type { Task } from '../../api/objects.ts'
+import type { MountSpec, NodeDescription, Platform } from '../../api/spec.ts'
+import { constraintsOf, nodeMeets } from './constraint.ts'
+import { hostPortsOf, type NodeInfo } from './node-info.ts'
+
+export interface Filter {
+  check(info: NodeInfo): boolean
+  explain(nodes: number): string
+  /** What it refuses may pass once tasks end; else only once a node changes. */
+  readonly dependsOnTasks: boolean
+}
+
+function onNodes(what: string): (nodes: number) => string {
+  return (nodes) => (nodes === 1 ? `${what} on 1 node` : `${what} on ${nodes} nodes`)
+}
+
+const ready: Filter = {
+  check: ({ node }) => node.status.state === 'ready' && (node.spec.Availability ?? 'active') === 'active',
+  explain: (nodes) =>
+    nodes === 1 ? '1 node not available for new tasks' : `${nodes} nodes not available for new tasks`,
+  dependsOnTasks: false,
+}
+
+function resources(task: Task): Filter | undefined {
+  const { NanoCPUs = 0, MemoryBytes = 0, GenericResources } = task.spec.Resources?.Reservations ?? {}
+  const generic = GenericResources ?? []
+  if (NanoCPUs === 0 && MemoryBytes === 0 && generic.length === 0) return undefined
+  return {
+    check: (info) =>
+      (NanoCPUs === 0 || NanoCPUs <= info.freeNanoCpus) &&
+      (MemoryBytes === 0 || MemoryBytes <= info.freeMemoryBytes) &&
+      (generic.length === 0 || info.freeGenericResources().choose(generic) !== undefined),
+    explain: onNodes('insufficient resources'),
+    dependsOnTasks: true,
+  }
+}
+
+function volumeDriver(mount: MountSpec): string | undefined {
+  const name = mount.Type === 'volume' ? mount.VolumeOptions?.DriverConfig?.Name : undefined
+  return name && name !== 'local' ? name : undefined
+}
+
+/** A node that reports no plugins of a type at all is not asked. */
+function hasPlugin(description: NodeDescription, type: string, name: string): boolean {
+  const plugins = (description.Engine?.Plugins ?? []).filter((plugin) => plugin.Type === type)
+  return plugins.length === 0 || plugins.some((plugin) => plugin.Name === name || plugin.Name === `${name}:latest`)
+}
+
+function plugins(task: Task): Filter | undefined {
+  const volumes = (task.spec.ContainerSpec?.Mounts ?? []).flatMap((mount) => volumeDriver(mount) ?? [])
+  const logDriver = task.spec.LogDriver?.Name
+  const log = logDriver && logDriver !== 'none' ? logDriver : undefined
+  if (volumes.length === 0 && !log) return undefined
+  return {
+    check: ({ node }) =>
+      volumes.every((name) => hasPlugin(node.description, 'Volume', name)) &&
+      (!log || hasPlugin(node.description, 'Log', log)),
+    explain: onNodes('missing plugin'),
+    dependsOnTasks: false,
+  }
+}
+
+function constraints(task: Task): Filter | undefined {
+  const wanted = constraintsOf(task.spec.Placement?.Constraints)
+  if (wanted.length === 0) return undefined
+  return {
+    check: ({ node }) => nodeMeets(node, wanted),
+    explain: onNodes('scheduling constraints not satisfied'),
+    dependsOnTasks: false,
+  }
+}
+
+const ARCHITECTURES: Readonly<Record<string, string>> = { x86_64: 'amd64', aarch64: 'arm64' }
+
+function architecture(platform: Platform): string {
+  const name = platform.Architecture ?? ''
+  return ARCHITECTURES[name] ?? name
+}
+
+function platform(task: Task): Filter | undefined {
+  const wanted = task.spec.Placement?.Platforms ?? []
+  if (wanted.length === 0) return undefined
+  return {
+    check: ({ node }) => {
+      const actual = node.description.Platform
+      return (
+        actual !== undefined &&
+        wanted.some(
+          (one) =>
+            (!one.Architecture || architecture(one) === architecture(actual)) && (!one.OS || one.OS === actual.OS),
+        )
+      )
+    },
+    explain: onNodes('unsupported platform'),
+    dependsOnTasks: false,
+  }
+}
+
+function hostPorts(task: Task): Filter | undefined {
+  const ports = hostPortsOf(task)
+  if (ports.length === 0) return undefined
+  return {
+    check: (info) => !ports.some((port) => info.usesHostPort(port)),
+    explain: onNodes('host-mode port already in use'),
+    dependsOnTasks: true,
+  }
+}
+
+function maxReplicas(task: Task): Filter | undefined {
+  const limit = task.spec.Placement?.MaxReplicas ?? 0
+  if (limit === 0) return undefined
+  return {
+    check: (info) => info.activeOf(task.serviceId) < limit,
+    explain: () => 'max replicas per node limit exceed',
+    dependsOnTasks: true,
+  }
+}
+
+/** The filters that the task needs. */
+export function filtersFor(task: Task): readonly Filter[] {
+  const optional = [
+    resources(task),
+    plugins(task),
+    constraints(task),
+    platform(task),
+    hostPorts(task),
+    maxReplicas(task),
+  ]
+  return [ready, ...optional.filter((filter) => filter !== undefined)]
+}
+
+export function passes(filters: readonly Filter[], info: NodeInfo): boolean {
+  return filters.every((filter) => filter.check(info))
+}
+
+export interface Explanation {
+  /** Swarm's text, the most frequent reason first; empty without nodes. */
+  readonly text: string
+  readonly dependsOnTasks: boolean
+}
+
+/** Why none of the nodes will do: for each the first filter that refuses it. */
+export function explain(filters: readonly Filter[], nodes: Iterable<NodeInfo>): Explanation {
+  const counts = new Map<Filter, number>(filters.map((filter) => [filter, 0]))
+  for (const info of nodes) {
+    const refusing = filters.find((filter) => !filter.check(info))
+    if (refusing) counts.set(refusing, (counts.get(refusing) ?? 0) + 1)
+  }
+  const reasons = [...counts].filter(([, count]) => count > 0).sort(([, a], [, b]) => b - a)
+  return {
+    text: reasons.map(([filter, count]) => filter.explain(count)).join('; '),
+    dependsOnTasks: reasons.some(([filter]) => filter.dependsOnTasks),
+  }
+}

@@ -1,0 +1,173 @@
+// Gives pending tasks a node: PENDING → ASSIGNED. One key is a service; all its pending tasks are placed in one pass, and
+// several services' proposals are under way at once, each counting on what the others have taken. Tasks that fit nowhere
+// say why, in Swarm's words, and are looked at again when a node changes or, where that could help, a task ends.
+
+import type { Task } from '../../api/objects.ts'
+import { compareTaskStates } from '../../api/spec.ts'
+import { groupBy } from '../../lib/group-by.ts'
+import type { Controller, Decision, ReconcileContext } from '../loop/controller.ts'
+import { packChanges } from '../loop/pack-changes.ts'
+import { statusAfter } from '../loop/task-status.ts'
+import { occupiesNode } from '../store/indexes.ts'
+import type { Change, StoreEvent, StoreView } from '../store/types.ts'
+import { ClusterMap } from './cluster-map.ts'
+import { labelOf } from './constraint.ts'
+import { explain, filtersFor, passes } from './filters.ts'
+import type { NodeInfo } from './node-info.ts'
+import { placeTasks } from './placement.ts'
+
+/** More tasks of a service than this wait for the next pass, so that a pass stays short. */
+const MAX_TASKS_PER_PASS = 500
+
+export class Scheduler implements Controller {
+  readonly name = 'scheduler'
+  readonly #map = new ClusterMap()
+  /** Assignments of a service that are under way: task → node. */
+  readonly #proposed = new Map<string, ReadonlyMap<string, string>>()
+  /** Services with tasks that fit nowhere; true: the end of some task might help. */
+  readonly #unplaced = new Map<string, boolean>();
+
+  *start(view: StoreView): Iterable<string | undefined> {
+    this.#proposed.clear()
+    this.#unplaced.clear()
+    yield* this.#map.build(view)
+    for (const service of view.list('service')) {
+      if (view.tasksOfService(service.id).some(isWaiting)) yield service.id
+      else yield undefined
+    }
+  }
+
+  *affected(event: StoreEvent, view: StoreView): Iterable<string> {
+    this.#map.observe(event, view)
+    const { old, new: next } = event
+    if (event.objectKind === 'node') {
+      yield* this.#unplaced.keys()
+    } else if (event.objectKind === 'task') {
+      if (next?.kind === 'task' && isWaiting(next)) {
+        if (old?.kind !== 'task' || !isWaiting(old)) yield next.serviceId
+      } else if (old?.kind === 'task' && makesRoom(old, next?.kind === 'task' ? next : undefined)) {
+        for (const [serviceId, tasksMatter] of this.#unplaced) if (tasksMatter) yield serviceId
+      }
+    }
+  }
+
+  reconcile(view: StoreView, serviceId: string, context: ReconcileContext): Decision {
+    this.#unplaced.delete(serviceId)
+    const waiting = view.tasksOfService(serviceId).filter(isWaiting)
+    const batch = waiting.toSorted(byTurn).slice(0, MAX_TASKS_PER_PASS)
+    const pass = new Pass(this.#map, context.nowMs)
+    for (const task of batch) if (task.nodeId) pass.confirm(task)
+    const free = batch.filter((task) => !task.nodeId)
+    for (const [, group] of groupBy(free, (task) => task.specVersion)) pass.place(group)
+    if (pass.proposed.size > 0) this.#proposed.set(serviceId, pass.proposed)
+    if (pass.unplaced !== undefined) this.#unplaced.set(serviceId, pass.unplaced)
+    const more = waiting.length > batch.length && (pass.unplaced === undefined || batch.some(isNew))
+    return { transactions: packChanges(pass.units), requeueAtMs: more ? context.nowMs : undefined }
+  }
+
+  settled(serviceId: string, view: StoreView): void {
+    const proposed = this.#proposed.get(serviceId)
+    if (!proposed) return
+    this.#proposed.delete(serviceId)
+    for (const [taskId, nodeId] of proposed) this.#map.confirm(taskId, nodeId, view)
+  }
+}
+
+/** One look at one service's waiting tasks. */
+class Pass {
+  readonly units: (readonly Change[])[] = []
+  readonly proposed = new Map<string, string>()
+  /** undefined: all were placed; true: the end of some task might help the others. */
+  unplaced: boolean | undefined
+  readonly #map: ClusterMap
+  readonly #nowMs: number
+
+  constructor(map: ClusterMap, nowMs: number) {
+    this.#map = map
+    this.#nowMs = nowMs
+  }
+
+  /** A task of a global service: its node was chosen, but must be able to run it. */
+  confirm(task: Task): void {
+    const info = this.#map.get(task.nodeId)
+    if (!info) return
+    const filters = filtersFor(task)
+    if (passes(filters, info)) this.#assign(task, info, 'scheduler confirmed task can run on preassigned node')
+    else {
+      const { text, dependsOnTasks } = explain(filters, [info])
+      this.#leave(task, text, dependsOnTasks)
+    }
+  }
+
+  /** Tasks of one service and one version of its spec. */
+  place(group: readonly Task[]): void {
+    const first = group[0]!
+    const filters = filtersFor(first)
+    let next = 0
+    placeTasks({
+      serviceId: first.serviceId,
+      specVersion: first.specVersion,
+      count: group.length,
+      spread: spreadOf(first),
+      nodes: this.#map.nodes(),
+      nowMs: this.#nowMs,
+      fits: (info) => passes(filters, info),
+      place: (info) => this.#assign(group[next++]!, info, 'scheduler assigned task to node'),
+    })
+    if (next === group.length) return
+    const { text, dependsOnTasks } = explain(filters, this.#map.nodes())
+    const error = text ? `no suitable node (${text})` : 'no suitable node'
+    for (const task of group.slice(next)) this.#leave(task, error, dependsOnTasks)
+  }
+
+  #assign(task: Task, info: NodeInfo, message: string): void {
+    const wanted = task.spec.Resources?.Reservations?.GenericResources ?? []
+    const given = wanted.length > 0 ? info.freeGenericResources().choose(wanted) : []
+    const assigned: Task = { ...task, nodeId: info.node.id, genericResources: given ?? [] }
+    const status = statusAfter(task, { state: 'assigned', message }, this.#nowMs)
+    const changes: Change[] = [{ kind: 'task-status', taskId: task.id, status }]
+    // A preassigned task without generic resources is as its maker wrote it.
+    if (task.nodeId !== assigned.nodeId || assigned.genericResources.length > 0) {
+      changes.unshift({ kind: 'update', object: assigned, expectedVersion: task.meta.version })
+    } else {
+      changes.unshift({ kind: 'check', objectKind: 'task', id: task.id, expectedVersion: task.meta.version })
+    }
+    this.units.push(changes)
+    this.proposed.set(task.id, info.node.id)
+    info.put({ ...assigned, status })
+  }
+
+  #leave(task: Task, error: string, dependsOnTasks: boolean): void {
+    this.unplaced = (this.unplaced ?? false) || dependsOnTasks
+    if (task.status.error === error) return
+    const status = statusAfter(task, { state: 'pending', message: task.status.message, error }, this.#nowMs)
+    this.units.push([{ kind: 'task-status', taskId: task.id, status }])
+  }
+}
+
+function spreadOf(task: Task): readonly ((info: NodeInfo) => string)[] {
+  const descriptors = (task.spec.Placement?.Preferences ?? []).map((one) => one.Spread?.SpreadDescriptor ?? '')
+  return descriptors
+    .filter((descriptor) => /^(node|engine)\.labels\../i.test(descriptor))
+    .map((descriptor) => (info: NodeInfo) => labelOf(info.node, descriptor) ?? '')
+}
+
+function isWaiting(task: Task): boolean {
+  return task.status.state === 'pending' && compareTaskStates(task.desiredState, 'complete') <= 0
+}
+
+/** Not tried before. */
+function isNew(task: Task): boolean {
+  return task.status.error === ''
+}
+
+function byTurn(a: Task, b: Task): number {
+  return Number(isNew(b)) - Number(isNew(a)) || a.slot - b.slot || (a.id < b.id ? -1 : 1)
+}
+
+/** Resources, a host port, or a place among the replicas of a node have become free. */
+function makesRoom(old: Task, next: Task | undefined): boolean {
+  if (!occupiesNode(old)) return false
+  if (!next || !occupiesNode(next)) return true
+  return compareTaskStates(old.desiredState, 'complete') <= 0 && compareTaskStates(next.desiredState, 'complete') > 0
+}
