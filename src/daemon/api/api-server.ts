@@ -1,0 +1,248 @@
+// The Docker Engine API as swarmd serves it: the swarm's part from the replicated store, everything else from the local
+// engine. A request is routed, read, answered on this node or by the leader, and its failures become Docker's JSON.
+
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
+import { type Clock, sleep } from '../../lib/clock.ts'
+import { CodedError, errorCode, errorMessage } from '../../lib/errors.ts'
+import type { Log } from '../../lib/log.ts'
+import type { Random } from '../../lib/random.ts'
+import { httpStatus } from '../../api/error-status.ts'
+import { acceptedMinor, NEWEST_MINOR, parseTarget, type Target, versionText } from './api-version.ts'
+import { asksForRetry, type Call, readBody, sendError } from './call.ts'
+import { type ClusterAccess, FORWARD_PREFIX } from './cluster-access.ts'
+import { type ListenAddress, Listeners } from './connections.ts'
+import { Engine, type EngineAddress } from './engine.ts'
+import { EventHub } from './event-hub.ts'
+import { forward } from './forward.ts'
+import { gate } from './hijack-gate.ts'
+import { networkRoutes } from './network-routes.ts'
+import { type ManagerState, noLeader, requireManager } from './node-state.ts'
+import { configRoutes, nodeRoutes, secretRoutes } from './object-routes.ts'
+import { passRaw, passThrough, passUpgrade, refuseRaw } from './pass-through.ts'
+import { type Match, Router } from './router.ts'
+import type { ServerContext } from './server-context.ts'
+import { serviceRoutes } from './service-routes.ts'
+import { swarmRoutes } from './swarm-routes.ts'
+import { systemRoutes } from './system-routes.ts'
+
+export interface ApiServerOptions {
+  readonly cluster: ClusterAccess
+  readonly engine: EngineAddress
+  readonly clock: Clock
+  readonly random: Random
+  readonly log: Log
+  /** swarmd's own, for /version */
+  readonly version: string
+}
+
+/** How long a request waits for a leader before its client is told that there is none. */
+const LEADER_WAIT_MS = 5_000
+const LEADER_RETRY_MS = 50
+/** Longer than clients keep idle connections: the side that closes first causes resets on the other. */
+const KEEP_ALIVE_MS = 120_000
+
+export class ApiServer {
+  readonly #options: ApiServerOptions
+  readonly #engine: Engine
+  readonly #events: EventHub
+  readonly #router: Router
+  readonly #http: Server
+  readonly #listeners: Listeners
+
+  constructor(options: ApiServerOptions) {
+    this.#options = options
+    this.#engine = new Engine(options.engine, options.clock)
+    this.#events = new EventHub(options.cluster, options.clock)
+    const context: ServerContext = {
+      cluster: options.cluster,
+      engine: this.#engine,
+      events: this.#events,
+      clock: options.clock,
+      random: options.random,
+      version: options.version,
+      onLeader: (call, handle, url) => this.#onLeader(call, handle, url),
+    }
+    this.#router = new Router([
+      ...systemRoutes(context),
+      ...swarmRoutes(context),
+      ...serviceRoutes(context),
+      ...nodeRoutes(context),
+      ...secretRoutes(context),
+      ...configRoutes(context),
+      ...networkRoutes(context),
+    ])
+    // Uploads (build, load) take as long as they take.
+    this.#http = createServer({ requestTimeout: 0, keepAliveTimeout: KEEP_ALIVE_MS })
+    this.#http.on('request', (request: IncomingMessage, response: ServerResponse) => {
+      void this.#serve(request, response, false)
+    })
+    this.#http.on('upgrade', (request: IncomingMessage, socket: Socket, head: Buffer) => {
+      void this.#upgrade(request, socket, head)
+    })
+    this.#listeners = new Listeners((socket) => this.#accept(socket))
+    this.#events.refresh()
+  }
+
+  /**
+   * @returns the port, for tcp with port 0
+   * @throws {CodedError} ADDRESS_IN_USE
+   */
+  listen(address: ListenAddress): Promise<number | undefined> {
+    return this.#listeners.listen(address)
+  }
+
+  /** To be called when this node's state (inactive, worker, manager …) or the known leader has changed. */
+  clusterChanged(): void {
+    this.#events.refresh()
+  }
+
+  /** A request that another manager forwarded to this node's control port; its path begins with FORWARD_PREFIX. */
+  handleForwarded(request: IncomingMessage, response: ServerResponse): void {
+    request.url = (request.url ?? '/').slice(FORWARD_PREFIX.length)
+    void this.#serve(request, response, true)
+  }
+
+  async close(): Promise<void> {
+    this.#events.close()
+    await this.#listeners.close()
+    this.#http.close()
+  }
+
+  #accept(socket: Socket): void {
+    gate(socket, {
+      serve: (each) => this.#http.emit('connection', each),
+      takeOver: (each, head) => void this.#takeOver(each, head),
+    })
+  }
+
+  async #takeOver(socket: Socket, head: Buffer): Promise<void> {
+    try {
+      const text = head.toString('latin1')
+      const [, url = '/', rest = ''] = /^POST (\S+)([\s\S]*)$/.exec(text) ?? []
+      const { minor, path, search } = parseTarget(url)
+      const versioned = await this.#engine.versionedPath(acceptedMinor(minor), path)
+      passRaw(this.#engine, socket, Buffer.from(`POST ${versioned}${search}${rest}`, 'latin1'))
+    } catch (error) {
+      refuseRaw(socket, error)
+    }
+  }
+
+  async #upgrade(request: IncomingMessage, socket: Socket, head: Buffer): Promise<void> {
+    try {
+      if (this.#router.isOwn(parseTarget(request.url ?? '/').path)) throw pageNotFound()
+      await passUpgrade(this.#engine, request, socket, head)
+    } catch (error) {
+      refuseRaw(socket, error)
+    }
+  }
+
+  async #serve(request: IncomingMessage, response: ServerResponse, forwarded: boolean): Promise<void> {
+    const target = parseTarget(request.url ?? '/')
+    try {
+      await this.#setHeaders(response)
+      const version = acceptedMinor(target.minor)
+      const match = this.#router.match(request.method ?? 'GET', target.path)
+      if (match !== undefined) await this.#answer(request, response, target, version, match, forwarded)
+      else if (forwarded || this.#router.isOwn(target.path)) throw pageNotFound()
+      else await passThrough(this.#engine, request, response)
+    } catch (error) {
+      this.#report(request, target, error)
+      if (!response.destroyed) sendError(response, error)
+    }
+  }
+
+  async #setHeaders(response: ServerResponse): Promise<void> {
+    const { newestMinor } = await this.#engine.limits()
+    response.setHeader('Api-Version', versionText(Math.min(NEWEST_MINOR, newestMinor)))
+    response.setHeader('Docker-Experimental', 'false')
+    response.setHeader('Ostype', 'linux')
+    response.setHeader('Server', `swarmd/${this.#options.version} (linux)`)
+  }
+
+  #report(request: IncomingMessage, target: Target, error: unknown): void {
+    const fields = { method: request.method, path: target.path, code: errorCode(error), error: errorMessage(error) }
+    if (httpStatus(error) === 500 && !(error instanceof CodedError)) {
+      this.#options.log.error({ ...fields, stack: error instanceof Error ? error.stack : undefined }, 'request failed')
+    } else this.#options.log.debug(fields, 'request refused')
+  }
+
+  async #answer(
+    request: IncomingMessage,
+    response: ServerResponse,
+    target: Target,
+    version: number,
+    { route, id }: Match,
+    forwarded: boolean,
+  ): Promise<void> {
+    const gone = new AbortController()
+    response.on('close', () => gone.abort())
+    const body = await readBody(request)
+    const call: Call = {
+      ...target,
+      request,
+      response,
+      method: request.method ?? 'GET',
+      version,
+      id,
+      body,
+      signal: gone.signal,
+      forwarded,
+    }
+    switch (route.place) {
+      case 'node':
+        return route.handle(call)
+      case 'manager':
+        return this.#onManager(call, (state) => route.handle(call, state))
+      case 'leader':
+        return this.#onLeader(call, (state) => route.handle(call, state))
+    }
+  }
+
+  /** Reads see every write that was acknowledged before, on whichever manager. */
+  async #onManager(call: Call, handle: (state: ManagerState) => Promise<void>): Promise<void> {
+    await this.#untilLed(call, async () => {
+      requireManager(this.#options.cluster.state())
+      await this.#options.cluster.readIndex()
+      await handle(requireManager(this.#options.cluster.state()))
+      return 'answered'
+    })
+  }
+
+  async #onLeader(call: Call, handle: (state: ManagerState) => Promise<void>, url?: string): Promise<void> {
+    const { cluster, clock } = this.#options
+    await this.#untilLed(call, async () => {
+      const state = cluster.state()
+      if (call.forwarded && (state.kind !== 'manager' || !state.isLeader)) {
+        throw new CodedError('NOT_LEADER', 'this manager does not lead')
+      }
+      const manager = requireManager(state)
+      if (manager.isLeader) {
+        await handle(manager)
+        return 'answered'
+      }
+      return manager.leader === undefined ? 'retry' : forward(cluster, clock, manager.leader, call, url)
+    })
+  }
+
+  /** Tries again for a while where the only trouble is that nobody leads just now. */
+  async #untilLed(call: Call, attempt: () => Promise<'answered' | 'retry'>): Promise<void> {
+    const { clock } = this.#options
+    const deadlineMs = clock.nowMs() + LEADER_WAIT_MS
+    for (;;) {
+      try {
+        if ((await attempt()) === 'answered') return
+      } catch (error) {
+        // A forwarded request is tried again by the manager that has the client.
+        if (!asksForRetry(error) || call.forwarded || call.response.headersSent) throw error
+      }
+      if (call.signal.aborted) return
+      if (clock.nowMs() >= deadlineMs) throw noLeader()
+      await sleep(clock, LEADER_RETRY_MS, call.signal)
+    }
+  }
+}
+
+function pageNotFound(): CodedError {
+  return new CodedError('PAGE_NOT_FOUND', 'page not found')
+}

@@ -1,0 +1,153 @@
+// One request under way: what was asked, and the ways to answer it.
+
+import { once } from 'node:events'
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { httpStatus } from '../../api/error-status.ts'
+import { type Decoder, decodeBody } from '../../api/validation/decode.ts'
+import { refusal } from '../../api/validation/refusal.ts'
+import { type Clock, sleep } from '../../lib/clock.ts'
+import { CodedError, errorCode, errorMessage } from '../../lib/errors.ts'
+import type { Target } from './api-version.ts'
+
+export interface Call extends Target {
+  readonly request: IncomingMessage
+  readonly response: ServerResponse
+  readonly method: string
+  /** the version to answer in */
+  readonly version: number
+  /** `{id}` of the route, decoded */
+  readonly id: string
+  /** read in full; empty for routes that stream */
+  readonly body: Buffer
+  /** aborts when the client goes away */
+  readonly signal: AbortSignal
+  /** it came from another manager, which took us for the leader */
+  readonly forwarded: boolean
+}
+
+/** Secrets and configs are at most 1,000 KiB, in base64; everything else is far smaller. */
+export const MAX_BODY_BYTES = 4 * 1024 * 1024
+
+/** Tells a manager that forwarded to us to look for the leader again; nothing was done. */
+export const RETRY_HEADER = 'x-swarmd-retry'
+
+export async function readBody(request: IncomingMessage): Promise<Buffer> {
+  const chunks: Buffer[] = []
+  let size = 0
+  for await (const chunk of request) {
+    const bytes: Buffer = Buffer.from(chunk)
+    size += bytes.length
+    if (size > MAX_BODY_BYTES) {
+      throw new CodedError('BODY_TOO_LARGE', `request body too large: at most ${MAX_BODY_BYTES} bytes are taken`)
+    }
+    chunks.push(bytes)
+  }
+  return Buffer.concat(chunks)
+}
+
+/** @throws {CodedError} INVALID_JSON naming the place, INVALID_PARAMETER */
+export function decodeJson<T>(call: Call, decoder: Decoder<T>): T {
+  const type = call.request.headers['content-type']
+  if (call.body.length > 0) {
+    const essence = (type ?? '').split(';')[0]?.trim().toLowerCase()
+    if (essence !== 'application/json') {
+      throw refusal(`unsupported Content-Type header (${type ?? ''}): must be 'application/json'`)
+    }
+  }
+  return decodeBody(decoder, call.body.toString('utf8'))
+}
+
+export function parameter(call: Call, name: string): string {
+  return call.query.get(name) ?? ''
+}
+
+/** As dockerd reads flags: everything but nothing, `0`, `no`, `false` and `none` is true. */
+export function flagParameter(call: Call, name: string): boolean {
+  return !['', '0', 'no', 'false', 'none'].includes(parameter(call, name).trim().toLowerCase())
+}
+
+/** A strict boolean, as Go's strconv reads it. */
+export function booleanParameter(call: Call, name: string): boolean {
+  const value = parameter(call, name)
+  if (['', '0', 'f', 'F', 'false', 'FALSE', 'False'].includes(value)) return false
+  if (['1', 't', 'T', 'true', 'TRUE', 'True'].includes(value)) return true
+  throw refusal(`invalid value for ${name}: ${value}`)
+}
+
+/** @param what as Docker names it: "service" */
+export function versionParameter(call: Call, what: string): number {
+  const value = parameter(call, 'version')
+  if (!/^\d{1,15}$/.test(value)) {
+    throw refusal(`invalid ${what} version '${value}': strconv.ParseUint: parsing ${JSON.stringify(value)}: invalid syntax`)
+  }
+  return Number(value)
+}
+
+export function sendText(call: Pick<Call, 'response'>, status: number, type: string, text: string): void {
+  const body = Buffer.from(text, 'utf8')
+  call.response.writeHead(status, { 'Content-Type': type, 'Content-Length': body.length })
+  call.response.end(body)
+}
+
+/** @param json already encoded */
+export function sendJsonText(call: Pick<Call, 'response'>, status: number, json: string): void {
+  sendText(call, status, 'application/json', `${json}\n`)
+}
+
+export function sendJson(call: Pick<Call, 'response'>, status: number, value: unknown): void {
+  sendJsonText(call, status, JSON.stringify(value))
+}
+
+export function sendEmpty(call: Pick<Call, 'response'>, status: number): void {
+  call.response.writeHead(status, status === 204 ? {} : { 'Content-Length': 0 })
+  call.response.end()
+}
+
+const SLICE_MS = 8
+const CHUNK_CHARACTERS = 64 * 1024
+
+/** A JSON array of encoded items, made and written in slices, so that thousands of them never hold the thread for long. */
+export async function sendList(call: Call, clock: Clock, items: Iterable<string>): Promise<void> {
+  const { response } = call
+  response.writeHead(200, { 'Content-Type': 'application/json' })
+  let chunk = '['
+  let first = true
+  let sliceStartMs = clock.nowMs()
+  for (const item of items) {
+    chunk += first ? item : `,${item}`
+    first = false
+    if (clock.nowMs() - sliceStartMs > SLICE_MS) {
+      await sleep(clock, 0)
+      sliceStartMs = clock.nowMs()
+    }
+    if (chunk.length < CHUNK_CHARACTERS) continue
+    await writeChunk(call, chunk)
+    if (call.signal.aborted) return
+    chunk = ''
+  }
+  response.end(`${chunk}]\n`)
+}
+
+/** Writes and waits until the client has taken it in; returns also when the client is gone. */
+export async function writeChunk(call: Pick<Call, 'response' | 'signal'>, chunk: string | Uint8Array): Promise<void> {
+  if (call.signal.aborted || call.response.write(chunk)) return
+  try {
+    await once(call.response, 'drain', { signal: call.signal })
+  } catch (error) {
+    if (!call.signal.aborted) throw error
+  }
+}
+
+/** Codes that say: not applied, ask the leader (which may be another by now) again. */
+export function asksForRetry(error: unknown): boolean {
+  return ['NOT_LEADER', 'NO_LEADER', 'PROPOSAL_DROPPED'].includes(errorCode(error) ?? '')
+}
+
+export function sendError(response: ServerResponse, error: unknown): void {
+  if (response.headersSent) {
+    response.destroy()
+    return
+  }
+  if (asksForRetry(error)) response.setHeader(RETRY_HEADER, '1')
+  sendJson({ response }, httpStatus(error), { message: errorMessage(error) })
+}

@@ -1,0 +1,133 @@
+// The local Docker Engine, as the API server talks to it: over its socket, in the versions that it understands.
+
+import { type ClientRequest, type IncomingMessage, type RequestOptions, request } from 'node:http'
+import { connect, type Socket } from 'node:net'
+import type { Clock } from '../../lib/clock.ts'
+import { CodedError, errorMessage } from '../../lib/errors.ts'
+import { NEWEST_MINOR, OLDEST_MINOR, parseMinor } from './api-version.ts'
+
+export type EngineAddress =
+  | { readonly kind: 'unix'; readonly path: string }
+  | { readonly kind: 'tcp'; readonly host: string; readonly port: number }
+
+/** What an engine said of itself. */
+export interface EngineLimits {
+  readonly oldestMinor: number
+  readonly newestMinor: number
+  readonly version: string
+  /** the `Builder-Version` header of its /_ping; '' none */
+  readonly builderVersion: string
+}
+
+const UNKNOWN_ENGINE: EngineLimits = {
+  oldestMinor: OLDEST_MINOR,
+  newestMinor: NEWEST_MINOR,
+  version: '',
+  builderVersion: '',
+}
+
+const LIMITS_AGE_MS = 10_000
+const MAX_JSON_BYTES = 64 * 1024 * 1024
+
+export class Engine {
+  readonly #address: EngineAddress
+  readonly #clock: Clock
+  #limits: { readonly value: EngineLimits; readonly readMs: number } | undefined
+
+  constructor(address: EngineAddress, clock: Clock) {
+    this.#address = address
+    this.#clock = clock
+  }
+
+  get name(): string {
+    const address = this.#address
+    return address.kind === 'unix' ? `unix://${address.path}` : `tcp://${address.host}:${address.port}`
+  }
+
+  #where(): RequestOptions {
+    const address = this.#address
+    return address.kind === 'unix' ? { socketPath: address.path } : { host: address.host, port: address.port }
+  }
+
+  request(options: RequestOptions): ClientRequest {
+    // A connection a request: a unix socket's costs 0.1 ms, and none can be stale.
+    return request({ ...this.#where(), agent: false, setHost: false, ...options })
+  }
+
+  /** A bare connection, for streams that leave HTTP behind. */
+  connect(): Socket {
+    const address = this.#address
+    return address.kind === 'unix'
+      ? connect({ path: address.path, allowHalfOpen: true })
+      : connect({ host: address.host, port: address.port, allowHalfOpen: true })
+  }
+
+  unreachable(cause: unknown): CodedError {
+    return new CodedError(
+      'ENGINE_UNREACHABLE',
+      `Cannot connect to the Docker daemon at ${this.name}. Is the docker daemon running? (${errorMessage(cause)})`,
+      { cause, retryable: true },
+    )
+  }
+
+  /**
+   * The response to a GET, read to its end.
+   * @throws {CodedError} ENGINE_UNREACHABLE
+   */
+  get(path: string): Promise<{ readonly status: number; readonly body: string; readonly headers: IncomingMessage['headers'] }> {
+    return new Promise((resolve, reject) => {
+      const failed = (error: unknown) => reject(this.unreachable(error))
+      const outgoing = this.request({ method: 'GET', path, headers: { host: 'docker' } })
+      outgoing.on('error', failed)
+      outgoing.on('response', (incoming) => {
+        const chunks: Buffer[] = []
+        let size = 0
+        incoming.on('data', (chunk: Buffer) => {
+          size += chunk.length
+          if (size > MAX_JSON_BYTES) incoming.destroy(new Error('the response is too large'))
+          else chunks.push(chunk)
+        })
+        incoming.on('error', failed)
+        incoming.on('end', () =>
+          resolve({
+            status: incoming.statusCode ?? 0,
+            body: Buffer.concat(chunks).toString('utf8'),
+            headers: incoming.headers,
+          }),
+        )
+      })
+      outgoing.end()
+    })
+  }
+
+  /** Asked of the engine at most every ten seconds; what is known stays while it is away. */
+  async limits(): Promise<EngineLimits> {
+    const known = this.#limits
+    const nowMs = this.#clock.nowMs()
+    if (known !== undefined && nowMs - known.readMs < LIMITS_AGE_MS) return known.value
+    try {
+      const [ping, version] = await Promise.all([this.get('/_ping'), this.get('/version')])
+      const parsed: unknown = JSON.parse(version.body)
+      const fields = typeof parsed === 'object' && parsed !== null ? new Map<string, unknown>(Object.entries(parsed)) : new Map<string, unknown>()
+      const builder = ping.headers['builder-version']
+      const value: EngineLimits = {
+        oldestMinor: parseMinor(fields.get('MinAPIVersion')) ?? OLDEST_MINOR,
+        newestMinor: parseMinor(fields.get('ApiVersion')) ?? NEWEST_MINOR,
+        version: String(fields.get('Version') ?? ''),
+        builderVersion: typeof builder === 'string' ? builder : '',
+      }
+      this.#limits = { value, readMs: nowMs }
+      return value
+    } catch {
+      // Clients are told when they ask for something that needs the engine.
+      return known?.value ?? UNKNOWN_ENGINE
+    }
+  }
+
+  /** The path of a request in a version that the engine takes: the asked one, moved into its range. */
+  async versionedPath(minor: number, path: string): Promise<string> {
+    const { oldestMinor, newestMinor } = await this.limits()
+    const taken = Math.max(oldestMinor, Math.min(minor, newestMinor))
+    return `/v1.${taken}${path}`
+  }
+}

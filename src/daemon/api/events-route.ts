@@ -1,0 +1,150 @@
+// GET /events: the engine's stream and the cluster's events in one, under one set of filters and times.
+
+import { type ClientRequest, type IncomingMessage } from 'node:http'
+import { refusal } from '../../api/validation/refusal.ts'
+import { type Clock, sleep } from '../../lib/clock.ts'
+import { type ClusterEvent, encodeEvent, matchesEvent } from '../../manager/control/events.ts'
+import { type Filters, parseFilters } from '../../manager/control/filters.ts'
+import { type Call, parameter, sendText } from './call.ts'
+import type { Engine } from './engine.ts'
+import type { EventHub } from './event-hub.ts'
+
+/** A client that reads no more is dropped rather than buffered for. */
+const MAX_BUFFERED_BYTES = 4 * 1024 * 1024
+const MAX_LINE_CHARACTERS = 1024 * 1024
+
+/** Milliseconds since 1970 of a Unix time with an optional fraction; undefined where none is given. */
+export function parseUnixTime(value: string, what: string): number | undefined {
+  if (value === '') return undefined
+  if (!/^-?\d{1,12}(?:\.\d{1,20})?$/.test(value)) {
+    throw refusal(`invalid value for '${what}': invalid timestamp ${JSON.stringify(value)}`)
+  }
+  return Number(value) * 1000
+}
+
+interface Span {
+  readonly sinceMs: number | undefined
+  readonly untilMs: number | undefined
+}
+
+export async function streamEvents(call: Call, engine: Engine, hub: EventHub, clock: Clock): Promise<void> {
+  const filters = parseFilters(parameter(call, 'filters'))
+  const span = {
+    sinceMs: parseUnixTime(parameter(call, 'since'), 'since'),
+    untilMs: parseUnixTime(parameter(call, 'until'), 'until'),
+  }
+  if (span.sinceMs !== undefined && span.untilMs !== undefined && span.untilMs < span.sinceMs) {
+    throw refusal(
+      `\`since\` time (${parameter(call, 'since')}) cannot be after \`until\` time (${parameter(call, 'until')})`,
+    )
+  }
+  hub.refresh()
+  const path = `${await engine.versionedPath(call.version, '/events')}${call.search}`
+  if (span.untilMs !== undefined && span.untilMs < clock.wallMs()) await past(call, engine, hub, path, filters, span)
+  else await live(call, engine, hub, clock, path, filters, span)
+}
+
+function recorded(hub: EventHub, filters: Filters, { sinceMs, untilMs }: Span): readonly ClusterEvent[] {
+  if (sinceMs === undefined && untilMs === undefined) return []
+  return hub.history.filter(
+    (event) =>
+      (sinceMs === undefined || event.wallMs >= sinceMs) &&
+      (untilMs === undefined || event.wallMs <= untilMs) &&
+      matchesEvent(filters, event),
+  )
+}
+
+function timeOf(line: string): bigint {
+  return BigInt(/"timeNano":(\d+)/.exec(line)?.[1] ?? 0)
+}
+
+/** Both records in one order. */
+async function past(
+  call: Call,
+  engine: Engine,
+  hub: EventHub,
+  path: string,
+  filters: Filters,
+  span: Span,
+): Promise<void> {
+  const answer = await engine.get(path)
+  if (answer.status !== 200) {
+    sendText(call, answer.status, 'application/json', answer.body)
+    return
+  }
+  const lines = answer.body.split('\n').filter((line) => line.trim() !== '')
+  const own = recorded(hub, filters, span).map((event) => encodeEvent(event).trimEnd())
+  const sorted = [...lines, ...own]
+    .map((line) => ({ line, time: timeOf(line) }))
+    .sort((a, b) => (a.time < b.time ? -1 : a.time > b.time ? 1 : 0))
+  sendText(call, 200, 'application/json', sorted.map(({ line }) => `${line}\n`).join(''))
+}
+
+async function live(
+  call: Call,
+  engine: Engine,
+  hub: EventHub,
+  clock: Clock,
+  path: string,
+  filters: Filters,
+  span: Span,
+): Promise<void> {
+  const { response } = call
+  const outgoing = engine.request({ method: 'GET', path, headers: { host: 'docker' } })
+  const incoming = await opened(engine, outgoing)
+  if (incoming.statusCode !== 200) {
+    response.writeHead(incoming.statusCode ?? 502, { 'Content-Type': 'application/json' })
+    incoming.pipe(response)
+    return
+  }
+  response.writeHead(200, { 'Content-Type': 'application/json' })
+  response.flushHeaders()
+  const write = (text: string) => {
+    if (response.writableLength > MAX_BUFFERED_BYTES) response.destroy()
+    else if (!response.writableEnded) response.write(text)
+  }
+  for (const event of recorded(hub, filters, span)) write(encodeEvent(event))
+  const stop = hub.subscribe((event) => {
+    if (matchesEvent(filters, event)) write(encodeEvent(event))
+  })
+  const ended = new AbortController()
+  passLines(incoming, write, () => ended.abort())
+  call.signal.addEventListener('abort', () => ended.abort(), { once: true })
+  try {
+    if (span.untilMs === undefined) await aborted(ended.signal)
+    else await sleep(clock, Math.max(0, span.untilMs - clock.wallMs()), ended.signal)
+  } finally {
+    stop()
+    outgoing.destroy()
+    response.end()
+  }
+}
+
+function opened(engine: Engine, outgoing: ClientRequest): Promise<IncomingMessage> {
+  return new Promise((resolve, reject) => {
+    outgoing.on('response', resolve)
+    outgoing.on('error', (error) => reject(engine.unreachable(error)))
+    outgoing.end()
+  })
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return Promise.resolve()
+  return new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }))
+}
+
+/** Whole lines only, so that two streams never mix within one. */
+function passLines(incoming: IncomingMessage, write: (lines: string) => void, onEnd: () => void): void {
+  let rest = ''
+  incoming.setEncoding('utf8')
+  incoming.on('data', (chunk: string) => {
+    rest += chunk
+    const end = rest.lastIndexOf('\n')
+    if (end >= 0) {
+      write(rest.slice(0, end + 1))
+      rest = rest.slice(end + 1)
+    } else if (rest.length > MAX_LINE_CHARACTERS) incoming.destroy()
+  })
+  incoming.on('error', onEnd)
+  incoming.on('close', onEnd)
+}

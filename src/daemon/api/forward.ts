@@ -1,0 +1,77 @@
+// A manager that is not the leader hands a whole request to the leader, over mutual TLS, and its response to the client.
+
+import type { IncomingMessage } from 'node:http'
+import type { ManagerAddress } from '../../api/dispatcher.ts'
+import type { Clock } from '../../lib/clock.ts'
+import { CodedError, errorMessage } from '../../lib/errors.ts'
+import { type Call, RETRY_HEADER } from './call.ts'
+import { type ClusterAccess, FORWARD_PREFIX } from './cluster-access.ts'
+import { endToEndHeaders } from './pass-through.ts'
+
+/** As dockerd gives a manager 20 s to answer. */
+const ANSWER_MS = 20_000
+
+/**
+ * @param url path and query for the leader, where they differ from the client's
+ * @returns 'retry' where the leader certainly did nothing: it could not be reached, or leads no longer
+ * @throws {CodedError} PROPOSAL_UNKNOWN where the connection broke after the request was sent
+ */
+export function forward(
+  cluster: ClusterAccess,
+  clock: Clock,
+  leader: ManagerAddress,
+  call: Call,
+  url = call.request.url ?? '/',
+): Promise<'answered' | 'retry'> {
+  return new Promise((resolve, reject) => {
+    let sent = false
+    const outgoing = cluster.requestLeader(leader, {
+      method: call.method,
+      path: `${FORWARD_PREFIX}${url}`,
+      headers: {
+        ...endToEndHeaders(call.request.headers),
+        ...(call.body.length > 0 || call.method === 'POST' ? { 'content-length': String(call.body.length) } : {}),
+      },
+    })
+    const timer = clock.setTimer(ANSWER_MS, () => outgoing.destroy(new Error('no answer')))
+    outgoing.on('socket', (socket) => {
+      // A connection that is being made has not carried the request yet.
+      if (socket.connecting) socket.once('secureConnect', () => { sent = true }).once('connect', () => { sent ||= !('encrypted' in socket) })
+      else sent = true
+    })
+    outgoing.on('error', (error) => {
+      timer.cancel()
+      if (call.signal.aborted) resolve('answered')
+      else if (!sent || call.method === 'GET') resolve('retry')
+      else {
+        reject(
+          new CodedError(
+            'PROPOSAL_UNKNOWN',
+            `rpc error: code = Unavailable desc = the connection to the leader was lost (${errorMessage(error)}): the request may or may not have been carried out`,
+            { cause: error },
+          ),
+        )
+      }
+    })
+    outgoing.on('response', (incoming) => {
+      timer.cancel()
+      if (incoming.headers[RETRY_HEADER] !== undefined) {
+        incoming.resume()
+        resolve('retry')
+        return
+      }
+      answer(call, incoming)
+      call.response.once('close', () => resolve('answered'))
+    })
+    call.signal.addEventListener('abort', () => outgoing.destroy(), { once: true })
+    outgoing.end(call.body)
+  })
+}
+
+function answer(call: Call, incoming: IncomingMessage): void {
+  const { response } = call
+  response.writeHead(incoming.statusCode ?? 502, incoming.statusMessage, endToEndHeaders(incoming.headers))
+  response.flushHeaders()
+  incoming.on('error', () => response.destroy())
+  incoming.pipe(response)
+}

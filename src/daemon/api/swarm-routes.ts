@@ -1,0 +1,142 @@
+// /swarm: this node's membership, and the cluster's settings.
+
+import { swarmSpecWithDefaults } from '../../api/defaults.ts'
+import { initDecoder, joinDecoder, swarmSpecDecoder, unlockDecoder } from '../../api/validation/object-decoders.ts'
+import { validateInit, validateJoin, validateSwarmSpec } from '../../api/validation/payload.ts'
+import { managerRefusal } from '../../api/validation/refusal.ts'
+import { CodedError } from '../../lib/errors.ts'
+import { leaveRefusal, requireCluster, updateCluster } from '../../manager/control/cluster.ts'
+import { encodeSwarm } from '../../manager/control/render.ts'
+import { booleanParameter, type Call, decodeJson, flagParameter, sendEmpty, sendJson, sendJsonText, versionParameter } from './call.ts'
+import type { Engine } from './engine.ts'
+import { asObject, asText, parseJson } from './engine-json.ts'
+import { requireManager, sightOf, swarmExists } from './node-state.ts'
+import type { Route } from './router.ts'
+import { controlOf, type ServerContext } from './server-context.ts'
+
+export function swarmRoutes(server: ServerContext): readonly Route[] {
+  const { cluster } = server
+  return [
+    {
+      place: 'manager',
+      method: 'GET',
+      path: '/swarm',
+      handle: async (call, state) => sendJsonText(call, 200, encodeSwarm(requireCluster(state.view))),
+    },
+    { place: 'node', method: 'POST', path: '/swarm/init', handle: (call) => init(server, call) },
+    { place: 'node', method: 'POST', path: '/swarm/join', handle: (call) => join(server, call) },
+    { place: 'node', method: 'POST', path: '/swarm/leave', handle: (call) => leave(server, call) },
+    {
+      place: 'leader',
+      method: 'POST',
+      path: '/swarm/update',
+      handle: async (call, state) => {
+        const rotate = {
+          workerToken: booleanParameter(call, 'rotateWorkerToken'),
+          managerToken: booleanParameter(call, 'rotateManagerToken'),
+          unlockKey: booleanParameter(call, 'rotateManagerUnlockKey'),
+        }
+        const version = versionParameter(call, 'swarm')
+        const spec = decodeJson(call, swarmSpecDecoder)
+        await updateCluster(controlOf(server, state), version, spec, rotate, (digest) => cluster.newJoinToken(digest))
+        sendEmpty(call, 200)
+      },
+    },
+    {
+      place: 'manager',
+      method: 'GET',
+      path: '/swarm/unlockkey',
+      handle: async (call, state) => sendJson(call, 200, { UnlockKey: requireCluster(state.view).unlockKey }),
+    },
+    {
+      place: 'node',
+      method: 'POST',
+      path: '/swarm/unlock',
+      handle: async (call) => {
+        const state = cluster.state()
+        if (state.kind !== 'locked') {
+          requireManager(state)
+          throw new CodedError('NOT_LOCKED', 'swarm is not locked')
+        }
+        await cluster.unlock(decodeJson(call, unlockDecoder).UnlockKey)
+        sendEmpty(call, 200)
+      },
+    },
+  ]
+}
+
+/** Two swarms on one machine would fight over containers and networks. */
+async function refuseEnginesSwarm(engine: Engine): Promise<void> {
+  const { body } = await engine.get('/info')
+  const state = asText(asObject(asObject(parseJson(body)).Swarm).LocalNodeState)
+  if (state === '' || state === 'inactive') return
+  throw new CodedError(
+    'ENGINE_IN_SWARM_MODE',
+    `The Docker Engine at ${engine.name} is part of a swarm of its own (${state}). Take it out of it first: docker -H ${engine.name} swarm leave --force`,
+  )
+}
+
+async function init(server: ServerContext, call: Call): Promise<void> {
+  const body = decodeJson(call, initDecoder)
+  const state = server.cluster.state()
+  if (state.kind !== 'inactive' && !body.ForceNewCluster) throw swarmExists()
+  if (state.kind === 'worker' && body.ForceNewCluster) requireManager(state)
+  const spec = swarmSpecWithDefaults(body.Spec)
+  validateSwarmSpec(spec)
+  if (body.AutoLockManagers) {
+    throw managerRefusal('UNIMPLEMENTED', 'autolock is not supported by this version of swarmd: leave AutoLockManagers off')
+  }
+  const since139 = call.version >= 39
+  const pools = since139 ? body.DefaultAddrPool : []
+  const subnetSize = since139 ? body.SubnetSize : 0
+  const dataPathPort = call.version >= 40 ? body.DataPathPort : 0
+  validateInit(dataPathPort, pools, subnetSize)
+  await refuseEnginesSwarm(server.engine)
+  const nodeId = await server.cluster.init({
+    listenAddress: body.ListenAddr,
+    advertiseAddress: body.AdvertiseAddr,
+    dataPathAddress: body.DataPathAddr,
+    dataPathPort,
+    defaultAddressPools: pools,
+    subnetSize,
+    forceNewCluster: body.ForceNewCluster,
+    autoLockManagers: body.AutoLockManagers,
+    availability: body.Availability,
+    spec,
+  })
+  server.events.refresh()
+  sendJson(call, 200, nodeId)
+}
+
+async function join(server: ServerContext, call: Call): Promise<void> {
+  const body = decodeJson(call, joinDecoder)
+  if (server.cluster.state().kind !== 'inactive') throw swarmExists()
+  validateJoin(body.RemoteAddrs, body.JoinToken)
+  await refuseEnginesSwarm(server.engine)
+  await server.cluster.join({
+    listenAddress: body.ListenAddr,
+    advertiseAddress: body.AdvertiseAddr,
+    dataPathAddress: body.DataPathAddr,
+    remoteAddresses: body.RemoteAddrs,
+    joinToken: body.JoinToken,
+    availability: body.Availability,
+  })
+  server.events.refresh()
+  sendEmpty(call, 200)
+}
+
+async function leave(server: ServerContext, call: Call): Promise<void> {
+  const force = flagParameter(call, 'force')
+  const state = server.cluster.state()
+  if (state.kind === 'inactive') throw new CodedError('NOT_IN_SWARM', 'This node is not part of a swarm')
+  if (state.kind === 'locked' && !force) {
+    throw new CodedError(
+      'SWARM_LOCKED',
+      'Swarm is encrypted and locked. Please unlock it first or use `--force` to ignore this message.',
+    )
+  }
+  if (state.kind === 'manager' && !force) throw leaveRefusal(state.view, state.nodeId, sightOf(state))
+  await server.cluster.leave(force)
+  server.events.refresh()
+  sendEmpty(call, 200)
+}
