@@ -83,7 +83,10 @@ export class LabHost {
     mkdirSync(this.paths.dir, { recursive: true })
     const missing = delegateControllers(this.#labName, this.name)
     if (missing.includes('memory') || missing.includes('pids')) {
-      throw new Error(`cgroup controllers ${missing.join(', ')} cannot be had on this machine for ${this.name}`)
+      throw new Error(
+        `the cgroup controllers ${missing.join(', ')} are not handed down to ${this.name}: ` +
+          "run this where / of the cgroups is the machine's own (in a container: --cgroupns=host)",
+      )
     }
     await connectHost(this.#labName, this.plan)
     const record = readState(this.#labDir)

@@ -5,7 +5,14 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
-rmSync(join(root, 'build'), { recursive: true, force: true })
+try {
+  rmSync(join(root, 'build'), { recursive: true, force: true })
+} catch (error) {
+  console.error(
+    `build: the old build/ cannot be removed (${error.code}): "sudo make clean" removes what root has built`,
+  )
+  process.exit(1)
+}
 const steps = [
   [join(root, 'node_modules/.bin/tsc'), '-p', 'tsconfig.json'],
   [process.execPath, 'scripts/bundle.mjs'],

@@ -100,10 +100,10 @@ if [ -n "$unpack_busybox" ]; then
   say "unpacking Debian's busybox-static into $tools: the busybox package that is installed excludes it, and stays"
   work=$(mktemp -d)
   trap 'rm -rf "$work"' EXIT
-  chmod 755 "$work"
+  chown _apt "$work" 2>/dev/null || : # apt fetches as that user
   (cd "$work" && apt-get download -q busybox-static) || { apt-get update -qq && (cd "$work" && apt-get download -q busybox-static); } ||
     fail "busybox-static could not be fetched"
   dpkg-deb -x "$work"/busybox-static_*.deb "$work/tree"
   mkdir -p "$tools"
-  cp "$(find "$work/tree" -type f -name busybox | head -n 1)" "$tools/busybox"
+  install -m 755 "$(find "$work/tree" -type f -path '*bin/busybox')" "$tools/busybox"
 fi
