@@ -1,0 +1,462 @@
+// The worker: holds a session with whichever manager leads, turns assignments into containers through the task manager,
+// and reports. It needs no manager to keep containers running, and none of its own restarts touches a healthy one.
+
+import type { LogOptions, ManagerAddress, ManagerMessage, StreamRequest } from '../api/dispatcher.ts'
+import type { Task, TaskStatus } from '../api/objects.ts'
+import { compareTaskStates, type NodeDescription } from '../api/spec.ts'
+import { type Clock, parseTime, sleep, type Timer } from '../lib/clock.ts'
+import type { Connection, Dialer } from '../lib/connection.ts'
+import { CodedError, errorMessage } from '../lib/errors.ts'
+import type { Log } from '../lib/log.ts'
+import type { Random } from '../lib/random.ts'
+import { Scope } from '../lib/scope.ts'
+import { AssignmentSet, type AssignmentsMessage } from './assignment-set.ts'
+import type { ContainerWatcher, Executor } from './executor.ts'
+import { serveStream } from './log-stream.ts'
+import { ManagerPicker } from './manager-picker.ts'
+import { type AgentMessage, Session, type SessionEnd, type Welcome } from './session.ts'
+import { StatusOutbox } from './status-outbox.ts'
+import { StorageWriter } from './storage-writer.ts'
+import { TaskManager } from './task-manager.ts'
+import type { WorkerChange, WorkerState, WorkerStorage } from './worker-storage.ts'
+
+export type ClusterMessage = Extract<ManagerMessage, { kind: 'cluster' }>
+
+export interface AgentOptions {
+  readonly nodeId: string
+  readonly dialer: Dialer
+  readonly executor: Executor
+  /** Opened and closed by `run`. */
+  readonly storage: WorkerStorage
+  readonly clock: Clock
+  readonly random: Random
+  readonly log: Log
+  /** Managers to begin with; those that the worker remembers come on top. */
+  readonly managers: readonly ManagerAddress[]
+  /** This node's address as others should dial it; empty: managers take what they see. */
+  readonly address: string
+  readonly dataPathAddress: string
+  readonly featureLevel: number
+  /** Adds to what the engine says of itself: labels, generic resources, certificates. */
+  readonly describe: (engine: NodeDescription) => NodeDescription
+  /** Managers, role, availability or labels changed. Managers are remembered already. */
+  readonly onClusterChange: (message: ClusterMessage) => void
+}
+
+const DIAL_TIMEOUT_MS = 2_000
+const STATUS_ACK_TIMEOUT_MS = 5_000
+/** How long statuses gather before a batch leaves, when none is under way. */
+const STATUS_GATHER_MS = 2
+const DESCRIBE_EVERY_MS = 60_000
+const ENGINE_RETRY_MS = 500
+const REPLACED_PAUSE_MS = 2_000
+const STREAMS_MAX = 128
+
+export class Agent {
+  readonly #options: AgentOptions
+  readonly #log: Log
+  readonly #assignments = new AssignmentSet()
+  readonly #outbox = new StatusOutbox()
+  readonly #picker: ManagerPicker
+  readonly #writer: StorageWriter
+  #description: NodeDescription | undefined
+  #session: Session | undefined
+  #connectedTo: ManagerAddress | undefined
+  #previousSessionId = ''
+  #flushTimer: Timer | undefined
+  #ackTimer: Timer | undefined
+  #streams = 0
+  #redescribe = () => {}
+
+  constructor(options: AgentOptions) {
+    this.#options = options
+    this.#log = options.log
+    this.#picker = new ManagerPicker({ random: options.random, managers: options.managers })
+    this.#writer = new StorageWriter(options.storage)
+  }
+
+  /** The manager with which a session stands. */
+  get connectedTo(): ManagerAddress | undefined {
+    return this.#connectedTo
+  }
+
+  get managers(): readonly ManagerAddress[] {
+    return this.#picker.managers
+  }
+
+  /** Looks at the engine again and reports if anything (or what `describe` adds) has changed. */
+  refreshDescription(): void {
+    this.#redescribe()
+  }
+
+  /**
+   * Until aborted: then statuses and a goodbye are sent, and containers run on.
+   * @throws {CodedError} NODE_REMOVED when the cluster has removed this node; WORKER_STORAGE_LOCKED,
+   *   WORKER_STORAGE_FAILED, WORKER_STORAGE_UNKNOWN_FORMAT.
+   */
+  async run(options: { readonly signal: AbortSignal }): Promise<void> {
+    const { storage, executor, clock, random, log } = this.#options
+    const known = await storage.open()
+    const scope = new Scope(options.signal)
+    const tasks = new TaskManager({
+      executor,
+      clock,
+      random,
+      log,
+      order: (task) => this.#order(task),
+      onStatus: (task, status, unhealthy) => this.#onStatus(task, status, unhealthy),
+    })
+    const writing = new AbortController()
+    const written = this.#writer.run(writing.signal)
+    try {
+      this.#restore(known, tasks)
+      scope.spawn('storage', () => written)
+      scope.spawn('tasks', (signal) => tasks.run(signal))
+      scope.spawn('engine', (signal) => executor.watch(this.#watcher(tasks), signal))
+      scope.spawn('session', (signal) => this.#runSessions(tasks, scope, signal))
+      await Promise.race([scope.wait(), ended(options.signal)])
+    } finally {
+      this.#flushTimer?.cancel()
+      this.#ackTimer?.cancel()
+      await tasks.close()
+      writing.abort()
+      await scope.close('the agent stops')
+      await written.catch(() => {}) // scope.wait() has thrown it
+      await storage.close()
+    }
+  }
+
+  /**
+   * Stops and removes every container of this node's tasks: for leaving the cluster, after `run` has ended.
+   * Resolves when none is left, or when aborted.
+   */
+  async removeContainers(options: { readonly signal: AbortSignal }): Promise<void> {
+    const { executor, clock, random, log } = this.#options
+    const scope = new Scope(options.signal)
+    const tasks = new TaskManager({ executor, clock, random, log, order: () => undefined, onStatus: () => {} })
+    try {
+      tasks.confirm()
+      scope.spawn('engine', (signal) => executor.watch(tasks, signal))
+      await tasks.untilEmpty(scope.signal)
+      await executor.sweep(() => false)
+    } finally {
+      await tasks.close()
+      await scope.close()
+    }
+  }
+
+  #restore(known: WorkerState, tasks: TaskManager): void {
+    this.#assignments.restore(known.assigned)
+    this.#previousSessionId = known.sessionId
+    const given = this.#options.managers
+    const remembered = known.managers.filter(({ address }) => !given.some((manager) => manager.address === address))
+    this.#picker.update([...given, ...remembered])
+    for (const task of this.#assignments.tasks()) tasks.assign(task, known.statuses.get(task.id))
+  }
+
+  #order(task: Task) {
+    if (!this.#description) return undefined
+    return this.#assignments.order(task, { id: this.#options.nodeId, description: this.#description })
+  }
+
+  #watcher(tasks: TaskManager): ContainerWatcher {
+    return {
+      onList: (containers) => {
+        tasks.onList(containers)
+        // The engine may have come back as another version, with other plugins.
+        this.#redescribe()
+      },
+      onChange: (container) => tasks.onChange(container),
+      onGone: (container) => tasks.onGone(container),
+      onLost: (error) => tasks.onLost(error),
+    }
+  }
+
+  // ---- the node's description ----
+
+  /** The first description, however long the engine takes to answer; undefined when aborted. */
+  async #describeFirst(signal: AbortSignal): Promise<NodeDescription | undefined> {
+    for (let failures = 0; !signal.aborted; failures++) {
+      try {
+        return this.#options.describe(await this.#options.executor.describe())
+      } catch (error) {
+        if (failures % 20 === 0) this.#log.warn({ err: errorMessage(error) }, 'waiting for the engine')
+        await sleep(this.#options.clock, ENGINE_RETRY_MS, signal)
+      }
+    }
+    return undefined
+  }
+
+  async #describeAgain(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      await new Promise<void>((resolve) => {
+        const timer = this.#options.clock.setTimer(DESCRIBE_EVERY_MS, resolve)
+        this.#redescribe = () => {
+          timer.cancel()
+          resolve()
+        }
+        signal.addEventListener('abort', this.#redescribe, { once: true })
+      })
+      if (signal.aborted) return
+      try {
+        const description = this.#options.describe(await this.#options.executor.describe())
+        if (JSON.stringify(description) === JSON.stringify(this.#description)) continue
+        this.#description = description
+        this.#session?.send({ kind: 'describe', description })
+      } catch (error) {
+        this.#log.debug({ err: errorMessage(error) }, 'the engine was not described')
+      }
+    }
+  }
+
+  // ---- sessions ----
+
+  async #runSessions(tasks: TaskManager, scope: Scope, signal: AbortSignal): Promise<void> {
+    this.#description = await this.#describeFirst(signal)
+    tasks.pokeAll()
+    scope.spawn('describe', (inner) => this.#describeAgain(inner))
+    while (!signal.aborted) {
+      const attempt = this.#picker.next()
+      await sleep(this.#options.clock, attempt?.delayMs ?? DIAL_TIMEOUT_MS, signal)
+      if (!attempt || signal.aborted) continue
+      const end = await this.#runSession(attempt.manager, tasks, scope, signal)
+      switch (end.kind) {
+        case 'redirected':
+          this.#picker.update(end.managers)
+          this.#picker.redirected(end.leader)
+          break
+        case 'lost':
+          this.#log.info({ manager: attempt.manager.address, reason: end.reason }, 'no session with this manager')
+          break
+        case 'replaced':
+          this.#log.warn({ manager: attempt.manager.address }, 'another session of this node replaced this one')
+          await sleep(this.#options.clock, REPLACED_PAUSE_MS * (0.5 + this.#options.random.float()), signal)
+          break
+        case 'removed':
+          throw new CodedError('NODE_REMOVED', end.reason || 'this node was removed from the cluster')
+        case 'stopped':
+          return
+      }
+    }
+  }
+
+  async #runSession(
+    manager: ManagerAddress,
+    tasks: TaskManager,
+    scope: Scope,
+    signal: AbortSignal,
+  ): Promise<SessionEnd> {
+    const connection = await this.#dial(manager, '/session', signal)
+    if (connection instanceof CodedError)
+      return connection.code === 'NODE_REMOVED'
+        ? { kind: 'removed', reason: connection.message }
+        : { kind: 'lost', reason: connection.message }
+    this.#assignments.beginSession()
+    const session = new Session({
+      connection,
+      clock: this.#options.clock,
+      hello: {
+        kind: 'hello',
+        description: this.#description ?? {},
+        address: this.#options.address,
+        dataPathAddress: this.#options.dataPathAddress,
+        previousSessionId: this.#previousSessionId,
+        featureLevel: this.#options.featureLevel,
+      },
+      onWelcome: (welcome) => this.#onWelcome(welcome, manager, session),
+      onMessage: (message) => this.#onMessage(message, manager, tasks, scope, session),
+    })
+    const stopping = () => this.#sendStatuses()
+    signal.addEventListener('abort', stopping, { once: true })
+    const end = await session.run(signal)
+    signal.removeEventListener('abort', stopping)
+    if (this.#session === session) {
+      this.#session = undefined
+      this.#connectedTo = undefined
+      this.#outbox.requeue()
+      this.#picker.lost(manager.address)
+    }
+    return end
+  }
+
+  async #dial(manager: ManagerAddress, path: string, signal: AbortSignal): Promise<Connection | CodedError> {
+    try {
+      return await this.#options.dialer.dial({
+        address: manager.address,
+        path,
+        ...(manager.nodeId !== '' && { nodeId: manager.nodeId }),
+        timeoutMs: DIAL_TIMEOUT_MS,
+        signal,
+      })
+    } catch (error) {
+      if (!(error instanceof CodedError)) throw error
+      if (error.details.removed === true) return new CodedError('NODE_REMOVED', error.message, { cause: error })
+      return error
+    }
+  }
+
+  #onWelcome(welcome: Welcome, manager: ManagerAddress, session: Session): void {
+    this.#session = session
+    this.#connectedTo = manager
+    this.#previousSessionId = welcome.sessionId
+    this.#picker.connected()
+    this.#picker.update(welcome.managers)
+    this.#writer.add([
+      { kind: 'session', sessionId: welcome.sessionId },
+      { kind: 'managers', managers: this.#picker.managers },
+    ])
+    this.#log.info({ manager: manager.address, sessionId: welcome.sessionId }, 'session established')
+    this.#sendStatuses()
+  }
+
+  #onMessage(message: AgentMessage, manager: ManagerAddress, tasks: TaskManager, scope: Scope, session: Session): void {
+    switch (message.kind) {
+      case 'assignments':
+        this.#onAssignments(message, tasks, scope, session)
+        return
+      case 'status-ack':
+        if (!this.#outbox.acknowledge(message.sequence)) return
+        this.#ackTimer?.cancel()
+        this.#sendStatuses()
+        return
+      case 'cluster':
+        this.#picker.update(message.managers)
+        this.#writer.add([{ kind: 'managers', managers: this.#picker.managers }])
+        this.#options.onClusterChange(message)
+        return
+      case 'open-stream':
+        scope.spawn('stream', (signal) => this.#serve(message.streamId, message.request, manager, tasks, signal))
+        return
+    }
+  }
+
+  // ---- assignments in, statuses out ----
+
+  #onAssignments(message: AssignmentsMessage, tasks: TaskManager, scope: Scope, session: Session): void {
+    const change = this.#assignments.apply(message)
+    if (change === 'gap') {
+      this.#log.warn({ sequence: message.sequence }, 'an assignment message is missing: asking for all')
+      session.send({ kind: 'resync' })
+      return
+    }
+    const changes: WorkerChange[] = [
+      ...change.removed.map((key) => ({ kind: 'removed' as const, key })),
+      ...change.set.map((assigned) => ({ kind: 'assigned' as const, assigned })),
+    ]
+    this.#writer.addDurable(changes, () => session.send({ kind: 'applied', sequence: message.sequence }))
+    for (const key of change.removed)
+      if (key.kind === 'task') {
+        this.#outbox.drop(key.id)
+        tasks.unassign(key.id)
+      }
+    // Tasks stand last in the order of kinds, behind what they refer to.
+    for (const assigned of change.set) if (assigned.kind === 'task') tasks.assign(assigned.task)
+    if (change.set.some(({ kind }) => kind !== 'task')) tasks.pokeAll()
+    if (!message.complete) return
+    this.#reportAll(tasks)
+    tasks.confirm()
+    scope.spawn('sweep', () => this.#sweep(tasks))
+  }
+
+  /** The leader may know less than was once acknowledged to this worker: tell it whatever it does not have. */
+  #reportAll(tasks: TaskManager): void {
+    for (const task of this.#assignments.tasks()) {
+      const status = tasks.status(task.id)
+      if (status && isNews(status, task.status)) this.#queueStatus(task.id, status)
+    }
+  }
+
+  async #sweep(tasks: TaskManager): Promise<void> {
+    try {
+      await this.#options.executor.sweep((taskId) => tasks.taskIds().has(taskId))
+    } catch (error) {
+      this.#log.warn({ err: errorMessage(error) }, 'left-over files were not removed')
+    }
+  }
+
+  #onStatus(task: Task, status: TaskStatus, unhealthy: boolean): void {
+    this.#writer.add([{ kind: 'status', taskId: task.id, known: { status, unhealthy } }])
+    this.#queueStatus(task.id, status)
+  }
+
+  #queueStatus(taskId: string, status: TaskStatus): void {
+    this.#outbox.add(taskId, status)
+    this.#flushTimer ??= this.#options.clock.setTimer(STATUS_GATHER_MS, () => {
+      this.#flushTimer = undefined
+      this.#sendStatuses()
+    })
+  }
+
+  #sendStatuses(): void {
+    const session = this.#session
+    if (!session) return
+    const batch = this.#outbox.take()
+    if (!batch) return
+    session.send(batch)
+    this.#ackTimer?.cancel()
+    this.#ackTimer = this.#options.clock.setTimer(STATUS_ACK_TIMEOUT_MS, () => {
+      this.#outbox.requeue()
+      this.#sendStatuses()
+    })
+  }
+
+  // ---- streams ----
+
+  async #serve(
+    streamId: string,
+    request: StreamRequest,
+    manager: ManagerAddress,
+    tasks: TaskManager,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const connection = await this.#dial(manager, '/bulk', signal)
+    if (connection instanceof CodedError) {
+      this.#log.warn({ streamId, err: connection.message }, 'a stream was not opened')
+      return
+    }
+    const full = this.#streams >= STREAMS_MAX
+    this.#streams++
+    try {
+      await serveStream(connection, streamId, (inner) => this.#source(request, tasks, full, inner), signal)
+    } finally {
+      this.#streams--
+    }
+  }
+
+  async *#source(
+    request: StreamRequest,
+    tasks: TaskManager,
+    full: boolean,
+    signal: AbortSignal,
+  ): AsyncIterable<Uint8Array> {
+    if (full) throw new CodedError('STREAMS_EXHAUSTED', `this node serves ${STREAMS_MAX} streams already`)
+    switch (request.kind) {
+      case 'task-logs':
+        yield* this.#taskLogs(request.taskId, request.options, tasks, signal)
+        return
+      default:
+        throw new CodedError('STREAM_UNKNOWN', 'this node does not know such a stream')
+    }
+  }
+
+  async *#taskLogs(
+    taskId: string,
+    options: LogOptions,
+    tasks: TaskManager,
+    signal: AbortSignal,
+  ): AsyncIterable<Uint8Array> {
+    const container = options.follow ? await tasks.waitForContainer(taskId, signal) : tasks.container(taskId)
+    if (container && !signal.aborted) yield* this.#options.executor.logs(container, options, signal)
+  }
+}
+
+/** Whether a status of ours says more than the one that managers have. */
+function isNews(ours: TaskStatus, theirs: TaskStatus): boolean {
+  const rank = compareTaskStates(ours.state, theirs.state)
+  return rank > 0 || (rank === 0 && parseTime(ours.timestamp) > parseTime(theirs.timestamp))
+}
+
+function ended(signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return Promise.resolve()
+  return new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }))
+}

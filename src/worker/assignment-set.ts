@@ -1,0 +1,117 @@
+// What the managers have assigned to this node: one COMPLETE set, then increments whose sequence must be gapless.
+
+import type { Assigned, AssignedKey, ManagerMessage } from '../api/dispatcher.ts'
+import type { Config, Network, Secret, Task } from '../api/objects.ts'
+import type { NodeDescription } from '../api/spec.ts'
+import type { TaskOrder } from './executor.ts'
+
+export type AssignmentsMessage = Extract<ManagerMessage, { kind: 'assignments' }>
+
+export interface AssignmentChange {
+  /** Sorted by kind and id. */
+  readonly set: readonly Assigned[]
+  readonly removed: readonly AssignedKey[]
+}
+
+export function assignedKey(assigned: Assigned): AssignedKey {
+  switch (assigned.kind) {
+    case 'task':
+      return { kind: 'task', id: assigned.task.id }
+    case 'secret':
+      return { kind: 'secret', id: assigned.secret.id }
+    case 'config':
+      return { kind: 'config', id: assigned.config.id }
+    case 'network':
+      return { kind: 'network', id: assigned.network.id }
+    case 'registry-auth':
+      return { kind: 'registry-auth', id: assigned.serviceId }
+  }
+}
+
+export class AssignmentSet {
+  readonly #objects = new Map<string, Assigned>()
+  #sequence: number | undefined
+
+  /** What the worker remembers from before its restart; the next message must be COMPLETE. */
+  restore(assigned: readonly Assigned[]): void {
+    for (const object of assigned) this.#objects.set(keyText(assignedKey(object)), object)
+  }
+
+  /** A new session begins: its first message must be COMPLETE. */
+  beginSession(): void {
+    this.#sequence = undefined
+  }
+
+  /** Answers what has changed, or 'gap' when the message does not follow the last one: ask for a COMPLETE set. */
+  apply(message: AssignmentsMessage): AssignmentChange | 'gap' {
+    if (!message.complete && (this.#sequence === undefined || message.sequence !== this.#sequence + 1)) {
+      this.#sequence = undefined
+      return 'gap'
+    }
+    this.#sequence = message.sequence
+    const removed = [...message.removed]
+    if (message.complete) {
+      const named = new Set(message.set.map((object) => keyText(assignedKey(object))))
+      for (const [text, object] of this.#objects) if (!named.has(text)) removed.push(assignedKey(object))
+    }
+    for (const key of removed) this.#objects.delete(keyText(key))
+    for (const object of message.set) this.#objects.set(keyText(assignedKey(object)), object)
+    const order = (a: AssignedKey, b: AssignedKey) => (keyText(a) < keyText(b) ? -1 : 1)
+    return {
+      set: message.set.toSorted((a, b) => order(assignedKey(a), assignedKey(b))),
+      removed: removed.sort(order),
+    }
+  }
+
+  get(key: AssignedKey): Assigned | undefined {
+    return this.#objects.get(keyText(key))
+  }
+
+  tasks(): readonly Task[] {
+    const tasks = [...this.#objects.values()].flatMap((object) => (object.kind === 'task' ? [object.task] : []))
+    return tasks.sort((a, b) => (a.id < b.id ? -1 : 1))
+  }
+
+  /** undefined while a secret or config that the task names is not here with its payload. */
+  order(task: Task, node: { readonly id: string; readonly description: NodeDescription }): TaskOrder | undefined {
+    const secrets = new Map<string, Secret>()
+    const configs = new Map<string, Config>()
+    const networks = new Map<string, Network>()
+    for (const { SecretID: id = '' } of task.spec.ContainerSpec?.Secrets ?? []) {
+      const found = this.get({ kind: 'secret', id })
+      if (found?.kind !== 'secret' || (found.secret.spec.Data === undefined && !found.secret.spec.Driver))
+        return undefined
+      secrets.set(id, found.secret)
+    }
+    for (const { ConfigID: id = '' } of task.spec.ContainerSpec?.Configs ?? []) {
+      const found = this.get({ kind: 'config', id })
+      if (found?.kind !== 'config') return undefined
+      configs.set(id, found.config)
+    }
+    const networkIds = [
+      ...(task.spec.Networks ?? []).map(({ Target }) => Target ?? ''),
+      ...task.attachments.map(({ networkId }) => networkId),
+    ]
+    for (const id of networkIds) {
+      const found = this.get({ kind: 'network', id })
+      if (found?.kind === 'network') networks.set(id, found.network)
+    }
+    const auth = this.get({ kind: 'registry-auth', id: task.serviceId })
+    return {
+      task,
+      node: {
+        id: node.id,
+        hostname: node.description.Hostname ?? '',
+        platform: node.description.Platform ?? {},
+      },
+      secrets,
+      configs,
+      networks,
+      registryAuth: auth?.kind === 'registry-auth' ? auth.auth : '',
+    }
+  }
+}
+
+function keyText(key: AssignedKey): string {
+  return `${key.kind}/${key.id}`
+}

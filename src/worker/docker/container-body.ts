@@ -1,0 +1,211 @@
+// A task as the body of POST /containers/create: the same mapping that Swarm makes.
+
+import { type Task, taskName } from '../../api/objects.ts'
+import type { ContainerSpec, GenericResource, MountSpec, PortConfig, Privileges, TaskSpec } from '../../api/spec.ts'
+import { type TaskOrder, taskFailed } from '../executor.ts'
+
+export const TASK_ID_LABEL = 'com.docker.swarm.task.id'
+export const NODE_ID_LABEL = 'com.docker.swarm.node.id'
+
+export interface FileMount {
+  readonly source: string
+  readonly target: string
+}
+
+export interface ContainerBodyOptions {
+  /** With templates expanded. */
+  readonly spec: ContainerSpec
+  /** Secrets and configs as files on this machine. */
+  readonly files: readonly FileMount[]
+  /** What a bind of the engine's socket is given instead; undefined: the engine's own. */
+  readonly dockerSocketPath: string | undefined
+}
+
+/** Docker's own JSON, as loose as its API: every value comes out of a typed spec. */
+export type ContainerBody = Readonly<Record<string, unknown>>
+
+/** @throws {CodedError} TASK_FAILED for what no engine could do. */
+export function containerBody(order: TaskOrder, options: ContainerBodyOptions): ContainerBody {
+  const { task } = order
+  const { spec } = options
+  if (!spec.Image) throw taskFailed('dockerexec: image required')
+  const command = spec.Command ?? []
+  const args = spec.Args ?? []
+  const ports = hostPorts(task)
+  const graceNs = spec.StopGracePeriod
+  return compact({
+    Image: spec.Image,
+    Labels: labels(task, spec),
+    Entrypoint: command.length > 0 ? command : undefined,
+    Cmd: args.length > 0 ? args : undefined,
+    Env: [...(spec.Env ?? []), ...genericEnv(task.genericResources)],
+    Hostname: spec.Hostname,
+    WorkingDir: spec.Dir,
+    User: spec.User,
+    Tty: spec.TTY,
+    OpenStdin: spec.OpenStdin,
+    StopSignal: spec.StopSignal,
+    StopTimeout: graceNs === undefined || graceNs === null ? undefined : Math.ceil(graceNs / 1e9),
+    Healthcheck: spec.Healthcheck ?? undefined,
+    ExposedPorts: ports.length > 0 ? Object.fromEntries(ports.map((port) => [portKey(port), {}])) : undefined,
+    HostConfig: compact({
+      ...resources(task.spec, spec),
+      GroupAdd: spec.Groups,
+      PortBindings: portBindings(ports),
+      Mounts: mounts(options),
+      ReadonlyRootfs: spec.ReadOnly,
+      Isolation: spec.Isolation,
+      Init: spec.Init ?? undefined,
+      Sysctls: spec.Sysctls,
+      CapAdd: spec.CapabilityAdd,
+      CapDrop: spec.CapabilityDrop,
+      OomScoreAdj: spec.OomScoreAdj,
+      Dns: spec.DNSConfig?.Nameservers,
+      DnsSearch: spec.DNSConfig?.Search,
+      DnsOptions: spec.DNSConfig?.Options,
+      ExtraHosts: extraHosts(spec.Hosts ?? []),
+      SecurityOpt: securityOptions(spec.Privileges ?? {}),
+      LogConfig: task.spec.LogDriver?.Name
+        ? { Type: task.spec.LogDriver.Name, Config: task.spec.LogDriver.Options ?? {} }
+        : undefined,
+      NetworkMode: networkMode(order),
+    }),
+  })
+}
+
+function labels(task: Task, spec: ContainerSpec): Record<string, string> {
+  return {
+    ...spec.Labels,
+    'com.docker.swarm.task': '',
+    [TASK_ID_LABEL]: task.id,
+    'com.docker.swarm.task.name': taskName(task),
+    [NODE_ID_LABEL]: task.nodeId,
+    'com.docker.swarm.service.id': task.serviceId,
+    'com.docker.swarm.service.name': task.serviceName,
+  }
+}
+
+/** DOCKER_RESOURCE_GPU=uuid1,uuid2 or a number: how a container learns what it was given. */
+function genericEnv(resourcesGiven: readonly GenericResource[]): readonly string[] {
+  const byKind = new Map<string, string[]>()
+  for (const { NamedResourceSpec: named, DiscreteResourceSpec: discrete } of resourcesGiven) {
+    const kind = named?.Kind ?? discrete?.Kind
+    if (!kind) continue
+    const values = byKind.get(kind) ?? []
+    byKind.set(kind, values)
+    values.push(named ? (named.Value ?? '') : String(discrete?.Value ?? 0))
+  }
+  return [...byKind].map(([kind, values]) => `DOCKER_RESOURCE_${kind.toUpperCase()}=${values.join(',')}`)
+}
+
+function resources(taskSpec: TaskSpec, spec: ContainerSpec): Record<string, unknown> {
+  const {
+    Limits: limits,
+    Reservations: reservations,
+    SwapBytes: swapBytes,
+    MemorySwappiness: swappiness,
+  } = taskSpec.Resources ?? {}
+  const memoryBytes = limits?.MemoryBytes ?? 0
+  return {
+    Memory: memoryBytes > 0 ? memoryBytes : undefined,
+    NanoCpus: (limits?.NanoCPUs ?? 0) > 0 ? limits?.NanoCPUs : undefined,
+    PidsLimit: (limits?.Pids ?? 0) > 0 ? limits?.Pids : undefined,
+    MemoryReservation: (reservations?.MemoryBytes ?? 0) > 0 ? reservations?.MemoryBytes : undefined,
+    // The engine counts memory and swap together; -1 is unlimited in both.
+    MemorySwap:
+      swapBytes === undefined || swapBytes === null ? undefined : swapBytes < 0 ? -1 : memoryBytes + swapBytes,
+    MemorySwappiness: swappiness ?? undefined,
+    Ulimits: spec.Ulimits,
+  }
+}
+
+function hostPorts(task: Task): readonly PortConfig[] {
+  const ports = task.endpoint?.ports ?? task.endpoint?.spec.Ports ?? []
+  return ports.filter(({ PublishMode, TargetPort }) => PublishMode === 'host' && TargetPort)
+}
+
+function portKey(port: PortConfig): string {
+  return `${port.TargetPort}/${port.Protocol ?? 'tcp'}`
+}
+
+function portBindings(ports: readonly PortConfig[]): Record<string, readonly { HostPort?: string }[]> | undefined {
+  if (ports.length === 0) return undefined
+  const bindings: Record<string, { HostPort?: string }[]> = {}
+  for (const port of ports) {
+    const published = port.PublishedPort ?? 0
+    const list = bindings[portKey(port)] ?? []
+    bindings[portKey(port)] = list
+    // Without a number the engine takes a free port of its own.
+    list.push(published > 0 ? { HostPort: String(published) } : {})
+  }
+  return bindings
+}
+
+const ENGINE_SOCKETS: ReadonlySet<string> = new Set(['/var/run/docker.sock', '/run/docker.sock'])
+
+function mounts({ spec, files, dockerSocketPath }: ContainerBodyOptions): readonly unknown[] {
+  const asked = (spec.Mounts ?? []).map((mount: MountSpec) => {
+    const type = mount.Type ?? 'volume'
+    const isEngineSocket = type === 'bind' && ENGINE_SOCKETS.has(mount.Source ?? '')
+    return compact({
+      Type: type,
+      Source: isEngineSocket && dockerSocketPath !== undefined ? dockerSocketPath : mount.Source,
+      Target: mount.Target,
+      ReadOnly: mount.ReadOnly,
+      Consistency: mount.Consistency,
+      BindOptions: mount.BindOptions,
+      VolumeOptions: mount.VolumeOptions,
+      TmpfsOptions: mount.TmpfsOptions,
+      ImageOptions: mount.ImageOptions,
+    })
+  })
+  const given = files.map(({ source, target }) => ({ Type: 'bind', Source: source, Target: target, ReadOnly: true }))
+  return [...asked, ...given]
+}
+
+/** `IP name alias…` as in /etc/hosts to the engine's `name:IP`; like Swarm, the first name only. */
+function extraHosts(hosts: readonly string[]): readonly string[] | undefined {
+  const entries = hosts.flatMap((line) => {
+    const [address, name] = line.trim().split(/\s+/)
+    return address && name ? [`${name}:${address}`] : []
+  })
+  return entries.length > 0 ? entries : undefined
+}
+
+function securityOptions(privileges: Privileges): readonly string[] | undefined {
+  const options: string[] = []
+  const selinux = privileges.SELinuxContext
+  if (selinux?.Disable) options.push('label=disable')
+  if (selinux?.User) options.push(`label=user:${selinux.User}`)
+  if (selinux?.Role) options.push(`label=role:${selinux.Role}`)
+  if (selinux?.Level) options.push(`label=level:${selinux.Level}`)
+  if (selinux?.Type) options.push(`label=type:${selinux.Type}`)
+  const seccomp = privileges.Seccomp
+  if (seccomp?.Mode === 'unconfined') options.push('seccomp=unconfined')
+  if (seccomp?.Mode === 'custom') options.push(`seccomp=${Buffer.from(seccomp.Profile ?? '', 'base64').toString()}`)
+  if (privileges.AppArmor?.Mode === 'disabled') options.push('apparmor=unconfined')
+  if (privileges.NoNewPrivileges) options.push('no-new-privileges=true')
+  return options.length > 0 ? options : undefined
+}
+
+const PREDEFINED: ReadonlySet<string> = new Set(['host', 'none', 'bridge'])
+
+/** undefined: the engine's default bridge, as for a Swarm service without networks. */
+function networkMode(order: TaskOrder): string | undefined {
+  const wanted = order.task.spec.Networks ?? []
+  const names = wanted.map(({ Target: target = '' }) => order.networks.get(target)?.spec.Name ?? target)
+  const overlay = names.find((name) => !PREDEFINED.has(name))
+  if (overlay !== undefined)
+    throw taskFailed(`network ${overlay} is not available on this node: only the networks host, bridge and none are`)
+  if (names.length > 1) throw taskFailed(`a task can use only one of the networks ${names.join(', ')}`)
+  return names[0]
+}
+
+/** Without absent, null and empty values, as Go's clients leave them out. */
+function compact(value: Readonly<Record<string, unknown>>): ContainerBody {
+  return Object.fromEntries(
+    Object.entries(value).filter(
+      ([, item]) => item !== undefined && item !== null && item !== '' && !(Array.isArray(item) && item.length === 0),
+    ),
+  )
+}
