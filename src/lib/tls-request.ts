@@ -1,7 +1,15 @@
 // HTTPS requests to another node's control port: certificates for a node that joins, the API's requests that a follower
 // hands to the leader, with their streams and upgrades.
 
-import { Agent, type IncomingHttpHeaders, type IncomingMessage, type OutgoingHttpHeaders, request } from 'node:http'
+import {
+  Agent,
+  type ClientRequest,
+  type IncomingHttpHeaders,
+  type IncomingMessage,
+  type OutgoingHttpHeaders,
+  type RequestOptions,
+  request,
+} from 'node:http'
 import { type Duplex, pipeline, type Readable } from 'node:stream'
 import type { Clock } from './clock.ts'
 import { CodedError, errorCode, errorMessage } from './errors.ts'
@@ -75,6 +83,11 @@ export class PeerClient {
       if (again && errorCode(error) === 'CONNECTION_LOST' && !options.signal?.aborted) return send()
       throw error
     }
+  }
+
+  /** A bare request to the target, for streams that are passed on as they come: host and certificates are filled in. */
+  open(target: { readonly address: string; readonly nodeId?: string }, options: RequestOptions): ClientRequest {
+    return request({ ...options, agent: this.#agent(target.address, target.nodeId) })
   }
 
   /** Ends the kept connections that are idle, and those in use as well. */

@@ -188,7 +188,7 @@ export class Dispatcher {
     })
     this.#sendCluster(session, node)
     session.sendComplete()
-    const address = hello.address || connection.remoteAddress
+    const address = hello.address || hostOf(connection.remoteAddress)
     this.#write(scope, nodeId, (current) => ({
       ...current,
       description: hello.description,
@@ -330,6 +330,11 @@ export class Dispatcher {
       rootDigest: this.#view.cluster()?.rootCa.digest ?? '',
     })
   }
+}
+
+/** The IP address of `address:port`. */
+function hostOf(remoteAddress: string): string {
+  return remoteAddress.slice(0, remoteAddress.lastIndexOf(':'))
 }
 
 function sameRecord(a: Node, b: Node): boolean {

@@ -1,0 +1,288 @@
+// This machine as a node of a cluster: the worker always, the manager while the certificate says so, and the renewal of that
+// certificate, which is how a promotion or demotion arrives.
+
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { ManagerAddress } from '../api/dispatcher.ts'
+import type { Cluster, Node } from '../api/objects.ts'
+import type { NodeDescription } from '../api/spec.ts'
+import { type Clock, sleep } from '../lib/clock.ts'
+import { CodedError, errorCode, errorMessage } from '../lib/errors.ts'
+import type { Log } from '../lib/log.ts'
+import type { Random } from '../lib/random.ts'
+import { Scope } from '../lib/scope.ts'
+import { PeerClient } from '../lib/tls-request.ts'
+import { WsDialer } from '../lib/ws-connection.ts'
+import { tlsInfo } from '../lib/x509-node.ts'
+import { OWN_FEATURE_LEVEL } from '../manager/membership/feature-level.ts'
+import { Agent, type ClusterMessage } from '../worker/agent.ts'
+import { DockerExecutor } from '../worker/docker/docker-executor.ts'
+import { LevelWorkerStorage } from '../worker/level-worker-storage.ts'
+import { hostOf } from './addresses.ts'
+import type { RequestHandler } from './control-port.ts'
+import { CurrentIdentity, certificateOf, type Identity } from './identity/identity.ts'
+import type { IdentityFile } from './identity/identity-file.ts'
+import { CertificateRenewer } from './identity/renewal.ts'
+import { ManagerPart } from './manager-part.ts'
+import type { Membership, MembershipFile } from './membership-file.ts'
+
+export interface ClusterNodeOptions {
+  /** the swarm directory under the data root */
+  readonly directory: string
+  readonly execRoot: string
+  /** `unix:///path` of the local engine */
+  readonly engine: string
+  /** path of this swarmd's socket, for services that bind the engine's */
+  readonly dockerSocketPath: () => string | undefined
+  readonly identity: Identity
+  readonly identityFile: IdentityFile
+  readonly membership: Membership
+  readonly membershipFile: MembershipFile
+  /** Adds this machine's labels and generic resources to what the engine says. */
+  readonly describe: (engine: NodeDescription) => NodeDescription
+  readonly forwarded: RequestHandler
+  readonly clock: Clock
+  readonly random: Random
+  readonly log: Log
+}
+
+/** What a new cluster begins with. */
+export interface FirstState {
+  readonly cluster: Cluster
+  readonly node: Node
+}
+
+const MANAGER_RETRY_MS = 1000
+
+export class ClusterNode {
+  readonly #options: ClusterNodeOptions
+  readonly #log: Log
+  readonly #identity: CurrentIdentity
+  readonly #client: PeerClient
+  readonly #renewer: CertificateRenewer
+  readonly #agent: Agent
+  #membership: Membership
+  #part: ManagerPart | undefined
+  #registered: () => void = () => {}
+  /** Resolves when a leader has taken this node's first session. */
+  readonly registered: Promise<void>
+
+  constructor(options: ClusterNodeOptions) {
+    const { identity, clock, random, log } = options
+    this.#options = options
+    this.#log = log
+    this.#membership = options.membership
+    this.#identity = new CurrentIdentity(identity)
+    const { credentials } = this.#identity
+    this.#client = new PeerClient({ credentials, clock })
+    this.registered = new Promise((resolve) => {
+      this.#registered = resolve
+    })
+    this.#renewer = new CertificateRenewer({
+      identity: this.#identity,
+      file: options.identityFile,
+      managers: () => this.managers.map((manager) => manager.address),
+      request: (target, request) => this.#client.request(target, request),
+      clock,
+      random,
+      log,
+    })
+    this.#agent = new Agent({
+      nodeId: identity.nodeId,
+      dialer: new WsDialer({ credentials, clock }),
+      executor: new DockerExecutor({
+        nodeId: identity.nodeId,
+        engine: options.engine,
+        execRoot: options.execRoot,
+        clock,
+        log,
+        dockerSocketPath: options.dockerSocketPath,
+      }),
+      storage: new LevelWorkerStorage(join(options.directory, 'worker')),
+      clock,
+      random,
+      log,
+      managers: this.#membership.managers,
+      address: hostOf(this.#membership.advertiseAddress),
+      dataPathAddress: this.#membership.dataPathAddress,
+      featureLevel: OWN_FEATURE_LEVEL,
+      describe: (engine) => ({
+        ...options.describe(engine),
+        TLSInfo: tlsInfo(this.#identity.value.rootsPem[0] ?? ''),
+      }),
+      onClusterChange: (message) => this.#onCluster(message),
+    })
+  }
+
+  get nodeId(): string {
+    return this.#identity.value.nodeId
+  }
+
+  /** IP address that others know */
+  get address(): string {
+    return hostOf(this.#membership.advertiseAddress)
+  }
+
+  /** The manager on this node, once it runs. */
+  get manager(): ManagerPart['manager'] | undefined {
+    return this.#membership.joined ? this.#part?.manager : undefined
+  }
+
+  get client(): PeerClient {
+    return this.#client
+  }
+
+  /** Where managers are, the one that has our session first. */
+  get managers(): readonly ManagerAddress[] {
+    const first = this.#agent.connectedTo
+    const known = this.#agent.managers
+    const all = known.length > 0 ? known : this.#membership.managers
+    return first ? [first, ...all.filter((manager) => manager.address !== first.address)] : all
+  }
+
+  /** Makes the manager of a new cluster; before `run`. */
+  async bootstrap(state: FirstState): Promise<void> {
+    const part = await this.#createPart()
+    await part.bootstrap(state.cluster, state.node)
+    await part.listen()
+    this.#part = part
+  }
+
+  /**
+   * Runs until `signal` aborts.
+   * @throws {CodedError} NODE_REMOVED; LISTEN_FAILED; what stops a manager or a worker for good
+   */
+  async run({ signal }: { readonly signal: AbortSignal }): Promise<void> {
+    await mkdir(this.#options.directory, { recursive: true, mode: 0o700 })
+    const scope = new Scope(signal)
+    scope.spawn('agent', (running) => this.#agent.run({ signal: running }))
+    scope.spawn('certificate', (running) => this.#renewer.run({ signal: running }))
+    scope.spawn('manager', (running) => this.#manage(running))
+    try {
+      await scope.wait()
+    } finally {
+      await scope.close()
+      this.#client.close()
+    }
+  }
+
+  /** A manager takes itself out of the consensus, as far as the others can agree to it before `signal`. */
+  async resign(signal: AbortSignal): Promise<void> {
+    await this.#part?.leave(signal)
+  }
+
+  /** After `run` has ended: removes every container of this node's tasks. */
+  async removeContainers(signal: AbortSignal): Promise<void> {
+    await this.#agent.removeContainers({ signal })
+  }
+
+  /** Runs the manager whenever the certificate says that this node is one. */
+  async #manage(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      if (this.#role() === 'manager') await this.#runPart(signal)
+      else {
+        await ManagerPart.erase(this.#options.directory)
+        await this.#roleChanged(signal)
+      }
+    }
+  }
+
+  /** Until the signal aborts, the role is taken away, or the consensus has removed this member. */
+  async #runPart(signal: AbortSignal): Promise<void> {
+    const part = this.#part ?? (await this.#createPart())
+    this.#part = part
+    const scope = new Scope(signal)
+    try {
+      scope.spawn('manager part', (running) => part.run({ signal: running }))
+      scope.spawn('join', async (running) => {
+        if (!this.#membership.joined) await this.#join(part, running)
+      })
+      scope.spawn('demotion', async (running) => {
+        await this.#roleChanged(running)
+        if (!running.aborted) throw new CodedError('DEMOTED', 'this node is a worker now')
+      })
+      await scope.wait()
+    } catch (error) {
+      const code = errorCode(error)
+      if (code !== 'DEMOTED' && code !== 'MEMBER_REMOVED') throw error
+      this.#log.info({ code }, 'this node is no manager any more')
+    } finally {
+      this.#part = undefined
+      await scope.close()
+    }
+    if (signal.aborted) return
+    await this.#remember({ ...this.#membership, raftId: '', joined: false })
+    await ManagerPart.erase(this.#options.directory)
+    if (this.#role() === 'manager') {
+      // Removed from the consensus before the new certificate came, or removed while it is wanted again.
+      this.#renewer.requestRenewal()
+      await sleep(this.#options.clock, MANAGER_RETRY_MS, signal)
+    }
+  }
+
+  async #join(part: ManagerPart, signal: AbortSignal): Promise<void> {
+    await part.join(signal)
+    if (signal.aborted) return
+    await this.#remember({ ...this.#membership, joined: true })
+    this.#log.info({ raftId: this.#membership.raftId }, 'this node takes part in consensus')
+  }
+
+  async #createPart(): Promise<ManagerPart> {
+    const { directory, forwarded, clock, random, log } = this.#options
+    await mkdir(directory, { recursive: true, mode: 0o700 })
+    if (!this.#membership.raftId) {
+      await ManagerPart.erase(directory)
+      const raftId = `${this.nodeId}-${random.id().slice(0, 8)}`
+      await this.#remember({ ...this.#membership, raftId, joined: false })
+    }
+    return ManagerPart.create({
+      directory,
+      identity: this.#identity,
+      membership: this.#membership,
+      forwarded,
+      managers: () => this.managers.filter((manager) => manager.nodeId !== this.nodeId),
+      clock,
+      random,
+      log,
+    })
+  }
+
+  async #remember(membership: Membership): Promise<void> {
+    this.#membership = membership
+    await this.#options.membershipFile.write(membership)
+  }
+
+  #role(): 'manager' | 'worker' {
+    return certificateOf(this.#identity.value).identity.role
+  }
+
+  /** Resolves when a renewed certificate says another role than now, or at the signal. */
+  #roleChanged(signal: AbortSignal): Promise<void> {
+    const before = this.#role()
+    return new Promise((resolve) => {
+      const unsubscribe = this.#identity.subscribe(() => {
+        if (this.#role() !== before) done()
+      })
+      const done = (): void => {
+        unsubscribe()
+        resolve()
+      }
+      if (signal.aborted) done()
+      else signal.addEventListener('abort', done, { once: true })
+    })
+  }
+
+  #onCluster(message: ClusterMessage): void {
+    this.#registered()
+    if (message.role === this.#role()) return
+    this.#log.info({ role: message.role }, 'the cluster gives this node another role')
+    this.#renewer.requestRenewal()
+  }
+}
+
+/** For people: why a node stopped being one. */
+export function describeEnd(error: unknown): string {
+  return errorCode(error) === 'NODE_REMOVED'
+    ? 'this node was removed from the swarm: run "swarm leave --force" here, then join again with a token'
+    : errorMessage(error)
+}

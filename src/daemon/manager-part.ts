@@ -1,0 +1,259 @@
+// The manager on this machine: a Manager with a disk, the control port and certificates. It is there while this node's
+// certificate says manager.
+
+import { mkdir, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { ManagerAddress } from '../api/dispatcher.ts'
+import type { Cluster, Node } from '../api/objects.ts'
+import { type Clock, sleep } from '../lib/clock.ts'
+import { CodedError, errorCode, errorMessage } from '../lib/errors.ts'
+import type { Log } from '../lib/log.ts'
+import type { Random } from '../lib/random.ts'
+import { Scope } from '../lib/scope.ts'
+import { PeerClient } from '../lib/tls-request.ts'
+import { WsDialer } from '../lib/ws-connection.ts'
+import { authorizeNode } from '../manager/ca/authorize.ts'
+import { forwardIssue } from '../manager/ca/ca-routes.ts'
+import { CertificateAuthority } from '../manager/ca/certificate-authority.ts'
+import { Manager, nodeOfRaftId } from '../manager/manager.ts'
+import { OWN_FEATURE_LEVEL } from '../manager/membership/feature-level.ts'
+import { ConnectionRaftTransport, RAFT_PATH, RAFT_SNAPSHOT_PATH } from '../raft/connection-raft-transport.ts'
+import { LevelRecordStore } from '../raft/level-record-store.ts'
+import { RaftStorage } from '../raft/raft-storage.ts'
+import { RecordCodec } from '../raft/record-codec.ts'
+import { hostOf, portOf } from './addresses.ts'
+import { FORWARD_PREFIX } from './api/cluster-access.ts'
+import { ControlPort, type RequestHandler } from './control-port.ts'
+import type { CurrentIdentity } from './identity/identity.ts'
+import { serveCaOn } from './identity/serve-ca.ts'
+import { askMember, type MemberCall, serveMembers } from './member-routes.ts'
+import type { Membership } from './membership-file.ts'
+import { loadRecordKey } from './record-key.ts'
+
+const FORWARD_TIMEOUT_MS = 10_000
+const RETRY_MS = 500
+const HAND_OVER_TIMEOUT_MS = 3000
+
+export interface ManagerPartOptions {
+  /** the swarm directory under the data root */
+  readonly directory: string
+  readonly identity: CurrentIdentity
+  readonly membership: Membership
+  /** serves requests that other managers forward to this one */
+  readonly forwarded: RequestHandler
+  /** where other managers may be, the best first */
+  readonly managers: () => readonly ManagerAddress[]
+  readonly clock: Clock
+  readonly random: Random
+  readonly log: Log
+}
+
+export class ManagerPart {
+  readonly manager: Manager
+  readonly #options: ManagerPartOptions
+  readonly #transport: ConnectionRaftTransport
+  readonly #port: ControlPort
+  readonly #client: PeerClient
+  #listening = false
+
+  private constructor(options: ManagerPartOptions, codec: RecordCodec) {
+    const { identity, membership, clock, random, log } = options
+    this.#options = options
+    const { credentials } = identity
+    this.#client = new PeerClient({ credentials, clock })
+    this.#transport = new ConnectionRaftTransport({
+      id: membership.raftId,
+      dialer: new WsDialer({ credentials, clock }),
+      clock,
+      random,
+      log,
+      nodeIdOf: nodeOfRaftId,
+    })
+    this.manager = new Manager({
+      nodeId: identity.value.nodeId,
+      raftId: membership.raftId,
+      address: membership.advertiseAddress,
+      storage: new RaftStorage({ records: new LevelRecordStore(raftDirectory(options.directory)), codec, clock }),
+      transport: this.#transport,
+      clock,
+      random,
+      log,
+    })
+    this.#port = new ControlPort({
+      credentials: identity.value,
+      authorize: (peer, access) => authorizeNode(this.manager.store, peer, access, this.#isCurrent()),
+      clock,
+      log,
+    })
+  }
+
+  static async create(options: ManagerPartOptions): Promise<ManagerPart> {
+    await mkdir(raftDirectory(options.directory), { recursive: true, mode: 0o700 })
+    const key = await loadRecordKey(options.directory, options.random)
+    return new ManagerPart(options, new RecordCodec({ keys: { current: key }, random: options.random }))
+  }
+
+  /** Removes the member's disk: the node is a manager no more. */
+  static async erase(directory: string): Promise<void> {
+    await rm(raftDirectory(directory), { recursive: true, force: true })
+  }
+
+  /** Begins a new cluster: its first state is these two objects. */
+  async bootstrap(cluster: Cluster, node: Node): Promise<void> {
+    const { raftId, advertiseAddress } = this.#options.membership
+    this.manager.store.restore(0, [first(cluster), first(node)])
+    await this.manager.raft.bootstrap({ id: raftId, address: advertiseAddress })
+  }
+
+  /** Opens the control port. @throws {CodedError} LISTEN_FAILED */
+  async listen(): Promise<void> {
+    const { listenAddress } = this.#options.membership
+    this.#serve()
+    await this.#port.listen({ host: hostOf(listenAddress), port: portOf(listenAddress) })
+    this.#listening = true
+  }
+
+  /**
+   * Runs until `signal` aborts; a leader hands over first.
+   * @throws {CodedError} MEMBER_REMOVED; what stops a manager for good
+   */
+  async run({ signal }: { readonly signal: AbortSignal }): Promise<void> {
+    const { identity } = this.#options
+    const stop = new AbortController()
+    const scope = new Scope(stop.signal)
+    const unsubscribe = [
+      identity.subscribe((renewed) => this.#port.renew(renewed)),
+      this.manager.store.subscribe((events) => {
+        for (const event of events) {
+          if (event.objectKind !== 'node') continue
+          if (event.kind === 'remove') this.#port.closePeer(event.id)
+          else this.#port.recheck(event.id)
+        }
+      }),
+    ]
+    if (!this.#listening) await this.listen()
+    scope.spawn('manager', (running) => this.manager.run({ signal: running }))
+    scope.spawn('membership', (running) => this.#refresh(running))
+    const handOver = async (): Promise<void> => {
+      await this.#handOver()
+      stop.abort()
+    }
+    signal.addEventListener('abort', () => void handOver(), { once: true })
+    if (signal.aborted) void handOver()
+    try {
+      await scope.wait()
+    } finally {
+      for (const end of unsubscribe) end()
+      await scope.close()
+      this.#client.close()
+      await this.#port.close()
+    }
+  }
+
+  /**
+   * Asks the managers to take this member in, until one of them does.
+   * @throws {CodedError} what can't pass: FEATURE_LEVEL, NODE_FORBIDDEN …
+   */
+  async join(signal: AbortSignal): Promise<void> {
+    await this.#ask('add', signal)
+  }
+
+  /** Leaves the consensus, which goes on without this member; gives up at `signal`. */
+  async leave(signal: AbortSignal): Promise<void> {
+    if (this.manager.raft.status().conf.voters.length < 2) return
+    await this.#handOver()
+    await this.#ask('leave', signal)
+  }
+
+  /** Tells the leader where this manager is now and what it can do. */
+  async #refresh(signal: AbortSignal): Promise<void> {
+    await this.manager.raft.ready
+    const known = this.manager.store.get('node', this.manager.nodeId)?.manager
+    const { membership } = this.#options
+    if (!membership.joined) return
+    if (known?.address === membership.advertiseAddress && known.featureLevel === OWN_FEATURE_LEVEL) return
+    await this.#ask('refresh', signal)
+  }
+
+  async #ask(what: MemberCall, signal: AbortSignal): Promise<void> {
+    const { membership, clock, log } = this.#options
+    const { raftId, advertiseAddress: address } = membership
+    const request = { raftId, address, featureLevel: OWN_FEATURE_LEVEL }
+    let leader: ManagerAddress | undefined
+    for (let attempt = 0; !signal.aborted; attempt++) {
+      const managers = this.#options.managers()
+      const target = leader ?? managers[attempt % Math.max(managers.length, 1)]
+      leader = undefined
+      try {
+        if (target) {
+          await askMember(this.#client, target, what, request, signal)
+          return
+        }
+      } catch (error) {
+        if (signal.aborted) return
+        if (error instanceof CodedError && errorCode(error) === 'NOT_LEADER') {
+          leader = error.details.leader as ManagerAddress | undefined
+          if (leader && attempt < 3) continue
+        } else if (!(error instanceof CodedError) || !error.retryable) {
+          if (errorCode(error) !== 'CONNECTION_LOST') throw error
+        }
+        log.warn({ manager: target?.address, what, reason: errorMessage(error) }, 'not taken into consensus yet')
+      }
+      await sleep(clock, RETRY_MS, signal)
+    }
+  }
+
+  /** A store that follows a leader and has applied what that has committed knows who is a manager. */
+  #isCurrent(): boolean {
+    if (this.manager.isLeader) return true
+    const { leader, applied, commit } = this.manager.raft.status()
+    return leader !== undefined && applied > 0 && applied >= commit
+  }
+
+  async #handOver(): Promise<void> {
+    if (!this.manager.isLeader || this.manager.raft.status().peers.length === 0) return
+    const { clock, log } = this.#options
+    try {
+      await Promise.race([this.manager.raft.transferLeadership(), sleep(clock, HAND_OVER_TIMEOUT_MS)])
+    } catch (error) {
+      log.warn({ reason: errorMessage(error) }, 'leadership not handed over')
+    }
+  }
+
+  #serve(): void {
+    const { forwarded, clock, random, log } = this.#options
+    const { manager } = this
+    const port = this.#port
+    const transport = this.#transport
+    for (const path of [RAFT_PATH, RAFT_SNAPSHOT_PATH]) {
+      port.onConnection(path, 'raft', (connection) => transport.accept(connection, path))
+    }
+    port.onConnection('/session', 'node', (connection) => manager.acceptSession(connection))
+    port.onConnection('/bulk', 'node', (connection) => manager.dispatcher.acceptStream(connection))
+    port.onRequest(FORWARD_PREFIX, 'manager', forwarded)
+    serveMembers(port, manager)
+    const authority = new CertificateAuthority({
+      view: manager.store,
+      proposer: manager.proposer,
+      isLeader: () => manager.isLeader,
+      forwardToLeader: (request) => {
+        const leader = manager.leader()
+        if (!leader) throw new CodedError('NO_LEADER', 'the managers have no leader now', { retryable: true })
+        return forwardIssue((ask) => this.#client.request(leader, ask), request, { timeoutMs: FORWARD_TIMEOUT_MS })
+      },
+      clock,
+      random,
+      log,
+    })
+    serveCaOn(port, authority, log)
+  }
+}
+
+function raftDirectory(directory: string): string {
+  return join(directory, 'raft')
+}
+
+/** Objects of the first state have version 1: clients take 0 for "not given". */
+function first<T extends Cluster | Node>(object: T): T {
+  return { ...object, meta: { ...object.meta, version: 1 } }
+}

@@ -1,0 +1,397 @@
+// This machine's membership over time: none, joining, worker, manager, left. What the API server asks, this answers.
+
+import { rm } from 'node:fs/promises'
+import type { ClientRequest, RequestOptions } from 'node:http'
+import { join } from 'node:path'
+import type { LogOptions, ManagerAddress } from '../api/dispatcher.ts'
+import type { Task } from '../api/objects.ts'
+import type { NodeDescription } from '../api/spec.ts'
+import { type Clock, sleep } from '../lib/clock.ts'
+import { CodedError, errorCode, errorMessage } from '../lib/errors.ts'
+import type { Log } from '../lib/log.ts'
+import type { Random } from '../lib/random.ts'
+import { createKey, createRequest } from '../lib/x509.ts'
+import { createCluster, createFirstNode } from '../manager/ca/create-cluster.ts'
+import { makeJoinToken } from '../manager/ca/join-token.ts'
+import { OWN_FEATURE_LEVEL } from '../manager/membership/feature-level.ts'
+import { chooseAddresses, hostOf, machineAddresses, type NodeAddresses } from './addresses.ts'
+import type { ClusterAccess, ClusterState, InitRequest, JoinRequest } from './api/cluster-access.ts'
+import { ClusterNode, describeEnd, type FirstState } from './cluster-node.ts'
+import type { RequestHandler } from './control-port.ts'
+import type { Identity } from './identity/identity.ts'
+import { IdentityFile } from './identity/identity-file.ts'
+import { joinCluster } from './identity/join.ts'
+import { type Membership, MembershipFile } from './membership-file.ts'
+
+export interface SwarmdOptions {
+  readonly dataRoot: string
+  readonly execRoot: string
+  /** `unix:///path` of the local engine */
+  readonly engine: string
+  readonly defaultAdvertiseAddress: string
+  readonly dockerSocketPath: () => string | undefined
+  readonly describe: (engine: NodeDescription) => NodeDescription
+  /** `Swarm.LocalNodeState` of the engine: 'inactive' unless it is in Swarm mode itself. */
+  readonly engineSwarmState: () => Promise<string>
+  readonly forwarded: RequestHandler
+  readonly clock: Clock
+  readonly random: Random
+  readonly log: Log
+}
+
+/** As long as `docker swarm join` waits before it says that the attempt goes on. */
+const JOIN_TIMEOUT_MS = 20_000
+const INIT_TIMEOUT_MS = 20_000
+const REGISTER_TIMEOUT_MS = 5000
+const RESIGN_TIMEOUT_MS = 5000
+const REMOVE_CONTAINERS_TIMEOUT_MS = 60_000
+const POLL_MS = 5
+
+interface Running {
+  readonly node: ClusterNode
+  readonly stop: AbortController
+  /** ends when the node has stopped, whatever the reason */
+  readonly ended: Promise<void>
+}
+
+export class Swarmd implements ClusterAccess {
+  readonly #options: SwarmdOptions
+  readonly #directory: string
+  readonly #identityFile: IdentityFile
+  readonly #membershipFile: MembershipFile
+  #running: Running | undefined
+  #joining: { readonly nodeId: string } | undefined
+  #failure: string | undefined
+  /** init, join and leave one after the other */
+  #turn: Promise<unknown> = Promise.resolve()
+  #stop: (error: unknown) => void = () => {}
+  /** Rejects when the daemon must stop: a manager met what it does not know, a disk failed. */
+  readonly fatal: Promise<never>
+
+  constructor(options: SwarmdOptions) {
+    this.#options = options
+    this.#directory = join(options.dataRoot, 'swarm')
+    this.#identityFile = new IdentityFile(this.#directory)
+    this.#membershipFile = new MembershipFile(this.#directory)
+    this.fatal = new Promise((_, reject) => {
+      this.#stop = reject
+    })
+    this.fatal.catch(() => {})
+  }
+
+  /**
+   * Takes up the membership that this machine had.
+   * @throws {CodedError} IDENTITY_UNREADABLE, STATE_UNREADABLE, LISTEN_FAILED
+   */
+  async start(): Promise<void> {
+    const identity = await this.#identityFile.load()
+    const membership = await this.#membershipFile.read()
+    if (!identity || !membership) return
+    await this.#refuseEngineSwarm()
+    this.#run(this.#node(identity, membership))
+  }
+
+  /** Stops without leaving: containers run on. */
+  async close(): Promise<void> {
+    await this.#turn.catch(() => {})
+    await this.#halt()
+  }
+
+  state(): ClusterState {
+    if (this.#joining) return { kind: 'pending', nodeId: this.#joining.nodeId }
+    const node = this.#running?.node
+    if (!node) return this.#failure ? { kind: 'error', message: this.#failure } : { kind: 'inactive' }
+    const { nodeId, address: nodeAddress, manager } = node
+    if (!manager) return { kind: 'worker', nodeId, nodeAddress, managers: node.managers }
+    return {
+      kind: 'manager',
+      nodeId,
+      nodeAddress,
+      isLeader: manager.isLeader,
+      leader: manager.leader(),
+      view: manager.store,
+      proposer: manager.proposer,
+      subscribe: (listener) => manager.store.subscribe(listener),
+      reachability: (id) => manager.reachability(id),
+    }
+  }
+
+  async readIndex(): Promise<void> {
+    const manager = this.#running?.node.manager
+    if (!manager) throw notAManager()
+    await manager.raft.readIndex()
+  }
+
+  init(request: InitRequest): Promise<string> {
+    return this.#exclusively(async () => {
+      if (this.#running) throw alreadyInSwarm()
+      const addresses = this.#choose(request)
+      await this.#refuseEngineSwarm()
+      const { clock, random, log } = this.#options
+      const wallMs = clock.wallMs()
+      const cluster = createCluster({
+        wallMs,
+        random,
+        featureLevel: OWN_FEATURE_LEVEL,
+        spec: request.spec,
+        defaultAddressPools: request.defaultAddressPools,
+        subnetSize: request.subnetSize,
+        dataPathPort: request.dataPathPort,
+      })
+      const keyPem = createKey()
+      const requestPem = createRequest({ keyPem, subject: { commonName: 'swarm-node' } })
+      const raftSuffix = random.id().slice(0, 8)
+      const { node: bare, certPem } = createFirstNode({
+        cluster,
+        requestPem,
+        availability: request.availability,
+        manager: { raftId: '', address: addresses.advertise, featureLevel: OWN_FEATURE_LEVEL },
+        address: hostOf(addresses.advertise),
+        wallMs,
+        random,
+      })
+      const raftId = `${bare.id}-${raftSuffix}`
+      const node = { ...bare, manager: { raftId, address: addresses.advertise, featureLevel: OWN_FEATURE_LEVEL } }
+      const identity: Identity = {
+        nodeId: node.id,
+        clusterId: cluster.id,
+        certPem,
+        keyPem,
+        rootsPem: [cluster.rootCa.certPem],
+      }
+      const membership = membershipOf(addresses, [{ nodeId: node.id, address: addresses.advertise }], raftId, true)
+      await this.#begin(identity, membership, { cluster, node })
+      log.info({ nodeId: node.id, clusterId: cluster.id }, 'swarm initialized')
+      return node.id
+    })
+  }
+
+  join(request: JoinRequest): Promise<void> {
+    return this.#exclusively(async () => {
+      if (this.#running) throw alreadyInSwarm()
+      const addresses = this.#choose(request)
+      await this.#refuseEngineSwarm()
+      const { clock, random } = this.#options
+      const joined = await joinCluster({
+        addresses: request.remoteAddresses,
+        token: request.joinToken,
+        availability: request.availability,
+        clock,
+        random,
+        timeoutMs: JOIN_TIMEOUT_MS,
+      })
+      const { identity, managers, role } = joined
+      this.#joining = { nodeId: identity.nodeId }
+      try {
+        const node = await this.#begin(identity, membershipOf(addresses, managers, '', false), undefined)
+        await this.#within(JOIN_TIMEOUT_MS, () => role === 'worker' || node.manager !== undefined)
+        await Promise.race([node.registered, sleep(clock, REGISTER_TIMEOUT_MS)])
+      } finally {
+        this.#joining = undefined
+      }
+    })
+  }
+
+  leave(force: boolean): Promise<void> {
+    return this.#exclusively(async () => {
+      const running = this.#running
+      if (!running && !this.#failure && !(await this.#identityFile.load())) throw notInSwarm()
+      if (running?.node.manager && force) await this.#resign(running.node)
+      await this.#halt()
+      if (running) await this.#removeContainers(running.node)
+      await this.#identityFile.remove()
+      await rm(this.#directory, { recursive: true, force: true })
+      this.#failure = undefined
+    })
+  }
+
+  async unlock(): Promise<void> {
+    throw new CodedError('NOT_LOCKED', 'swarm is not locked')
+  }
+
+  newJoinToken(rootDigest: string): string {
+    return makeJoinToken(rootDigest, this.#options.random)
+  }
+
+  requestLeader(leader: ManagerAddress, options: RequestOptions): ClientRequest {
+    const node = this.#running?.node
+    if (!node) throw notInSwarm()
+    return node.client.open(leader, options)
+  }
+
+  taskLogs(task: Task, options: LogOptions, signal: AbortSignal): AsyncIterable<Uint8Array> {
+    const manager = this.#running?.node.manager
+    if (!manager) throw notAManager()
+    return manager.taskLogs(task, options, signal)
+  }
+
+  #choose(request: InitRequest | JoinRequest): NodeAddresses {
+    const { listenAddress: listen, advertiseAddress: advertise, dataPathAddress: dataPath } = request
+    return chooseAddresses({ listen, advertise, dataPath }, this.#options.defaultAdvertiseAddress, machineAddresses())
+  }
+
+  /** Two orchestrators on one engine would remove each other's containers. */
+  async #refuseEngineSwarm(): Promise<void> {
+    const state = await this.#options.engineSwarmState()
+    if (state === 'inactive' || state === '') return
+    const { engine } = this.#options
+    throw new CodedError(
+      'ENGINE_IN_SWARM_MODE',
+      `the Docker Engine at ${engine} is in Swarm mode itself (${state}): let it leave first with "docker -H ${engine} swarm leave" (a manager needs --force)`,
+    )
+  }
+
+  #node(identity: Identity, membership: Membership): ClusterNode {
+    const { execRoot, engine, dockerSocketPath, describe, forwarded, clock, random, log } = this.#options
+    return new ClusterNode({
+      directory: this.#directory,
+      execRoot,
+      engine,
+      dockerSocketPath,
+      identity,
+      identityFile: this.#identityFile,
+      membership,
+      membershipFile: this.#membershipFile,
+      describe,
+      forwarded,
+      clock,
+      random,
+      log,
+    })
+  }
+
+  /** Writes the new membership down and starts it; what fails leaves nothing behind. */
+  async #begin(identity: Identity, membership: Membership, first: FirstState | undefined): Promise<ClusterNode> {
+    this.#failure = undefined
+    try {
+      await this.#identityFile.save(identity)
+      await this.#membershipFile.write(membership)
+      const node = this.#node(identity, membership)
+      if (first) await node.bootstrap(first)
+      this.#run(node)
+      if (first) {
+        await this.#within(INIT_TIMEOUT_MS, () => node.manager?.isLeader === true)
+        await Promise.race([node.registered, sleep(this.#options.clock, REGISTER_TIMEOUT_MS)])
+      }
+      return node
+    } catch (error) {
+      // A join that takes long goes on in the background; an init that fails has made nothing.
+      if (first || !this.#running) {
+        await this.#halt()
+        this.#failure = undefined
+        await rm(this.#directory, { recursive: true, force: true })
+      }
+      throw error
+    }
+  }
+
+  #run(node: ClusterNode): void {
+    const stop = new AbortController()
+    const ended = (async () => {
+      try {
+        await node.run({ signal: stop.signal })
+      } catch (error) {
+        await this.#onEnd(error)
+      }
+    })()
+    this.#running = { node, stop, ended }
+  }
+
+  async #onEnd(error: unknown): Promise<void> {
+    this.#options.log.error({ code: errorCode(error), reason: errorMessage(error) }, 'this node has stopped')
+    this.#failure = describeEnd(error)
+    if (errorCode(error) === 'NODE_REMOVED') {
+      const running = this.#running
+      this.#running = undefined
+      if (running) await this.#removeContainers(running.node)
+    } else this.#stop(error)
+  }
+
+  async #removeContainers(node: ClusterNode): Promise<void> {
+    const limit = new AbortController()
+    const timer = this.#options.clock.setTimer(REMOVE_CONTAINERS_TIMEOUT_MS, () => limit.abort())
+    try {
+      await node.removeContainers(limit.signal)
+    } catch (error) {
+      this.#options.log.warn({ reason: errorMessage(error) }, 'containers of the swarm are left over')
+    } finally {
+      timer.cancel()
+    }
+  }
+
+  async #halt(): Promise<void> {
+    const running = this.#running
+    running?.stop.abort()
+    await running?.ended
+    this.#running = undefined
+  }
+
+  /** A manager that leaves by force takes itself out of the consensus where the others can agree to it. */
+  async #resign(node: ClusterNode): Promise<void> {
+    const limit = new AbortController()
+    const timer = this.#options.clock.setTimer(RESIGN_TIMEOUT_MS, () => limit.abort())
+    try {
+      await node.resign(limit.signal)
+    } catch (error) {
+      this.#options.log.warn({ reason: errorMessage(error) }, 'left without the others’ consent')
+    } finally {
+      timer.cancel()
+    }
+  }
+
+  async #within(timeoutMs: number, done: () => boolean): Promise<void> {
+    const { clock } = this.#options
+    const deadlineMs = clock.nowMs() + timeoutMs
+    while (!done()) {
+      if (!this.#running || this.#failure) throw new CodedError('NODE_FAILED', this.#failure ?? 'the node stopped')
+      if (clock.nowMs() > deadlineMs) {
+        throw new CodedError(
+          'JOIN_TIMEOUT',
+          'Timeout was reached before node joined. The attempt to join the swarm will continue in the background. Use the "docker info" command to see the current swarm status of your node.',
+          { retryable: true },
+        )
+      }
+      await sleep(clock, POLL_MS)
+    }
+  }
+
+  #exclusively<T>(work: () => Promise<T>): Promise<T> {
+    const mine = this.#turn.then(work, work)
+    this.#turn = mine.catch(() => {})
+    return mine
+  }
+}
+
+function membershipOf(
+  addresses: NodeAddresses,
+  managers: readonly ManagerAddress[],
+  raftId: string,
+  joined: boolean,
+): Membership {
+  return {
+    listenAddress: addresses.listen,
+    advertiseAddress: addresses.advertise,
+    dataPathAddress: addresses.dataPath,
+    managers,
+    raftId,
+    joined,
+  }
+}
+
+function alreadyInSwarm(): CodedError {
+  return new CodedError(
+    'SWARM_EXISTS',
+    'This node is already part of a swarm. Use "docker swarm leave" to leave this swarm and join another one.',
+  )
+}
+
+function notInSwarm(): CodedError {
+  return new CodedError('NOT_IN_SWARM', 'This node is not part of a swarm')
+}
+
+function notAManager(): CodedError {
+  return new CodedError(
+    'NOT_MANAGER',
+    'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.',
+  )
+}

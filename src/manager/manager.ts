@@ -1,0 +1,334 @@
+// One manager: its member of the consensus, its copy of the state, and, while it leads, the loops that lead the cluster.
+// It knows neither disks nor sockets: storage and connections are given to it, so that the simulator runs it as it is.
+
+import type { LogOptions, ManagerAddress, StreamRequest } from '../api/dispatcher.ts'
+import type { Cluster, Node, Task } from '../api/objects.ts'
+import { type Clock, sleep } from '../lib/clock.ts'
+import type { Connection } from '../lib/connection.ts'
+import { CodedError, errorCode, errorMessage } from '../lib/errors.ts'
+import type { Log } from '../lib/log.ts'
+import type { Random } from '../lib/random.ts'
+import { Scope } from '../lib/scope.ts'
+import { RaftNode } from '../raft/raft-node.ts'
+import type { RaftNodeOptions } from '../raft/raft-node-types.ts'
+import { Dispatcher, redirect } from './dispatcher/dispatcher.ts'
+import { updateNode } from './dispatcher/node-writer.ts'
+import { raisedFeatureLevel } from './membership/feature-level.ts'
+import { type Consensus, RoleManager } from './membership/role-manager.ts'
+import { createControlLoops } from './orchestrator/control-loops.ts'
+import { Store } from './store/store.ts'
+import { StoreMachine } from './store/store-machine.ts'
+import { StoreProposer } from './store/store-proposer.ts'
+import type { Proposer, Transaction, TransactionResult } from './store/types.ts'
+
+/** How long a new member may take to catch up before it becomes a voter all the same. */
+const CATCH_UP_TIMEOUT_MS = 60_000
+const CATCH_UP_POLL_MS = 20
+/** A learner this close to the end of the log is as good as caught up. */
+const CATCH_UP_ENTRIES = 100
+
+export interface ManagerOptions {
+  readonly nodeId: string
+  /** `<node id>-<anything>`: another one for each time that the node becomes a manager. */
+  readonly raftId: string
+  /** host:port of this node's control port, as others dial it */
+  readonly address: string
+  readonly storage: RaftNodeOptions<readonly TransactionResult[]>['storage']
+  readonly transport: RaftNodeOptions<readonly TransactionResult[]>['transport']
+  readonly raftConfig?: RaftNodeOptions<readonly TransactionResult[]>['config']
+  readonly clock: Clock
+  readonly random: Random
+  readonly log: Log
+}
+
+/** The node that a member of the consensus runs on. */
+export function nodeOfRaftId(raftId: string): string {
+  return raftId.slice(0, raftId.indexOf('-'))
+}
+
+export class Manager {
+  readonly nodeId: string
+  readonly store = new Store()
+  readonly raft: RaftNode<readonly TransactionResult[]>
+  readonly dispatcher: Dispatcher
+  readonly proposer: Proposer
+  readonly #raftId: string
+  readonly #address: string
+  readonly #clock: Clock
+  readonly #random: Random
+  readonly #log: Log
+  #leading: Scope | undefined
+  /** the term that this manager leads or led in */
+  #term = 0
+
+  constructor(options: ManagerOptions) {
+    this.nodeId = options.nodeId
+    this.#raftId = options.raftId
+    this.#address = options.address
+    this.#clock = options.clock
+    this.#random = options.random
+    this.#log = options.log
+    const machine = new StoreMachine({ store: this.store, log: options.log })
+    this.raft = new RaftNode({
+      id: options.raftId,
+      storage: options.storage,
+      stateMachine: machine,
+      transport: options.transport,
+      clock: options.clock,
+      random: options.random,
+      log: options.log,
+      ...(options.raftConfig ? { config: options.raftConfig } : {}),
+    })
+    this.proposer = new StoreProposer({
+      propose: (data) => this.raft.proposeAsLeader(data, this.#term),
+      takeCheckpoint: () => machine.takeCheckpoint(),
+      clock: options.clock,
+    })
+    this.dispatcher = new Dispatcher({
+      view: this.store,
+      subscribe: (listener) => this.store.subscribe(listener),
+      proposer: this.proposer,
+      clock: options.clock,
+      random: options.random,
+      log: options.log,
+    })
+  }
+
+  /** True while this manager leads and its state is complete. */
+  get isLeader(): boolean {
+    return this.#leading !== undefined
+  }
+
+  /** Where the leader is, as far as this manager knows. */
+  leader(): ManagerAddress | undefined {
+    if (this.isLeader) return { nodeId: this.nodeId, address: this.#address }
+    const { leader, leaderAddress } = this.raft.status()
+    if (!leader || !leaderAddress || leader === this.#raftId) return undefined
+    return { nodeId: nodeOfRaftId(leader), address: leaderAddress }
+  }
+
+  /** What this manager sees of another; only a leader hears of all. */
+  reachability(nodeId: string): 'reachable' | 'unreachable' | 'unknown' {
+    if (nodeId === this.nodeId) return 'reachable'
+    const status = this.raft.status()
+    const peer = status.peers.find((entry) => nodeOfRaftId(entry.id) === nodeId)
+    if (peer) return peer.recentActive ? 'reachable' : 'unreachable'
+    return nodeOfRaftId(status.leader ?? '') === nodeId ? 'reachable' : 'unknown'
+  }
+
+  /**
+   * Runs until `signal` aborts.
+   * @throws {CodedError} what stops a manager: an unknown format, a diverged state, a failed disk; MEMBER_REMOVED when it was
+   *   taken out of the consensus
+   */
+  async run({ signal }: { readonly signal: AbortSignal }): Promise<void> {
+    const scope = new Scope(signal)
+    const unsubscribe = this.raft.subscribe((change) => {
+      if (change.kind === 'leadership') {
+        if (change.isLeader) this.#lead(scope, change.term)
+        else void this.#yieldLeadership()
+      }
+      if (change.kind === 'removed') {
+        scope.spawn('membership', async () => {
+          throw new CodedError('MEMBER_REMOVED', 'this node was removed from the consensus of the managers')
+        })
+      }
+    })
+    scope.spawn('raft', (raftSignal) => this.raft.run({ signal: raftSignal }))
+    try {
+      await scope.wait()
+    } finally {
+      unsubscribe()
+      await this.#yieldLeadership()
+      await scope.close()
+    }
+  }
+
+  /** Takes a worker's `/session` connection. */
+  acceptSession(connection: Connection): void {
+    if (this.isLeader) this.dispatcher.accept(connection)
+    else redirect(connection, this.leader(), this.store)
+  }
+
+  /**
+   * On the leader: makes the caller, a node with a manager's certificate, a voter. It has started its member already.
+   * Resolves when the node is one; a node that is one already is no error.
+   * @throws {CodedError} NODE_FORBIDDEN, NO_LEADER …
+   */
+  async addMember(member: {
+    readonly nodeId: string
+    readonly raftId: string
+    readonly address: string
+    readonly featureLevel: number
+  }): Promise<void> {
+    const node = this.store.get('node', member.nodeId)
+    if (node?.role !== 'manager' || nodeOfRaftId(member.raftId) !== member.nodeId) {
+      throw new CodedError('NODE_FORBIDDEN', `node ${member.nodeId} is not a manager`)
+    }
+    const level = this.store.cluster()?.featureLevel ?? 0
+    if (member.featureLevel < level) {
+      throw new CodedError(
+        'FEATURE_LEVEL',
+        `this version of swarmd supports feature level ${member.featureLevel}, the cluster is at ${level}: upgrade swarmd on this node`,
+      )
+    }
+    const stale = node.manager && node.manager.raftId !== member.raftId ? node.manager.raftId : undefined
+    if (stale) await this.#removeMember(stale)
+    const { raftId, address, featureLevel } = member
+    const conf = this.raft.status().conf
+    if (!conf.voters.includes(raftId)) {
+      await this.raft.changeMembership({ steps: [{ kind: 'add-learner', member: { id: raftId, address } }] })
+      await this.#caughtUp(raftId)
+      await this.raft.changeMembership({ steps: [{ kind: 'add-voter', member: { id: raftId, address } }] })
+    }
+    await updateNode(this.store, this.proposer, member.nodeId, (current) => ({
+      ...current,
+      manager: { raftId, address, featureLevel },
+    }))
+  }
+
+  /**
+   * On the leader: a running manager says where it is now and what it can do; the address book follows.
+   */
+  async refreshMember(member: {
+    readonly nodeId: string
+    readonly raftId: string
+    readonly address: string
+    readonly featureLevel: number
+  }): Promise<void> {
+    const { raftId, address, featureLevel } = member
+    const known = this.raft.status().conf.members.find((entry) => entry.id === raftId)
+    if (known && known.address !== address) {
+      await this.raft.changeMembership({ steps: [{ kind: 'update', member: { id: raftId, address } }] })
+    }
+    await updateNode(this.store, this.proposer, member.nodeId, (node) =>
+      node.manager?.raftId === raftId &&
+      (node.manager.address !== address || node.manager.featureLevel !== featureLevel)
+        ? { ...node, manager: { raftId, address, featureLevel } }
+        : undefined,
+    )
+  }
+
+  /** On the leader: the node leaves the cluster, and so the consensus first; its record stays, as a worker's. */
+  async releaseMember(member: { readonly nodeId: string; readonly raftId: string }): Promise<void> {
+    if (nodeOfRaftId(member.raftId) !== member.nodeId) {
+      throw new CodedError('NODE_FORBIDDEN', `node ${member.nodeId} may not speak for another`)
+    }
+    await this.#removeMember(member.raftId)
+    await updateNode(this.store, this.proposer, member.nodeId, (node) => ({
+      ...node,
+      manager: undefined,
+      role: 'worker',
+      spec: { ...node.spec, Role: 'worker' },
+    }))
+  }
+
+  /** On the leader: the engine's log frames of a task, from its node. */
+  taskLogs(task: Task, options: LogOptions, signal: AbortSignal): AsyncIterable<Uint8Array> {
+    const request: StreamRequest = { kind: 'task-logs', taskId: task.id, options }
+    return this.dispatcher.openStream(task.nodeId, request, signal)
+  }
+
+  #consensus(): Consensus {
+    return {
+      ownRaftId: this.#raftId,
+      remove: (raftId) => this.#removeMember(raftId),
+      transferLeadership: () => this.raft.transferLeadership(),
+    }
+  }
+
+  async #removeMember(raftId: string): Promise<void> {
+    if (!this.raft.status().conf.members.some((member) => member.id === raftId)) return
+    await this.raft.changeMembership({ steps: [{ kind: 'remove', id: raftId }] })
+  }
+
+  async #caughtUp(raftId: string): Promise<void> {
+    const deadlineMs = this.#clock.nowMs() + CATCH_UP_TIMEOUT_MS
+    while (this.#clock.nowMs() < deadlineMs) {
+      const { peers, lastIndex } = this.raft.status()
+      const peer = peers.find((entry) => entry.id === raftId)
+      if (peer && peer.match > 0 && peer.match + CATCH_UP_ENTRIES >= lastIndex) return
+      await sleep(this.#clock, CATCH_UP_POLL_MS)
+    }
+    throw new CodedError(
+      'MEMBER_UNREACHABLE',
+      `the new manager ${nodeOfRaftId(raftId)} can not be reached from the leader: is its control port open?`,
+      { retryable: true },
+    )
+  }
+
+  /** All that only a leader does: one scope, which ends with the leadership. */
+  #lead(scope: Scope, term: number): void {
+    if (this.#leading) return
+    this.#term = term
+    const leading = new Scope(scope.signal)
+    this.#leading = leading
+    this.#log.info({ term }, 'leading the cluster')
+    const shared = {
+      view: this.store,
+      subscribe: (listener: Parameters<Store['subscribe']>[0]) => this.store.subscribe(listener),
+      proposer: this.proposer,
+      clock: this.#clock,
+      random: this.#random,
+      log: this.#log,
+    }
+    const loops = [
+      this.dispatcher,
+      new RoleManager({ ...shared, consensus: this.#consensus() }),
+      ...createControlLoops(shared),
+    ]
+    for (const loop of loops) leading.spawn(loop.constructor.name, (signal) => loop.run({ signal }))
+    leading.spawn('feature level', (signal) => this.#raiseFeatureLevel(signal))
+    scope.spawn('leading', async () => {
+      try {
+        await leading.wait()
+      } catch (error) {
+        // A leader without one of its loops must not go on leading.
+        this.#log.error({ error: errorMessage(error), code: errorCode(error) }, 'a leader’s loop failed')
+        throw error
+      }
+    })
+  }
+
+  async #yieldLeadership(): Promise<void> {
+    const leading = this.#leading
+    this.#leading = undefined
+    await leading?.close('leadership lost')
+  }
+
+  async #raiseFeatureLevel(signal: AbortSignal): Promise<void> {
+    const check = async (): Promise<void> => {
+      const cluster = this.store.cluster()
+      const level = cluster && raisedFeatureLevel(cluster, this.store.list('node'))
+      if (!cluster || level === undefined) return
+      const object: Cluster = { ...cluster, featureLevel: level }
+      try {
+        await this.proposer.propose([{ kind: 'update', object, expectedVersion: cluster.meta.version }])
+      } catch (error) {
+        this.#log.warn({ code: errorCode(error) }, 'feature level not raised yet')
+      }
+    }
+    await check()
+    await new Promise<void>((resolve) => {
+      const unsubscribe = this.store.subscribe((events) => {
+        if (events.some((event) => event.objectKind === 'node' || event.objectKind === 'cluster')) void check()
+      })
+      signal.addEventListener(
+        'abort',
+        () => {
+          unsubscribe()
+          resolve()
+        },
+        { once: true },
+      )
+    })
+  }
+}
+
+/** The transaction that a new cluster begins with. */
+export function firstTransaction(cluster: Cluster, node: Node): Transaction {
+  return [
+    { kind: 'create', object: cluster },
+    { kind: 'create', object: node },
+  ]
+}
