@@ -11,7 +11,7 @@ import { LabHost, swarmdProgram, type UnexpectedExit } from './lab-host.ts'
 import * as layout from './layout.ts'
 import * as network from './network.ts'
 import { preflight } from './preflight.ts'
-import { type ProcessId, processesInNetns, signal, waitGone } from './processes.ts'
+import { isAlive, type ProcessId, processesInNetns, signal, waitGone } from './processes.ts'
 import { type RunOptions, type RunResult, run } from './run.ts'
 import * as state from './state.ts'
 
@@ -258,7 +258,9 @@ const inodeOf = (netns: string): number => statSync(network.netnsPath(netns)).in
 
 function refuseOther(name: string, dir: string): void {
   const other = state.registeredDir(name)
-  if (other && other !== dir && state.readState(other)?.name === name) {
+  if (!other || other === dir) return
+  const record = state.readState(other)
+  if (record?.name === name && record.hosts.some((host) => isAlive(state.recordedProcess(other, host.name, 'init')))) {
     throw new Error(
       `a lab called "${name}" stands in ${other}: take it down there first, or give this one another name`,
     )

@@ -51,6 +51,7 @@ const OPTIONS = {
 const RAW_COMMANDS = ['exec', 'docker', 'swarmctl']
 const say = (line: string): void => void process.stdout.write(`${line}\n`)
 
+process.stdout.on('error', () => {}) // "| head" is no reason to stop halfway
 try {
   process.exitCode = await main(process.argv.slice(2))
 } catch (error) {
