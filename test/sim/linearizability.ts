@@ -62,14 +62,22 @@ export function isLinearizable(history: readonly HistoryItem[]): boolean {
  */
 function relevant(history: readonly HistoryItem[]): readonly HistoryItem[] {
   const seenBy = new Map<string, number>()
-  for (const { found, returned } of history) {
-    if (found !== undefined) seenBy.set(found, Math.min(seenBy.get(found) ?? Infinity, returned))
+  const writers = new Map<string, HistoryItem>()
+  for (const item of history) if (item.operation.kind !== 'read') writers.set(item.operation.value, item)
+  const see = (value: string, by: number) => {
+    if (by >= (seenBy.get(value) ?? Infinity)) return
+    seenBy.set(value, by)
+    // Whoever sees what a swap wrote sees that the swap saw what it expected.
+    const writer = writers.get(value)
+    if (writer?.operation.kind === 'swap' && writer.returned === Infinity) see(writer.operation.expected, by)
   }
+  for (const { found, returned } of history) if (found !== undefined) see(found, returned)
   return history.flatMap((item) => {
-    const { operation, returned } = item
+    const { operation, returned, called } = item
     if (returned !== Infinity) return [item]
-    const seen = operation.kind === 'read' ? undefined : seenBy.get(operation.value)
-    if (seen === undefined || seen < item.called || operation.kind === 'read') return []
+    if (operation.kind === 'read') return []
+    const seen = seenBy.get(operation.value)
+    if (seen === undefined || seen < called) return []
     return [{ ...item, returned: seen, found: operation.kind === 'swap' ? operation.expected : undefined }]
   })
 }

@@ -17,7 +17,7 @@ for (let seed = first; seed < first + count; seed++) {
   if (failure) failures++
   if (failure || count === 1)
     console.log(
-      `seed ${seed} ${failure ? `FAILED: ${failure.stack}` : 'passed'} ${JSON.stringify(figures)} digest ${digest}`,
+      `seed ${seed} ${failure ? `FAILED: ${failure.message.slice(0, 4_000)}` : 'passed'} ${JSON.stringify(figures)} digest ${digest}`,
     )
 }
 if (count > 1) console.log(`${count} seeds from ${first}: ${failures} failed`)

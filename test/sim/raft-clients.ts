@@ -80,7 +80,7 @@ export class History {
     }
     for (const [key, items] of byKey) {
       if (!isLinearizable(items))
-        throw new Violation('linearizable', `the history of ${key} (${items.length} operations)`)
+        throw new Violation('linearizable', `the history of ${key}: ${JSON.stringify(items)}`)
     }
   }
 }
