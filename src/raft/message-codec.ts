@@ -86,6 +86,7 @@ export function decodeMessage(value: unknown, from: RaftId, to: RaftId): Message
   const fields = new Fields(value)
   const kind = KINDS[fields.number()]
   const envelope = { from, to, term: fields.number() }
+  if (kind === undefined) throw malformedMessage('unknown kind')
   switch (kind) {
     case 'append': {
       const prevIndex = fields.number()
@@ -145,8 +146,6 @@ export function decodeMessage(value: unknown, from: RaftId, to: RaftId): Message
       }
     case 'read-index':
       return { ...envelope, kind, session: fields.number(), requestIds: fields.numbers() }
-    default:
-      throw malformedMessage('unknown kind')
   }
 }
 

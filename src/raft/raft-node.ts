@@ -32,7 +32,10 @@ import type { ConfChange, ConfState, Entry, Member, Message, RaftId, StoredState
 export class RaftNode<Result> {
   readonly id: RaftId
   readonly metrics: RaftMetrics = newRaftMetrics()
-  /** Resolves when what was durable is in the state machine again and requests are taken; rejects if `run` fails before. */
+  /**
+   * Resolves when requests are taken and the state machine holds what this node knew to be committed when it last wrote;
+   * what it acknowledged after that comes with the first `leadership` event, here or elsewhere. Rejects if `run` fails before.
+   */
   readonly ready: Promise<void>
   readonly #options: RaftNodeOptions<Result>
   readonly #config: RaftConfig
