@@ -64,8 +64,13 @@ export function nextStep(view: TaskView): Step {
       return whileStarting(view)
     case 'running':
       return whileRunning(view)
-    default:
-      return REST
+    case 'complete':
+    case 'shutdown':
+    case 'failed':
+    case 'rejected':
+    case 'remove':
+    case 'orphaned':
+      return REST // it has ended: answered above
   }
 }
 

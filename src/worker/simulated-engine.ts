@@ -156,7 +156,8 @@ export class SimulatedEngine {
 
   start(containerId: string): ObservedContainer | undefined {
     const container = this.#containers.get(containerId)
-    if (!container || container.view.state !== 'created') return container?.view
+    if (!container) return undefined
+    if (container.view.state !== 'created') return container.view
     const { health, exit, output } = container.behaviour
     this.#change(container, { state: 'running', pid: 1_000 + this.#made, health: health ? 'starting' : 'none' })
     const time = formatTime(this.#clock.wallMs())

@@ -43,24 +43,26 @@ export type RecordChange =
 
 /** The records that a change writes; values are encode([WORKER_FORMAT, value]). */
 export function toRecords(changes: readonly WorkerChange[]): readonly RecordChange[] {
-  return changes.flatMap((change): readonly RecordChange[] => {
-    switch (change.kind) {
-      case 'assigned': {
-        const kept = durable(change.assigned)
-        return kept ? [put(`assigned/${kept.key.kind}/${kept.key.id}`, kept.assigned)] : []
-      }
-      case 'removed': {
-        const gone: RecordChange = { kind: 'delete', key: `assigned/${change.key.kind}/${change.key.id}` }
-        return change.key.kind === 'task' ? [gone, { kind: 'delete', key: `status/${change.key.id}` }] : [gone]
-      }
-      case 'status':
-        return [put(`status/${change.taskId}`, change.known)]
-      case 'managers':
-        return [put('managers', change.managers)]
-      case 'session':
-        return [put('session', change.sessionId)]
+  return changes.flatMap(recordsOf)
+}
+
+function recordsOf(change: WorkerChange): readonly RecordChange[] {
+  switch (change.kind) {
+    case 'assigned': {
+      const kept = durable(change.assigned)
+      return kept ? [put(`assigned/${kept.key.kind}/${kept.key.id}`, kept.assigned)] : []
     }
-  })
+    case 'removed': {
+      const gone: RecordChange = { kind: 'delete', key: `assigned/${change.key.kind}/${change.key.id}` }
+      return change.key.kind === 'task' ? [gone, { kind: 'delete', key: `status/${change.key.id}` }] : [gone]
+    }
+    case 'status':
+      return [put(`status/${change.taskId}`, change.known)]
+    case 'managers':
+      return [put('managers', change.managers)]
+    case 'session':
+      return [put('session', change.sessionId)]
+  }
 }
 
 /** @throws {CodedError} WORKER_STORAGE_UNKNOWN_FORMAT: a newer release wrote it. */

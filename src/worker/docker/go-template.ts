@@ -90,7 +90,7 @@ function parse(tokens: readonly Token[], from: number): { readonly nodes: readon
       at++
       continue
     }
-    const [, word = '', rest = ''] = /^(\w*)\s*([^]*)$/.exec(text) ?? []
+    const [, word = '', rest = ''] = /^(\w*)\s*(.*)$/s.exec(text) ?? []
     if (word === 'end' || word === 'else') break
     if (word === 'if' || word === 'range' || word === 'with') {
       const body = parse(tokens, at + 1)
@@ -114,7 +114,7 @@ function parseElse(tokens: readonly Token[], at: number): { readonly nodes: read
   const text = tokens[at]?.text
   if (text === undefined) throw new TemplateError('template: expansion:1: unexpected EOF')
   if (text === 'end') return { nodes: [], at: at + 1 }
-  const chained = /^else\s+(if|with)\s+([^]*)$/.exec(text)
+  const chained = /^else\s+(if|with)\s+(.*)$/s.exec(text)
   if (chained) {
     const body = parse(tokens, at + 1)
     const otherwise = parseElse(tokens, body.at)
@@ -135,27 +135,27 @@ interface Scope {
 }
 
 function render(nodes: readonly Node[], scope: Scope): string {
-  return nodes
-    .map((node): string => {
-      switch (node.kind) {
-        case 'text':
-          return node.text
-        case 'print':
-          return print(evaluate(node.expression, scope))
-        case 'if':
-          return render(truth(evaluate(node.expression, scope)) ? node.body : node.otherwise, scope)
-        case 'with': {
-          const data = evaluate(node.expression, scope)
-          return truth(data) ? render(node.body, { ...scope, data }) : render(node.otherwise, scope)
-        }
-        case 'range': {
-          const items = elements(evaluate(node.expression, scope))
-          if (items.length === 0) return render(node.otherwise, scope)
-          return items.map((data) => render(node.body, { ...scope, data })).join('')
-        }
-      }
-    })
-    .join('')
+  return nodes.map((node) => renderOne(node, scope)).join('')
+}
+
+function renderOne(node: Node, scope: Scope): string {
+  switch (node.kind) {
+    case 'text':
+      return node.text
+    case 'print':
+      return print(evaluate(node.expression, scope))
+    case 'if':
+      return render(truth(evaluate(node.expression, scope)) ? node.body : node.otherwise, scope)
+    case 'with': {
+      const data = evaluate(node.expression, scope)
+      return truth(data) ? render(node.body, { ...scope, data }) : render(node.otherwise, scope)
+    }
+    case 'range': {
+      const items = elements(evaluate(node.expression, scope))
+      if (items.length === 0) return render(node.otherwise, scope)
+      return items.map((data) => render(node.body, { ...scope, data })).join('')
+    }
+  }
 }
 
 function elements(value: TemplateValue): readonly TemplateValue[] {
