@@ -30,7 +30,7 @@ unit: deps-node ## build, and run the tests that need no root
 	@node scripts/test.mjs build unit
 
 e2e: deps ## build, and run the end-to-end tests; FILE=name for some of them
-	@node scripts/test.mjs build e2e $(FILE)
+	@node scripts/test.mjs build e2e -- $(FILE)
 
 test: deps ## all: build, check, unit tests, end-to-end tests
 	@node scripts/test.mjs build check unit e2e

@@ -71,6 +71,7 @@ const bench: Workbench = {
   task: (fixture) => makeTask({ id: random.id(), nodeId: NODE_ID, spec: { ContainerSpec: FIXTURES[fixture] } }),
   until,
   wait: (promise) => promise,
+  elapse: (durationMs) => delay(durationMs),
 }
 
 const never = new AbortController().signal
@@ -111,9 +112,12 @@ async function failure(promise: Promise<unknown>): Promise<string> {
 }
 
 t.test('a Docker executor does what every executor does', async (t) => {
-  const [program = '', ...args] = engine.inNetwork(['nc', '-l', '-k', '-p', String(HANGING_REGISTRY_PORT)])
-  const registry = spawn(program, args, { stdio: 'ignore' })
+  // It accepts connections and never answers.
+  const script = `require('net').createServer().listen(${HANGING_REGISTRY_PORT}, () => console.log('listening'))`
+  const [program = '', ...args] = engine.inNetwork([process.execPath, '-e', script])
+  const registry = spawn(program, args, { stdio: ['ignore', 'pipe', 'inherit'] })
   t.teardown(() => registry.kill('SIGKILL'))
+  await once(registry.stdout, 'data')
   await executorConformance(t, bench)
 })
 

@@ -2,6 +2,8 @@
  * A cluster on the hosts of a lab, as the end-to-end tests use it: form it, speak to it through docker, swarmctl and the
  * API, wait for facts, and leave nothing behind. With `to: 'engine'` it is the engine's own Swarm mode: the oracle.
  */
+
+import t from 'tap'
 import { callApi } from '../../../lab/engine-api.ts'
 import type { Lab } from '../../../lab/lab.ts'
 import type { LabHost, Target } from '../../../lab/lab-host.ts'
@@ -35,7 +37,7 @@ interface Named {
 
 /** The shared lab's three hosts, formed into one cluster of managers. */
 export async function sharedCluster(): Promise<Cluster> {
-  return Cluster.form(await sharedLab())
+  return Cluster.form(await sharedLab(t))
 }
 
 export class Cluster {

@@ -1,8 +1,7 @@
 /**
  * The one lab of three hosts that the end-to-end files share, one after the other. The runner brings it up and takes it
- * down; a file that is run by itself does so for itself.
+ * down; a file that is run by itself does so for itself. (The runner is no test: it must not import tap.)
  */
-import t from 'tap'
 import { Lab } from '../../../lab/lab.ts'
 import { defaultLabDir } from '../../../lab/layout.ts'
 
@@ -19,10 +18,16 @@ export function takeDownSharedLab(): Promise<void> {
   return Lab.down(shared)
 }
 
+/** What a test file needs of tap. */
+export interface TestFile {
+  readonly comment: (line: string) => void
+  readonly teardown: (handler: () => Promise<void>) => void
+}
+
 /** The shared lab, with all its engines and every `swarmd` running and every link whole. */
-export async function sharedLab(): Promise<Lab> {
+export async function sharedLab(t: TestFile): Promise<Lab> {
   const dir = process.env[SHARED_LAB_VARIABLE]
-  const log = (line: string) => void t.comment(line)
+  const log = (line: string) => t.comment(line)
   if (!dir) {
     t.teardown(takeDownSharedLab)
     return bringUpSharedLab(log)
