@@ -104,6 +104,11 @@ export function registeredDir(labName: string): string | undefined {
   return existsSync(file) ? readFileSync(file, 'utf8').trim() : undefined
 }
 
+/** Names of the labs that were brought up on this machine and not yet taken down. */
+export function registeredNames(): string[] {
+  return existsSync(REGISTRY) ? readdirSync(REGISTRY) : []
+}
+
 export function registerDir(labName: string, labDir: string): void {
   mkdirSync(REGISTRY, { recursive: true })
   writeFileSync(join(REGISTRY, labName), `${labDir}\n`)

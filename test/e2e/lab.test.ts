@@ -9,7 +9,7 @@ import { listNetns, netnsPath } from '../../lab/network.ts'
 import { identify } from '../../lab/processes.ts'
 import { Cluster } from './support/cluster.ts'
 
-const name = 'labtest'
+const name = 'e2elab'
 const dir = defaultLabDir(name)
 const options = { name, dir, managers: 1, workers: 1, swarmd: false as const }
 
@@ -132,7 +132,7 @@ t.test('hosts.json names everything, and any process may attach by it', async (t
       name: 'n1',
       role: 'manager',
       address: n1.address,
-      netns: 'labtest-n1',
+      netns: 'e2elab-n1',
       engineSocket: n1.paths.engineSocket,
       swarmdSocket: n1.paths.swarmdSocket,
       pids: { init: n1.process('init')?.pid, engine: n1.process('engine')?.pid, swarmd: null },

@@ -7,7 +7,7 @@ import { readdirSync, writeFileSync } from 'node:fs'
 import { join, relative } from 'node:path'
 import type { Lab } from '../../../lab/lab.ts'
 import { projectRoot } from '../../../lab/layout.ts'
-import { bringUpSharedLab, SHARED_LAB_VARIABLE, takeDownSharedLab } from './shared-lab.ts'
+import { bringUpSharedLab, SHARED_LAB_VARIABLE, takeDownTestLabs } from './shared-lab.ts'
 
 const FILE_TIMEOUT_S = 600
 
@@ -44,7 +44,7 @@ async function main(words: readonly string[]): Promise<number> {
   try {
     return stopping ? 1 : await runTap(lab, files)
   } finally {
-    await takeDownSharedLab()
+    await takeDownTestLabs()
   }
 }
 

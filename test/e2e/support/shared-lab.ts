@@ -4,6 +4,7 @@
  */
 import { Lab } from '../../../lab/lab.ts'
 import { defaultLabDir } from '../../../lab/layout.ts'
+import { registeredDir, registeredNames } from '../../../lab/state.ts'
 
 /** Names the shared lab's directory to the test files. */
 export const SHARED_LAB_VARIABLE = 'SWARMCTL_E2E_LAB'
@@ -16,6 +17,14 @@ export function bringUpSharedLab(log: (line: string) => void): Promise<Lab> {
 
 export function takeDownSharedLab(): Promise<void> {
   return Lab.down(shared)
+}
+
+/** Also the labs of files that were interrupted: a file that brings up its own names it e2eSOMETHING. */
+export async function takeDownTestLabs(): Promise<void> {
+  for (const name of ['e2e', ...registeredNames()]) {
+    const dir = defaultLabDir(name)
+    if (/^e2e/.test(name) && (registeredDir(name) ?? dir) === dir) await Lab.down({ name, dir })
+  }
 }
 
 /** What a test file needs of tap. */
