@@ -104,6 +104,11 @@ export interface PeerStatus {
 export interface CoreStatus extends SoftState {
   readonly id: RaftId
   readonly vote: RaftId | ''
+  /**
+   * This member was removed and knows it, and the others can do without it: it may stop. (Before that they may need its
+   * vote, though it is no longer in `conf`.)
+   */
+  readonly retired: boolean
   readonly commit: number
   readonly applied: number
   readonly firstIndex: number

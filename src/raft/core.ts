@@ -200,6 +200,7 @@ export class RaftCore {
     const { id, ballot, log, membership } = this.#context
     return {
       ...this.#softState(),
+      retired: !this.#leadership && membership.wasRemoved(id) && !this.#mayLead(),
       id,
       vote: ballot.vote,
       commit: log.commit,
@@ -371,9 +372,8 @@ export class RaftCore {
   }
 
   #campaign(campaign: Campaign): void {
-    const { id, ballot, log, membership } = this.#context
-    // A member whose log is being replaced by a snapshot has nothing to show to the voters yet.
-    if (this.#leadership || !membership.isVoter(id) || log.durable < log.snapshot.index) return
+    const { id, ballot } = this.#context
+    if (this.#leadership || !this.#mayLead()) return
     this.#lead('')
     this.#election.reset()
     if (campaign === 'pre-vote') {
@@ -386,6 +386,15 @@ export class RaftCore {
     ballot.advance(ballot.term + 1)
     ballot.cast(id) // counts once it is durable: see persisted()
     this.#election.ask(false, campaign === 'transfer')
+  }
+
+  #mayLead(): boolean {
+    const { id, log, membership } = this.#context
+    // A member whose log is being replaced by a snapshot has nothing to show to the voters yet.
+    if (log.durable < log.snapshot.index) return false
+    // Whoever just lost its vote with more in its log than the others may have is the only one who can lead them until
+    // they know of it (dissertation §4.2.2): they may still count it among those whose vote they need.
+    return membership.isVoter(id) || (membership.lostVote(id) && log.lastIndex > log.commit)
   }
 
   #tally(result: VoteResult): void {
@@ -419,8 +428,8 @@ export class RaftCore {
     const { id, membership } = this.#context
     while (membership.activate()) this.#leadership?.confChanged()
     if (!this.#leadership) return
-    if (membership.isVoter(id)) this.#leadership.leaveJoint()
-    else this.#follow('', undefined, true)
+    this.#leadership.leaveJoint()
+    if (!membership.isVoter(id) && this.#leadership.settled) this.#follow('', undefined, true)
   }
 
   #softState(): SoftState {

@@ -33,6 +33,13 @@ export class Leadership {
   readonly #firstIndex: number
   /** No membership change is appended before the entry here is committed. */
   #pendingConfIndex: number
+  /**
+   * Once the entry here is committed, a quorum of the configuration in force knows, durably, that it is in force: appends
+   * carry the commit index that is stored with them. Before that those who left may still be needed to elect a leader.
+   */
+  #settleIndex: number
+  /** Removed members that are to be told so then. */
+  readonly #leaving = new Map<RaftId, Progress>()
   /** Reads that came before the first entry was committed. */
   #earlyReads: EarlyRead[] = []
   #transferee: RaftId | '' = ''
@@ -47,6 +54,7 @@ export class Leadership {
     this.#matchPeers()
     this.#firstIndex = context.log.append(context.ballot.term, 'normal', new Uint8Array()).index
     this.#pendingConfIndex = this.#firstIndex
+    this.#settleIndex = this.#firstIndex
     this.commit()
   }
 
@@ -179,15 +187,21 @@ export class Leadership {
       for (const { from, session, requestIds } of this.#earlyReads) this.#reads.add(from, session, requestIds)
       this.#earlyReads = []
     }
+    if (this.settled) this.#dismiss()
+  }
+
+  /** Whether the others can do without those who left, this member perhaps among them. */
+  get settled(): boolean {
+    return this.#context.log.commit >= this.#settleIndex
   }
 
   /** The configuration in force changed: another quorum counts, others are to be reached. */
   confChanged(): void {
-    for (const [id, progress] of this.#peers) {
-      // Its last message from this cluster tells a removed member so, as far as it is up to date.
-      if (!this.#isPeer(id) && progress.state === 'replicate') this.#sendAppend(id, progress, true)
-    }
+    const { log, ballot, membership } = this.#context
     this.#matchPeers()
+    if (membership.shrank || this.#leaving.size > 0) {
+      this.#settleIndex = log.append(ballot.term, 'normal', new Uint8Array()).index
+    }
     if (this.#transferee !== '' && !this.#context.membership.conf.voters.includes(this.#transferee))
       this.#transferee = ''
     this.commit()
@@ -296,8 +310,14 @@ export class Leadership {
     return progress.state === 'replicate'
   }
 
-  #isPeer(id: RaftId): boolean {
-    return id !== this.#context.id && this.#peerIds().has(id)
+  /** The last message from this cluster tells a removed member so, as far as it is up to date. */
+  #dismiss(): void {
+    const { log, outbox } = this.#context
+    for (const [id, progress] of this.#leaving) {
+      if (progress.state === 'replicate') this.#sendAppend(id, progress, true)
+      outbox.send(id, { kind: 'heartbeat', commit: Math.min(progress.match, log.commit), readContext: 0 })
+    }
+    this.#leaving.clear()
   }
 
   #peerIds(): ReadonlySet<RaftId> {
@@ -309,8 +329,13 @@ export class Leadership {
   #matchPeers(): void {
     const { id: self, log, limits } = this.#context
     const wanted = this.#peerIds()
-    for (const id of this.#peers.keys()) if (!wanted.has(id)) this.#peers.delete(id)
+    for (const [id, progress] of this.#peers) {
+      if (wanted.has(id)) continue
+      this.#peers.delete(id)
+      this.#leaving.set(id, progress)
+    }
     for (const id of wanted) {
+      this.#leaving.delete(id)
       if (id === self || this.#peers.has(id)) continue
       const { maxInflightMessages, maxInflightBytes } = limits
       this.#peers.set(id, new Progress({ next: log.lastIndex + 1, maxInflightMessages, maxInflightBytes }))

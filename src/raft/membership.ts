@@ -4,7 +4,7 @@
 // log has always activated the one before, also after a restart, so neighbouring majorities overlap.
 
 import { assert } from '../lib/errors.ts'
-import { applyConfChange } from './conf-change.ts'
+import { applyConfChange, isMember } from './conf-change.ts'
 import { decodeConfChange } from './conf-change-codec.ts'
 import type { RaftLog } from './log.ts'
 import { allVoters, isVoter, type VoterSets } from './quorum.ts'
@@ -18,6 +18,9 @@ export class Membership {
   readonly #history: { readonly index: number; readonly conf: ConfState }[]
   #activatedTo: number
   #sets: VoterSets
+  /** Of the configuration before: none after a restart from a later snapshot. */
+  #previousSets: VoterSets
+  readonly #known = new Set<RaftId>()
 
   constructor(rules: SafetyRules, log: RaftLog) {
     this.#rules = rules
@@ -25,6 +28,8 @@ export class Membership {
     this.#history = [{ index: log.snapshot.index, conf: log.snapshot.conf }]
     this.#activatedTo = log.snapshot.index
     this.#sets = rules.voterSets(log.snapshot.conf)
+    this.#previousSets = this.#sets
+    this.#meet(log.snapshot.conf)
     this.activate()
   }
 
@@ -39,6 +44,21 @@ export class Membership {
 
   isVoter(id: RaftId): boolean {
     return isVoter(this.#sets, id)
+  }
+
+  /** Whether the last change took its vote from `id`. */
+  lostVote(id: RaftId): boolean {
+    return !this.isVoter(id) && isVoter(this.#previousSets, id)
+  }
+
+  /** Whether the last change took somebody's vote. */
+  get shrank(): boolean {
+    return allVoters(this.#previousSets).some((id) => this.lostVote(id))
+  }
+
+  /** Whether `id` was a member and is none any more. */
+  wasRemoved(id: RaftId): boolean {
+    return this.#known.has(id) && !isMember(this.conf, id)
   }
 
   voters(): readonly RaftId[] {
@@ -78,6 +98,12 @@ export class Membership {
 
   #enter(index: number, conf: ConfState): void {
     this.#history.push({ index, conf })
+    this.#previousSets = this.#sets
     this.#sets = this.#rules.voterSets(conf)
+    this.#meet(conf)
+  }
+
+  #meet(conf: ConfState): void {
+    for (const { id } of conf.members) this.#known.add(id)
   }
 }

@@ -79,8 +79,7 @@ export class History {
       byKey.get(key)!.push({ operation, called, returned, found })
     }
     for (const [key, items] of byKey) {
-      if (!isLinearizable(items))
-        throw new Violation('linearizable', `the history of ${key}: ${JSON.stringify(items)}`)
+      if (!isLinearizable(items)) throw new Violation('linearizable', `the history of ${key}: ${JSON.stringify(items)}`)
     }
   }
 }

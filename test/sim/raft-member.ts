@@ -45,6 +45,7 @@ export class SimMember {
   readonly #disk: SimDisk
   readonly #tickMs: number
   #core: RaftCore | undefined
+  #retired = false
   /** Rises with each start, so that what was under way before a crash is dropped. */
   #life = 0
   #listener: MemberListener | undefined
@@ -69,6 +70,10 @@ export class SimMember {
 
   get up(): boolean {
     return this.#core !== undefined
+  }
+  /** Stopped for good, since the cluster removed it and said so. */
+  get retired(): boolean {
+    return this.#retired
   }
   get core(): RaftCore | undefined {
     return this.#core
@@ -136,6 +141,9 @@ export class SimMember {
     this.later(this.#tickMs, () => {
       this.#tickLater()
       this.input((core) => core.tick())
+      if (!this.#core?.status().retired || this.#random.float() < 0.5) return
+      this.#retired = true
+      this.crash()
     })
   }
 

@@ -209,7 +209,7 @@ class Simulation {
       if (this.#random.float() < this.#profile.noticeRate) this.#notice(member, victim.id)
     }
     this.#events.after(this.#random.float() * this.#profile.downMs, () => {
-      if (!victim.up) this.#boot(victim)
+      if (!victim.up && !victim.retired) this.#boot(victim)
     })
   }
 
@@ -274,7 +274,7 @@ class Simulation {
     this.#trace('healed')
     this.#healed = true
     this.#partitions.clear()
-    for (const member of this.#members.values()) if (!member.up) this.#boot(member)
+    for (const member of this.#members.values()) if (!member.up && !member.retired) this.#boot(member)
   }
 
   /** Liveness: a leader, a write through each of its members, and all of them in the same state. */
