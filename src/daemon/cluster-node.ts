@@ -41,6 +41,8 @@ export interface ClusterNodeOptions {
   /** Adds this machine's labels and generic resources to what the engine says. */
   readonly describe: (engine: NodeDescription) => NodeDescription
   readonly forwarded: RequestHandler
+  /** What this node is, or who leads, has changed. */
+  readonly onChange: () => void
   readonly clock: Clock
   readonly random: Random
   readonly log: Log
@@ -208,6 +210,7 @@ export class ClusterNode {
       this.#log.info({ code }, 'this node is no manager any more')
     } finally {
       this.#part = undefined
+      this.#options.onChange()
       await scope.close()
     }
     if (signal.aborted) return
@@ -240,6 +243,7 @@ export class ClusterNode {
       identity: this.#identity,
       membership: this.#membership,
       forwarded,
+      onLeaderChange: this.#options.onChange,
       managers: () => this.managers.filter((manager) => manager.nodeId !== this.nodeId),
       clock,
       random,
@@ -250,6 +254,7 @@ export class ClusterNode {
   async #remember(membership: Membership): Promise<void> {
     this.#membership = membership
     await this.#options.membershipFile.write(membership)
+    this.#options.onChange()
   }
 
   #role(): 'manager' | 'worker' {

@@ -43,6 +43,8 @@ export interface ManagerPartOptions {
   readonly forwarded: RequestHandler
   /** where other managers may be, the best first */
   readonly managers: () => readonly ManagerAddress[]
+  /** Somebody else leads, or nobody. */
+  readonly onLeaderChange: () => void
   readonly clock: Clock
   readonly random: Random
   readonly log: Log
@@ -123,6 +125,7 @@ export class ManagerPart {
     const scope = new Scope(stop.signal)
     const unsubscribe = [
       identity.subscribe((renewed) => this.#port.renew(renewed)),
+      this.manager.raft.subscribe(() => this.#options.onLeaderChange()),
       this.manager.store.subscribe((events) => {
         for (const event of events) {
           if (event.objectKind !== 'node') continue

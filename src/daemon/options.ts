@@ -5,10 +5,12 @@ import yargs from 'yargs'
 import type { GenericResource } from '../api/spec.ts'
 import { CodedError } from '../lib/errors.ts'
 import type { LogLevel } from '../lib/log.ts'
+import { type ListenAddress, parseListenAddress } from './api/connections.ts'
+import type { EngineAddress } from './api/engine.ts'
 
 export interface DaemonOptions {
-  /** `unix:///path` or `tcp://host:port` on which the API is served. */
-  readonly hosts: readonly string[]
+  /** Where the API is served. */
+  readonly hosts: readonly ListenAddress[]
   /** `unix:///path` of the local engine. */
   readonly engine: string
   /** Durable state: identity, Raft log, the worker's assignments. */
@@ -56,9 +58,19 @@ export function parseGenericResources(values: readonly string[]): readonly Gener
     })
 }
 
-function parseHost(host: string): string {
-  if (host.startsWith('unix:///') || /^tcp:\/\/(\[[0-9a-fA-F:]+\]|[^:/]+):\d+$/.test(host)) return host
-  throw invalid('host', host, 'expected unix:///path or tcp://address:port')
+/**
+ * A value of --engine: unix:///path, a bare path, or tcp://host:port.
+ * @throws {CodedError} INVALID_FLAG
+ */
+export function parseEngineAddress(text: string): EngineAddress {
+  try {
+    const address = parseListenAddress(text)
+    return address.kind === 'unix'
+      ? { kind: 'unix', path: address.path }
+      : { kind: 'tcp', host: address.host, port: address.port }
+  } catch {
+    throw invalid('engine', text, 'expected unix:///path or tcp://address:port')
+  }
 }
 
 /**
@@ -132,7 +144,7 @@ export async function parseOptions(argv: readonly string[], version: string): Pr
   const flags = await parser.parse()
   const execRoot = flags['exec-root']
   return {
-    hosts: flags.host.map(parseHost),
+    hosts: flags.host.map(parseListenAddress),
     engine: flags.engine,
     dataRoot: flags['data-root'],
     execRoot,

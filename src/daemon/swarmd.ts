@@ -31,9 +31,9 @@ export interface SwarmdOptions {
   readonly defaultAdvertiseAddress: string
   readonly dockerSocketPath: () => string | undefined
   readonly describe: (engine: NodeDescription) => NodeDescription
-  /** `Swarm.LocalNodeState` of the engine: 'inactive' unless it is in Swarm mode itself. */
-  readonly engineSwarmState: () => Promise<string>
   readonly forwarded: RequestHandler
+  /** What this node is, or who leads, has changed. */
+  readonly onChange: () => void
   readonly clock: Clock
   readonly random: Random
   readonly log: Log
@@ -79,6 +79,11 @@ export class Swarmd implements ClusterAccess {
     this.fatal.catch(() => {})
   }
 
+  /** This machine belongs to a cluster, as its disk says. */
+  async isMember(): Promise<boolean> {
+    return (await this.#identityFile.load()) !== undefined
+  }
+
   /**
    * Takes up the membership that this machine had.
    * @throws {CodedError} IDENTITY_UNREADABLE, STATE_UNREADABLE, LISTEN_FAILED
@@ -87,7 +92,6 @@ export class Swarmd implements ClusterAccess {
     const identity = await this.#identityFile.load()
     const membership = await this.#membershipFile.read()
     if (!identity || !membership) return
-    await this.#refuseEngineSwarm()
     this.#run(this.#node(identity, membership))
   }
 
@@ -126,7 +130,6 @@ export class Swarmd implements ClusterAccess {
     return this.#exclusively(async () => {
       if (this.#running) throw alreadyInSwarm()
       const addresses = this.#choose(request)
-      await this.#refuseEngineSwarm()
       const { clock, random, log } = this.#options
       const wallMs = clock.wallMs()
       const cluster = createCluster({
@@ -170,7 +173,6 @@ export class Swarmd implements ClusterAccess {
     return this.#exclusively(async () => {
       if (this.#running) throw alreadyInSwarm()
       const addresses = this.#choose(request)
-      await this.#refuseEngineSwarm()
       const { clock, random } = this.#options
       const joined = await joinCluster({
         addresses: request.remoteAddresses,
@@ -230,19 +232,8 @@ export class Swarmd implements ClusterAccess {
     return chooseAddresses({ listen, advertise, dataPath }, this.#options.defaultAdvertiseAddress, machineAddresses())
   }
 
-  /** Two orchestrators on one engine would remove each other's containers. */
-  async #refuseEngineSwarm(): Promise<void> {
-    const state = await this.#options.engineSwarmState()
-    if (state === 'inactive' || state === '') return
-    const { engine } = this.#options
-    throw new CodedError(
-      'ENGINE_IN_SWARM_MODE',
-      `the Docker Engine at ${engine} is in Swarm mode itself (${state}): let it leave first with "docker -H ${engine} swarm leave" (a manager needs --force)`,
-    )
-  }
-
   #node(identity: Identity, membership: Membership): ClusterNode {
-    const { execRoot, engine, dockerSocketPath, describe, forwarded, clock, random, log } = this.#options
+    const { execRoot, engine, dockerSocketPath, describe, forwarded, onChange, clock, random, log } = this.#options
     return new ClusterNode({
       directory: this.#directory,
       execRoot,
@@ -254,6 +245,7 @@ export class Swarmd implements ClusterAccess {
       membershipFile: this.#membershipFile,
       describe,
       forwarded,
+      onChange,
       clock,
       random,
       log,
@@ -295,6 +287,7 @@ export class Swarmd implements ClusterAccess {
       }
     })()
     this.#running = { node, stop, ended }
+    this.#options.onChange()
   }
 
   async #onEnd(error: unknown): Promise<void> {
@@ -324,6 +317,7 @@ export class Swarmd implements ClusterAccess {
     running?.stop.abort()
     await running?.ended
     this.#running = undefined
+    this.#options.onChange()
   }
 
   /** A manager that leaves by force takes itself out of the consensus where the others can agree to it. */

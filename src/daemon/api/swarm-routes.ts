@@ -66,7 +66,7 @@ export function swarmRoutes(server: ServerContext): readonly Route[] {
 }
 
 /** Two swarms on one machine would fight over containers and networks. */
-async function refuseEnginesSwarm(engine: Engine): Promise<void> {
+export async function refuseEnginesSwarm(engine: Engine): Promise<void> {
   const { body } = await engine.get('/info')
   const state = asText(asObject(asObject(parseJson(body)).Swarm).LocalNodeState)
   if (state === '' || state === 'inactive') return

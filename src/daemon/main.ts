@@ -1,0 +1,131 @@
+// swarmd: reads its flags, builds the parts and ties them together, stops cleanly on SIGINT and SIGTERM.
+
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { dirname } from 'node:path'
+import type { NodeDescription } from '../api/spec.ts'
+import { SystemClock } from '../lib/clock.ts'
+import { CodedError, errorCode, errorMessage } from '../lib/errors.ts'
+import { createLog, type Log } from '../lib/log.ts'
+import { SystemRandom } from '../lib/random.ts'
+import { VERSION } from '../lib/version.ts'
+import { ApiServer } from './api/api-server.ts'
+import type { ListenAddress } from './api/connections.ts'
+import { Engine } from './api/engine.ts'
+import { refuseEnginesSwarm } from './api/swarm-routes.ts'
+import { type DaemonOptions, parseEngineAddress, parseOptions } from './options.ts'
+import { Swarmd } from './swarmd.ts'
+
+/** A second swarmd on the same directories would fight with the first. */
+async function writePidfile(path: string): Promise<void> {
+  await mkdir(dirname(path), { recursive: true, mode: 0o755 })
+  const old = Number(await readFile(path, 'utf8').catch(() => ''))
+  if (old > 0 && old !== process.pid && (await isSwarmd(old))) {
+    throw new CodedError('ALREADY_RUNNING', `swarmd is already running with process id ${old} (${path})`)
+  }
+  await writeFile(path, `${process.pid}\n`)
+}
+
+/** A number in a left-over file may be another program's by now. */
+async function isSwarmd(pid: number): Promise<boolean> {
+  const command = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')
+  return command.includes('swarmd')
+}
+
+async function groupId(name: string): Promise<number | undefined> {
+  const groups = await readFile('/etc/group', 'utf8').catch(() => '')
+  const line = groups.split('\n').find((entry) => entry.startsWith(`${name}:`))
+  const id = Number(line?.split(':')[2])
+  return line && Number.isInteger(id) ? id : undefined
+}
+
+/** What this machine's flags add to what its engine says. */
+function describer(options: DaemonOptions): (engine: NodeDescription) => NodeDescription {
+  return (engine) => ({
+    ...engine,
+    Engine: { ...engine.Engine, Labels: { ...engine.Engine?.Labels, ...options.engineLabels } },
+    ...(options.genericResources.length > 0 && {
+      Resources: { ...engine.Resources, GenericResources: options.genericResources },
+    }),
+  })
+}
+
+async function listen(server: ApiServer, address: ListenAddress, group: number | undefined, log: Log): Promise<void> {
+  if (address.kind === 'unix') await mkdir(dirname(address.path), { recursive: true, mode: 0o755 })
+  await server.listen(address.kind === 'unix' && group !== undefined ? { ...address, groupId: group } : address)
+  const where = address.kind === 'unix' ? `unix://${address.path}` : `tcp://${address.host}:${address.port}`
+  log.info({ address: where }, 'API listens')
+  if (address.kind === 'tcp' && !address.tls) {
+    log.warn({ address: where }, 'the API on this address is open to everybody who reaches it: root on this machine')
+  }
+}
+
+async function run(options: DaemonOptions, log: Log): Promise<void> {
+  const clock = new SystemClock()
+  const random = new SystemRandom()
+  await mkdir(options.dataRoot, { recursive: true, mode: 0o711 })
+  await writePidfile(options.pidfile)
+  const engineAddress = parseEngineAddress(options.engine)
+  const socket = options.hosts.find((host) => host.kind === 'unix')
+  const swarmd = new Swarmd({
+    dataRoot: options.dataRoot,
+    execRoot: options.execRoot,
+    engine: options.engine,
+    defaultAdvertiseAddress: options.defaultAdvertiseAddress,
+    dockerSocketPath: () => (socket?.kind === 'unix' ? socket.path : undefined),
+    describe: describer(options),
+    forwarded: { request: (message, response) => server.handleForwarded(message, response) },
+    onChange: () => server.clusterChanged(),
+    clock,
+    random,
+    log,
+  })
+  const server: ApiServer = new ApiServer({
+    cluster: swarmd,
+    engine: engineAddress,
+    clock,
+    random,
+    log,
+    version: VERSION,
+  })
+  const stopped = new Promise<string>((resolve) => {
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => resolve(signal))
+  })
+  try {
+    if (await swarmd.isMember()) await refuseSwarmWhereReachable(new Engine(engineAddress, clock), log)
+    await swarmd.start()
+    const group = await groupId(options.group)
+    for (const host of options.hosts) await listen(server, host, group, log)
+    const signal = await Promise.race([stopped, swarmd.fatal])
+    log.info({ signal }, 'stopping')
+  } finally {
+    await server.close()
+    await swarmd.close()
+    await rm(options.pidfile, { force: true })
+  }
+}
+
+/** An engine that does not answer yet will be waited for; one that is a swarm itself never fits. */
+async function refuseSwarmWhereReachable(engine: Engine, log: Log): Promise<void> {
+  try {
+    await refuseEnginesSwarm(engine)
+  } catch (error) {
+    if (errorCode(error) === 'ENGINE_IN_SWARM_MODE') throw error
+    log.warn({ reason: errorMessage(error) }, 'the engine does not answer yet')
+  }
+}
+
+async function main(): Promise<void> {
+  let log = createLog({ level: 'info' })
+  try {
+    const options = await parseOptions(process.argv.slice(2), VERSION)
+    log = createLog({ level: options.logLevel })
+    await run(options, log)
+    process.exit(0)
+  } catch (error) {
+    if (error instanceof CodedError) process.stderr.write(`swarmd: ${error.message}\n`)
+    log.fatal({ code: errorCode(error), reason: error instanceof Error ? error.stack : String(error) }, 'swarmd stops')
+    process.exit(error instanceof CodedError && error.code === 'INVALID_FLAG' ? 125 : 1)
+  }
+}
+
+await main()

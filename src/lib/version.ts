@@ -1,0 +1,2 @@
+/** The version of swarmd and swarmctl; a test holds it against package.json. */
+export const VERSION = '0.1.0'
