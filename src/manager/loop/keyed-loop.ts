@@ -48,6 +48,9 @@ const REFUSALS: ReadonlySet<string> = new Set([
   'IN_USE',
 ])
 
+/** The leadership is being lost: the signal will say so in a moment. Reading the state again is right in any case. */
+const LEADERSHIP: ReadonlySet<string> = new Set(['NOT_LEADER', 'NO_LEADER', 'PROPOSAL_DROPPED', 'PROPOSAL_UNKNOWN'])
+
 export class KeyedLoop {
   readonly name: string
   readonly #options: KeyedLoopOptions
@@ -188,7 +191,8 @@ export class KeyedLoop {
   #failed(key: string, error: unknown): void {
     const code = errorCode(error) ?? 'INTERNAL'
     const refused = REFUSALS.has(code)
-    if (!refused && !(error instanceof CodedError && error.retryable)) {
+    const retryable = refused || LEADERSHIP.has(code) || (error instanceof CodedError && error.retryable)
+    if (!retryable) {
       this.#again.delete(key)
       this.#quarantine(key, { code, message: errorMessage(error) }, error)
       return
