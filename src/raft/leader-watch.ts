@@ -45,7 +45,7 @@ export class LeaderWatch {
     core.leaderLost(peer)
     schedule()
     this.#timer?.cancel()
-    this.#campaignSoon(1)
+    this.#campaignSoon(1, 0)
   }
 
   /** Resolves when this node leads no more. */
@@ -78,17 +78,18 @@ export class LeaderWatch {
     this.#transfers = []
   }
 
-  #campaignSoon(attempt: number): void {
+  /** `seenTerm`: the term at the last attempt. */
+  #campaignSoon(attempt: number, seenTerm: number): void {
     const { core, clock, random, jitterMs, schedule } = this.#options
     const [minMs, maxMs] = jitterMs
     const delayMs = minMs + random.float() * (maxMs - minMs) * attempt
     this.#timer = clock.setTimer(delayMs, () => {
-      const { role, leader } = core.status()
+      const { role, leader, term } = core.status()
       if (leader !== '') return
-      // A candidate's election is under way; a pre-candidate asks again.
-      if (role !== 'candidate') core.campaignNow()
+      // An election that has just begun may yet be won; one that has not been won by the next time is a split vote.
+      if (role !== 'candidate' || term === seenTerm) core.campaignNow()
       schedule()
-      if (attempt < ATTEMPTS) this.#campaignSoon(attempt + 1)
+      if (attempt < ATTEMPTS) this.#campaignSoon(attempt + 1, term)
     })
   }
 }

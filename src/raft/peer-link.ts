@@ -57,8 +57,10 @@ export class PeerLink {
   #state: State = { kind: 'idle' }
   #queue: Message[] = []
   #queueBytes = 0
-  /** Failures in a row. */
+  /** Failures in a row, and connections that did not last. */
   #failures = 0
+  /** A connection has closed since the last dial that succeeded, and whether its peer still lives was not reported. */
+  #lost = false
 
   constructor(options: LinkOptions) {
     this.#options = options
@@ -75,7 +77,7 @@ export class PeerLink {
         return
       case 'idle':
         this.#enqueue(messages)
-        this.#dial(false)
+        this.#dial()
         return
       case 'dialing':
         this.#enqueue(messages)
@@ -93,7 +95,7 @@ export class PeerLink {
     if (this.#state.kind !== 'waiting') return
     this.#state.timer.cancel()
     this.#failures = 0
-    this.#dial(false)
+    this.#dial()
   }
 
   close(code?: number, reason?: string): void {
@@ -146,8 +148,7 @@ export class PeerLink {
     }
   }
 
-  /** `lost`: a connection has just closed, and whether its peer still lives is of interest. */
-  #dial(lost: boolean): void {
+  #dial(): void {
     this.#state = { kind: 'dialing' }
     const { dialer, address, path, nodeId, limits } = this.#options
     const attempt = dialer.dial({
@@ -159,7 +160,7 @@ export class PeerLink {
     })
     attempt.then(
       (connection) => this.#opened(connection),
-      (error: unknown) => this.#failed(error, lost),
+      (error: unknown) => this.#failed(error),
     )
   }
 
@@ -169,6 +170,7 @@ export class PeerLink {
       return
     }
     this.#state = { kind: 'open', connection, sinceMs: this.#options.clock.nowMs() }
+    this.#lost = false
     connection.listen({
       // Nothing is ever said this way; the peer has a connection of its own.
       onMessage: () => {},
@@ -192,13 +194,16 @@ export class PeerLink {
     const { clock, events, log, peer } = this.#options
     log.debug({ peer, code: info.code, reason: info.reason }, 'the raft connection closed')
     if (clock.nowMs() - state.sinceMs >= STABLE_MS) this.#failures = 0
-    if (this.#failures === 0) this.#dial(true)
-    else this.#backOff()
+    this.#lost = true
+    if (this.#failures === 0) {
+      this.#failures = 1 // so that a peer which accepts and closes is not dialed without end
+      this.#dial()
+    } else this.#backOff()
     events.onUnreachable()
     if (info.code === CLOSE_REMOVED) events.onForbidden()
   }
 
-  #failed(error: unknown, lost: boolean): void {
+  #failed(error: unknown): void {
     if (this.#state.kind === 'closed') return
     const { events, log, peer, address } = this.#options
     const code = errorCode(error)
@@ -206,14 +211,16 @@ export class PeerLink {
     this.#backOff()
     this.#drop()
     if (code === 'CONNECTION_FORBIDDEN') events.onForbidden()
-    if (lost) events.onLost(error instanceof CodedError && error.details.refused === true)
+    if (!this.#lost) return
+    this.#lost = false
+    events.onLost(error instanceof CodedError && error.details.refused === true)
   }
 
   #backOff(): void {
     const { clock, random, limits } = this.#options
     const fullMs = Math.min(limits.maxBackoffMs, limits.minBackoffMs * 2 ** Math.min(this.#failures, 20))
     this.#failures++
-    const timer = clock.setTimer(fullMs * (0.5 + random.float() / 2), () => this.#dial(false))
+    const timer = clock.setTimer(fullMs * (0.5 + random.float() / 2), () => this.#dial())
     this.#state = { kind: 'waiting', timer }
   }
 }

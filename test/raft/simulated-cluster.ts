@@ -1,5 +1,6 @@
 // RaftNodes with their storage and transport as in production, on the simulator's time, network and disks.
 
+import { errorCode } from '../../src/lib/errors.ts'
 import type { Log } from '../../src/lib/log.ts'
 import { silentLog } from '../../src/lib/log.ts'
 import { SeededRandom } from '../../src/lib/random.ts'
@@ -168,11 +169,21 @@ export class SimulatedCluster {
     return this.clock.wait(promise, limitMs)
   }
 
+  /** The code of the error that `promise` ends with. */
+  codeOf(promise: Promise<unknown>, limitMs?: number): Promise<string | undefined> {
+    return this.wait(errorCodeOf(promise), limitMs)
+  }
+
   /** The dead process' code runs on in this one: what it can still do must reach nobody. */
   #bury(id: string): void {
     this.running.get(id)?.abort.abort()
     this.running.delete(id)
   }
+}
+
+/** Undefined if there is none. */
+export function errorCodeOf(promise: Promise<unknown>): Promise<string | undefined> {
+  return promise.then(() => undefined, errorCode)
 }
 
 function leads(events: readonly RaftNodeEvent[]): boolean {
