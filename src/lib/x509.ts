@@ -147,7 +147,9 @@ export function readRequest(pem: string): Buffer {
     body = elementAt(parts, 0, TAG.sequence).whole
     const algorithm = elementAt(parts, 1, TAG.sequence).content
     if (!algorithm.equals(oid(OID.ecdsaWithSha256))) throw requestInvalid('it is not signed with ECDSA and SHA-256')
-    signature = elementAt(parts, 2, TAG.bitString).content.subarray(1)
+    const bits = elementAt(parts, 2, TAG.bitString).content
+    if (bits[0] !== 0 || parts.length !== 3) throw requestInvalid('it is malformed')
+    signature = bits.subarray(1)
     publicKey = elementAt(readConstructed(body), 2, TAG.sequence).whole
   } catch (error) {
     if (error instanceof CodedError && error.code === 'REQUEST_INVALID') throw error
