@@ -1,6 +1,7 @@
 // The worker: holds a session with whichever manager leads, turns assignments into containers through the task manager,
 // and reports. It needs no manager to keep containers running, and none of its own restarts touches a healthy one.
 
+import { setMaxListeners } from 'node:events'
 import type { LogOptions, ManagerAddress, ManagerMessage, StreamRequest } from '../api/dispatcher.ts'
 import type { Task, TaskStatus } from '../api/objects.ts'
 import { compareTaskStates, type NodeDescription } from '../api/spec.ts'
@@ -98,6 +99,7 @@ export class Agent {
     const { storage, executor, clock, random, log } = this.#options
     const known = await storage.open()
     const scope = new Scope(options.signal)
+    setMaxListeners(0, scope.signal) // every stream and waiting step listens to it
     const tasks = new TaskManager({
       executor,
       clock,
@@ -290,7 +292,8 @@ export class Agent {
       })
     } catch (error) {
       if (!(error instanceof CodedError)) throw error
-      if (error.details.removed === true) return new CodedError('NODE_REMOVED', error.message, { cause: error })
+      if (error.code === 'CONNECTION_FORBIDDEN' && error.details.reason === 'removed')
+        return new CodedError('NODE_REMOVED', error.message, { cause: error })
       return error
     }
   }
@@ -334,6 +337,7 @@ export class Agent {
 
   #onAssignments(message: AssignmentsMessage, tasks: TaskManager, scope: Scope, session: Session): void {
     const change = this.#assignments.apply(message)
+    if (change === 'more') return
     if (change === 'gap') {
       this.#log.warn({ sequence: message.sequence }, 'an assignment message is missing: asking for all')
       session.send({ kind: 'resync' })
@@ -352,7 +356,7 @@ export class Agent {
     // Tasks stand last in the order of kinds, behind what they refer to.
     for (const assigned of change.set) if (assigned.kind === 'task') tasks.assign(assigned.task)
     if (change.set.some(({ kind }) => kind !== 'task')) tasks.pokeAll()
-    if (!message.complete) return
+    if (!change.complete) return
     this.#reportAll(tasks)
     tasks.confirm()
     scope.spawn('sweep', () => this.#sweep(tasks))

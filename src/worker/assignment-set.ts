@@ -8,6 +8,8 @@ import type { TaskOrder } from './executor.ts'
 export type AssignmentsMessage = Extract<ManagerMessage, { kind: 'assignments' }>
 
 export interface AssignmentChange {
+  /** Nothing but this set is assigned. */
+  readonly complete: boolean
   /** Sorted by kind and id. */
   readonly set: readonly Assigned[]
   readonly removed: readonly AssignedKey[]
@@ -28,9 +30,17 @@ export function assignedKey(assigned: Assigned): AssignedKey {
   }
 }
 
+interface Parts {
+  readonly complete: boolean
+  readonly set: Assigned[]
+  readonly removed: AssignedKey[]
+}
+
 export class AssignmentSet {
   readonly #objects = new Map<string, Assigned>()
   #sequence: number | undefined
+  /** Parts of a set whose last one has not come yet. */
+  #parts: Parts | undefined
 
   /** What the worker remembers from before its restart; the next message must be COMPLETE. */
   restore(assigned: readonly Assigned[]): void {
@@ -40,25 +50,38 @@ export class AssignmentSet {
   /** A new session begins: its first message must be COMPLETE. */
   beginSession(): void {
     this.#sequence = undefined
+    this.#parts = undefined
   }
 
-  /** Answers what has changed, or 'gap' when the message does not follow the last one: ask for a COMPLETE set. */
-  apply(message: AssignmentsMessage): AssignmentChange | 'gap' {
+  /**
+   * Answers what has changed; 'more' while parts of the set are missing; 'gap' when the message does not follow the last
+   * one: ask for a COMPLETE set.
+   */
+  apply(message: AssignmentsMessage): AssignmentChange | 'more' | 'gap' {
     if (!message.complete && (this.#sequence === undefined || message.sequence !== this.#sequence + 1)) {
-      this.#sequence = undefined
+      this.beginSession()
       return 'gap'
     }
     this.#sequence = message.sequence
-    const removed = [...message.removed]
-    if (message.complete) {
-      const named = new Set(message.set.map((object) => keyText(assignedKey(object))))
+    const before = message.complete ? undefined : this.#parts
+    const parts: Parts = before ?? { complete: message.complete, set: [], removed: [] }
+    parts.set.push(...message.set)
+    parts.removed.push(...message.removed)
+    this.#parts = message.more ? parts : undefined
+    return message.more ? 'more' : this.#change(parts)
+  }
+
+  #change({ complete, set, removed }: Parts): AssignmentChange {
+    if (complete) {
+      const named = new Set(set.map((object) => keyText(assignedKey(object))))
       for (const [text, object] of this.#objects) if (!named.has(text)) removed.push(assignedKey(object))
     }
     for (const key of removed) this.#objects.delete(keyText(key))
-    for (const object of message.set) this.#objects.set(keyText(assignedKey(object)), object)
+    for (const object of set) this.#objects.set(keyText(assignedKey(object)), object)
     const order = (a: AssignedKey, b: AssignedKey) => (keyText(a) < keyText(b) ? -1 : 1)
     return {
-      set: message.set.toSorted((a, b) => order(assignedKey(a), assignedKey(b))),
+      complete,
+      set: set.sort((a, b) => order(assignedKey(a), assignedKey(b))),
       removed: removed.sort(order),
     }
   }

@@ -9,7 +9,7 @@ export interface Attempt {
   readonly delayMs: number
 }
 
-const PAUSE_MS = { first: 50, max: 3_000, growth: 1.6 }
+const PAUSE_MS = { first: 50, max: 3_000, growth: 1.4 }
 /** Redirects followed at once; more of them in a row mean that managers disagree, and take their pauses. */
 const QUICK_REDIRECTS = 2
 

@@ -39,7 +39,8 @@ export interface SessionOptions {
 }
 
 const WELCOME_TIMEOUT_MS = 3_000
-/** A heartbeat at least so often, whatever the period is after which managers call a node down. */
+/** Heartbeats in the period after which managers call a silent node down, and the longest pause between two. */
+const HEARTBEATS_PER_PERIOD = 5
 const HEARTBEAT_MS_MAX = 1_000
 /** What managers grant at most for a planned stop. */
 const GOODBYE_GRACE_MS = 60_000
@@ -140,8 +141,9 @@ export class Session {
 
   #beat(): void {
     this.#heartbeat?.cancel()
-    const periodMs = Math.min(HEARTBEAT_MS_MAX, this.#welcome?.heartbeatMs ?? HEARTBEAT_MS_MAX)
-    this.#heartbeat = this.#options.clock.setTimer(periodMs, () => {
+    const periodMs = this.#welcome?.heartbeatMs ?? HEARTBEATS_PER_PERIOD * HEARTBEAT_MS_MAX
+    const pauseMs = Math.min(HEARTBEAT_MS_MAX, periodMs / HEARTBEATS_PER_PERIOD)
+    this.#heartbeat = this.#options.clock.setTimer(pauseMs, () => {
       this.send({ kind: 'heartbeat', sequence: ++this.#sequence })
       if (!this.#over) this.#beat()
     })

@@ -55,26 +55,28 @@ export class TaskManager implements ContainerWatcher {
   readonly #options: TaskManagerOptions
   readonly #log: Log
   readonly #entries = new Map<string, Entry>()
-  readonly #scope: Scope
+  readonly #scope = new Scope()
   readonly #waiting = new Map<string, Set<() => void>>()
   /** The engine has listed its containers and answers since. */
   #listed = false
   #confirmed = false
 
-  constructor(options: TaskManagerOptions, signal?: AbortSignal) {
+  constructor(options: TaskManagerOptions) {
     this.#options = options
     this.#log = options.log
-    this.#scope = new Scope(signal)
   }
 
-  /** Rejects if a task's driver broke an invariant; resolves when closed. */
+  /** Until aborted or closed; rejects if an invariant broke. */
   async run(signal: AbortSignal): Promise<void> {
     this.#scope.spawn('stop', () => aborted(signal))
     await this.#scope.wait()
   }
 
   async close(): Promise<void> {
-    for (const entry of this.#entries.values()) entry.retry?.cancel()
+    for (const entry of this.#entries.values()) {
+      entry.retry?.cancel()
+      entry.performing?.abort.abort()
+    }
     await this.#scope.close()
   }
 
@@ -281,9 +283,7 @@ export class TaskManager implements ContainerWatcher {
       entry.unhealthy = true
       this.#options.onStatus(entry.task, entry.status, true)
     }
-    this.#scope.spawn(`task ${entry.taskId}`, async (signal) => {
-      const stop = () => abort.abort()
-      signal.addEventListener('abort', stop, { once: true })
+    this.#scope.spawn(`task ${entry.taskId}`, async () => {
       try {
         const container = await this.#effect(entry, step, abort.signal)
         if (container === 'absent') entry.container = 'absent'
@@ -293,7 +293,6 @@ export class TaskManager implements ContainerWatcher {
       } catch (error) {
         this.#failed(entry, step, error)
       } finally {
-        signal.removeEventListener('abort', stop)
         entry.performing = undefined
       }
       this.#poke(entry)

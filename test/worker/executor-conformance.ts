@@ -33,6 +33,7 @@ export interface Workbench {
   /** Lets time pass until `condition` holds; fails after a generous while. */
   until(condition: () => boolean, what: string): Promise<void>
   wait<T>(promise: Promise<T>, what: string): Promise<T>
+  elapse(durationMs: number): Promise<void>
 }
 
 const ALL: LogOptions = { follow: false, tail: undefined, since: '', until: '', stdout: true, stderr: true }
@@ -177,6 +178,12 @@ export async function executorConformance(t: Test, bench: Workbench): Promise<vo
   await t.test('a prepare that waits for its image can be aborted', async (t) => {
     const abort = new AbortController()
     const outcome = rejection(prepare(bench.task('slow-pull'), abort.signal))
+    let ended = false
+    void outcome.then(() => {
+      ended = true
+    })
+    await bench.elapse(200)
+    t.notOk(ended, 'the pull is under way')
     abort.abort()
     t.equal((await outcome).code, 'STEP_ABORTED')
   })

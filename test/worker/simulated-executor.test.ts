@@ -34,5 +34,6 @@ t.test('the simulated executor does what every executor does', async (t) => {
     task: (fixture) => makeTask({ id: random.id(), spec: { ContainerSpec: { Image: fixture, StopGracePeriod: 1e9 } } }),
     until: (condition, what) => clock.until(condition, 120_000, what),
     wait: (promise, what) => clock.wait(promise, 120_000, what),
+    elapse: (durationMs) => clock.advance(durationMs),
   })
 })

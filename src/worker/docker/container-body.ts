@@ -1,7 +1,15 @@
 // A task as the body of POST /containers/create: the same mapping that Swarm makes.
 
 import { type Task, taskName } from '../../api/objects.ts'
-import type { ContainerSpec, GenericResource, MountSpec, PortConfig, Privileges, TaskSpec } from '../../api/spec.ts'
+import type {
+  ContainerSpec,
+  Driver,
+  GenericResource,
+  MountSpec,
+  PortConfig,
+  Privileges,
+  TaskSpec,
+} from '../../api/spec.ts'
 import { type TaskOrder, taskFailed } from '../executor.ts'
 
 export const TASK_ID_LABEL = 'com.docker.swarm.task.id'
@@ -65,9 +73,7 @@ export function containerBody(order: TaskOrder, options: ContainerBodyOptions): 
       DnsOptions: spec.DNSConfig?.Options,
       ExtraHosts: extraHosts(spec.Hosts ?? []),
       SecurityOpt: securityOptions(spec.Privileges ?? {}),
-      LogConfig: task.spec.LogDriver?.Name
-        ? { Type: task.spec.LogDriver.Name, Config: task.spec.LogDriver.Options ?? {} }
-        : undefined,
+      LogConfig: logConfig(task.spec.LogDriver ?? task.logDriver),
       NetworkMode: networkMode(order),
     }),
   })
@@ -161,6 +167,10 @@ function mounts({ spec, files, dockerSocketPath }: ContainerBodyOptions): readon
   })
   const given = files.map(({ source, target }) => ({ Type: 'bind', Source: source, Target: target, ReadOnly: true }))
   return [...asked, ...given]
+}
+
+function logConfig(driver: Driver | undefined): { readonly Type: string; readonly Config: object } | undefined {
+  return driver?.Name ? { Type: driver.Name, Config: driver.Options ?? {} } : undefined
 }
 
 /** `IP name alias…` as in /etc/hosts to the engine's `name:IP`; like Swarm, the first name only. */
