@@ -94,6 +94,7 @@ export async function healAll(labName: string, hosts: readonly HostPlan[]): Prom
 
 /** What is cut now, as the kernel has it: 'n1' for a cable, 'n1>n2' for what n1 sends to n2. */
 export async function listCuts(labName: string, hosts: readonly HostPlan[]): Promise<string[]> {
+  if (!existsSync(netnsPath(switchNetns(labName)))) return [] // the machine was restarted: nothing is linked at all
   const links = JSON.parse(await must(['ip', '-n', switchNetns(labName), '-j', 'link', 'show'])) as {
     ifname: string
     flags: string[]
