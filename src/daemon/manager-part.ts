@@ -163,7 +163,7 @@ export class ManagerPart {
 
   /** Leaves the consensus, which goes on without this member; gives up at `signal`. */
   async leave(signal: AbortSignal): Promise<void> {
-    if (this.manager.raft.status().conf.voters.length < 2) return
+    if ((this.manager.status()?.conf.voters.length ?? 0) < 2) return
     await this.#handOver()
     await this.#ask('leave', signal)
   }
@@ -209,12 +209,12 @@ export class ManagerPart {
   /** A store that follows a leader and has applied what that has committed knows who is a manager. */
   #isCurrent(): boolean {
     if (this.manager.isLeader) return true
-    const { leader, applied, commit } = this.manager.raft.status()
-    return leader !== undefined && applied > 0 && applied >= commit
+    const status = this.manager.status()
+    return status?.leader !== undefined && status.applied > 0 && status.applied >= status.commit
   }
 
   async #handOver(): Promise<void> {
-    if (!this.manager.isLeader || this.manager.raft.status().peers.length === 0) return
+    if (!this.manager.isLeader || (this.manager.status()?.peers.length ?? 0) === 0) return
     const { clock, log } = this.#options
     try {
       await Promise.race([this.manager.raft.transferLeadership(), sleep(clock, HAND_OVER_TIMEOUT_MS)])

@@ -10,7 +10,7 @@ import type { Log } from '../lib/log.ts'
 import type { Random } from '../lib/random.ts'
 import { Scope } from '../lib/scope.ts'
 import { RaftNode } from '../raft/raft-node.ts'
-import type { RaftNodeOptions } from '../raft/raft-node-types.ts'
+import type { RaftNodeOptions, RaftNodeStatus } from '../raft/raft-node-types.ts'
 import { createControlLoops } from './control-loops.ts'
 import { Dispatcher, redirect } from './dispatcher/dispatcher.ts'
 import { updateNode } from './dispatcher/node-writer.ts'
@@ -57,6 +57,7 @@ export class Manager {
   readonly #clock: Clock
   readonly #random: Random
   readonly #log: Log
+  #recovered = false
   #leading: Scope | undefined
   /** the term that this manager leads or led in */
   #term = 0
@@ -99,10 +100,15 @@ export class Manager {
     return this.#leading !== undefined
   }
 
+  /** Its member of the consensus; undefined before it has recovered and after its end. */
+  status(): RaftNodeStatus | undefined {
+    return this.#recovered ? this.raft.status() : undefined
+  }
+
   /** Where the leader is, as far as this manager knows. */
   leader(): ManagerAddress | undefined {
     if (this.isLeader) return { nodeId: this.nodeId, address: this.#address }
-    const { leader, leaderAddress } = this.raft.status()
+    const { leader, leaderAddress } = this.status() ?? {}
     if (!leader || !leaderAddress || leader === this.#raftId) return undefined
     return { nodeId: nodeOfRaftId(leader), address: leaderAddress }
   }
@@ -110,10 +116,10 @@ export class Manager {
   /** What this manager sees of another; only a leader hears of all. */
   reachability(nodeId: string): 'reachable' | 'unreachable' | 'unknown' {
     if (nodeId === this.nodeId) return 'reachable'
-    const status = this.raft.status()
-    const peer = status.peers.find((entry) => nodeOfRaftId(entry.id) === nodeId)
+    const status = this.status()
+    const peer = status?.peers.find((entry) => nodeOfRaftId(entry.id) === nodeId)
     if (peer) return peer.recentActive ? 'reachable' : 'unreachable'
-    return nodeOfRaftId(status.leader ?? '') === nodeId ? 'reachable' : 'unknown'
+    return nodeOfRaftId(status?.leader ?? '') === nodeId ? 'reachable' : 'unknown'
   }
 
   /**
@@ -134,7 +140,17 @@ export class Manager {
         })
       }
     })
-    scope.spawn('raft', (raftSignal) => this.raft.run({ signal: raftSignal }))
+    scope.spawn('raft', async (raftSignal) => {
+      try {
+        await this.raft.run({ signal: raftSignal })
+      } finally {
+        this.#recovered = false
+      }
+    })
+    scope.spawn('recovery', async () => {
+      await this.raft.ready
+      this.#recovered = true
+    })
     try {
       await scope.wait()
     } finally {
