@@ -9,12 +9,12 @@ import { createLog, silentLog } from '../../src/lib/log.ts'
 import { SeededRandom, SystemRandom } from '../../src/lib/random.ts'
 import { createKey, createRequest } from '../../src/lib/x509.ts'
 import { nodeIdentity, readNodeCertificate } from '../../src/lib/x509-node.ts'
+import { nextNodeNumber } from '../../src/manager/allocator/node-number.ts'
 import { authorizeNode } from '../../src/manager/ca/authorize.ts'
 import { CertificateAuthority } from '../../src/manager/ca/certificate-authority.ts'
 import { createCluster, createFirstNode } from '../../src/manager/ca/create-cluster.ts'
 import { type IssueRequest, parseIssueReply, parseIssueRequest } from '../../src/manager/ca/issue-request.ts'
 import { makeJoinToken, parseJoinToken, rootDigest, sameToken } from '../../src/manager/ca/join-token.ts'
-import { nextNodeNumber } from '../../src/manager/ca/node-number.ts'
 import { Store } from '../../src/manager/store/store.ts'
 import { StoreMachine } from '../../src/manager/store/store-machine.ts'
 import { StoreProposer } from '../../src/manager/store/store-proposer.ts'
@@ -169,14 +169,24 @@ t.test('many nodes that join at once all get numbers of their own', async (t) =>
   )
 })
 
-t.test('the smallest free number is taken; there are 4094', async (t) => {
+t.test('a number is used again as late as possible; there are 4094', async (t) => {
   const nodes = (numbers: readonly number[]) => ({
     list: (() => numbers.map((number) => aNode(`n${number}`, { number }))) as unknown as Store['list'],
   })
-  t.equal(nextNodeNumber(nodes([1, 2, 4])), 3)
-  t.equal(nextNodeNumber(nodes([1, 2, 4]), new Set([3])), 5)
+  t.equal(nextNodeNumber(nodes([1, 2, 4])), 5)
+  t.equal(nextNodeNumber(nodes([1, 2, 4]), new Set([5])), 6)
+  t.equal(nextNodeNumber(nodes([1, 2, 4094]), new Set([3])), 4)
   const all = Array.from({ length: 4094 }, (_, at) => at + 1)
-  t.throws(() => nextNodeNumber(nodes(all)), { code: 'CLUSTER_FULL' })
+  t.equal(nextNodeNumber(nodes(all)), undefined)
+})
+
+t.test('a full cluster takes nobody in', async (t) => {
+  const { authority, store, proposer, tokens, start } = aClusterOfOne()
+  await start
+  const others = Array.from({ length: 4093 }, (_, at) => aNode(`n${at}`, { number: at + 2 }))
+  while (others.length > 0) await proposer.propose(others.splice(0, 100).map((object) => ({ kind: 'create', object })))
+  await t.rejects(authority.issue({ csr: aRequest().csr, token: tokens.worker }, stranger), { code: 'CLUSTER_FULL' })
+  t.equal(store.count('node'), 4094)
 })
 
 t.test('no token, a wrong one, a rotated one and a tampered request get nothing, and change nothing', async (t) => {

@@ -1,9 +1,10 @@
 // The identity on disk: one file, so that a key never stands beside another key's certificate, replaced in one step that
 // survives a loss of power.
 
-import { chmod, mkdir, open, readFile, rename, rm } from 'node:fs/promises'
+import { chmod, mkdir, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { CodedError, errorCode, errorMessage } from '../../lib/errors.ts'
+import { writeFileDurably } from '../json-file.ts'
 import { certificateOf, type Identity } from './identity.ts'
 
 const FORMAT_VERSION = 1
@@ -46,39 +47,15 @@ export class IdentityFile {
   async save(identity: Identity): Promise<void> {
     await mkdir(this.#directory, { recursive: true, mode: 0o700 })
     await chmod(this.#directory, 0o700)
-    const temporary = `${this.path}.new`
-    await rm(temporary, { force: true }) // a left-over may have other permissions
-    const file = await open(temporary, 'wx', 0o600)
-    try {
-      const { clusterId, nodeId, certPem, keyPem, rootsPem } = identity
-      const content = { formatVersion: FORMAT_VERSION, clusterId, nodeId, certPem, keyPem, rootsPem }
-      await file.writeFile(`${JSON.stringify(content, undefined, 2)}\n`)
-      await file.sync()
-    } finally {
-      await file.close()
-    }
-    await rename(temporary, this.path)
-    await this.#syncDirectory()
+    const { clusterId, nodeId, certPem, keyPem, rootsPem } = identity
+    const content = { formatVersion: FORMAT_VERSION, clusterId, nodeId, certPem, keyPem, rootsPem }
+    await writeFileDurably(this.path, `${JSON.stringify(content, undefined, 2)}\n`, 0o600)
   }
 
   /** This machine leaves its cluster. */
   async remove(): Promise<void> {
     await rm(this.path, { force: true })
     await rm(`${this.path}.new`, { force: true })
-    await this.#syncDirectory()
-  }
-
-  async #syncDirectory(): Promise<void> {
-    try {
-      const directory = await open(this.#directory, 'r')
-      try {
-        await directory.sync()
-      } finally {
-        await directory.close()
-      }
-    } catch (error) {
-      if (errorCode(error) !== 'ENOENT') throw error
-    }
   }
 
   #parse(text: string): Identity {

@@ -11,12 +11,12 @@ import type { Log } from '../../lib/log.ts'
 import type { Random } from '../../lib/random.ts'
 import { readRequest } from '../../lib/x509.ts'
 import { createNodeCertificate } from '../../lib/x509-node.ts'
+import { MAX_NODE_NUMBER, nextNodeNumber } from '../allocator/node-number.ts'
 import type { Proposer, StoreView } from '../store/types.ts'
 import { authorizeNode } from './authorize.ts'
 import { certLifeMs, newNode } from './create-cluster.ts'
 import type { IssueReply, IssueRequest, RootReply } from './issue-request.ts'
 import { parseJoinToken, sameToken } from './join-token.ts'
-import { nextNodeNumber } from './node-number.ts'
 
 /** Who asks, as the connection shows. */
 export interface IssueClient {
@@ -106,6 +106,8 @@ export class CertificateAuthority {
       const existing = this.#view.get('node', id)
       if (existing) return existing
       const number = nextNodeNumber(this.#view, this.#numbersInFlight)
+      if (number === undefined)
+        throw new CodedError('CLUSTER_FULL', `the cluster has ${MAX_NODE_NUMBER} nodes, which is the most it can have`)
       const node = newNode({
         id,
         role,
