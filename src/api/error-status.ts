@@ -49,6 +49,7 @@ const STATUS: Readonly<Record<string, number>> = {
   NO_LEADER: 503,
   PROPOSAL_DROPPED: 503,
   PROPOSAL_UNKNOWN: 503,
+  PROPOSAL_QUEUE_FULL: 503,
   // identity: tokens, certificates, addresses
   INVALID_JOIN_TOKEN: 400,
   ROOT_MISMATCH: 400,

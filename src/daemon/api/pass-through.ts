@@ -7,6 +7,7 @@ import type { Duplex } from 'node:stream'
 import { httpStatus } from '../../api/error-status.ts'
 import { errorMessage } from '../../lib/errors.ts'
 import { acceptedMinor, parseTarget } from './api-version.ts'
+import { readBody } from './call.ts'
 import type { Engine } from './engine.ts'
 
 const HOP_BY_HOP = new Set(['connection', 'keep-alive', 'proxy-connection', 'transfer-encoding', 'upgrade', 'expect', 'te'])
@@ -18,6 +19,17 @@ export function endToEndHeaders(headers: IncomingHttpHeaders): Record<string, st
     if (value !== undefined && !HOP_BY_HOP.has(name)) kept[name] = value
   }
   return kept
+}
+
+const SMALL_BODY_BYTES = 256 * 1024
+
+/**
+ * A small body goes out in one piece with the request's head: an engine that refuses the head stops reading, and a write
+ * that fails then would hide its answer.
+ */
+async function readSmallBody(request: IncomingMessage): Promise<Buffer | undefined> {
+  const length = Number(request.headers['content-length'] ?? Number.NaN)
+  return length <= SMALL_BODY_BYTES ? readBody(request) : undefined
 }
 
 /**
@@ -32,13 +44,14 @@ export async function passThrough(
 ): Promise<void> {
   const { minor, path, search } = parseTarget(request.url ?? '/')
   const versioned = await engine.versionedPath(acceptedMinor(minor), path)
+  const whole = body ?? (await readSmallBody(request))
   await new Promise<void>((resolve, reject) => {
     const headers = endToEndHeaders(request.headers)
     const chunked = request.headers['transfer-encoding'] !== undefined
     const outgoing = engine.request({
       method: request.method ?? 'GET',
       path: `${versioned}${search}`,
-      headers: chunked && body === undefined ? { ...headers, 'transfer-encoding': 'chunked' } : headers,
+      headers: chunked && whole === undefined ? { ...headers, 'transfer-encoding': 'chunked' } : headers,
     })
     outgoing.on('error', (error) => {
       if (response.destroyed) resolve()
@@ -58,7 +71,7 @@ export async function passThrough(
       outgoing.destroy()
       resolve()
     })
-    if (body !== undefined) outgoing.end(body)
+    if (whole !== undefined) outgoing.end(whole)
     else request.pipe(outgoing)
   })
 }
