@@ -13,7 +13,7 @@ import { specsEqual } from '../orchestrator/spec-equality.ts'
 import type { Change, StoreEvent, StoreView, Transaction } from '../store/types.ts'
 import { allocatePorts, needsPorts, portKeyOf } from './ports.ts'
 
-const MAX_TASKS_PER_LOOK = 500
+const MAX_TASKS_PER_LOOK = 200
 const PENDING_MESSAGE = 'pending task scheduling'
 
 export class Allocator implements Controller {

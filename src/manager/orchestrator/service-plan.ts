@@ -10,9 +10,10 @@ import { statusAfter } from '../loop/task-status.ts'
 import type { Change, StoreView } from '../store/types.ts'
 import { type NewTask, newTask } from './new-task.ts'
 import { isJob } from './service-settings.ts'
+import { DirtyTasks } from './task-dirty.ts'
 
 /** More changes than this wait for the next look, so that a look stays short. */
-const MAX_CHANGES = 1_000
+const MAX_CHANGES = 300
 
 export class ServicePlan {
   readonly service: Service
@@ -20,6 +21,7 @@ export class ServicePlan {
   readonly #view: StoreView
   readonly #cluster: Cluster | undefined
   readonly #random: Random
+  readonly #dirty: DirtyTasks
   readonly #units: (readonly Change[])[] = []
   #changes = 0
   #requeueAtMs: number | undefined
@@ -31,6 +33,7 @@ export class ServicePlan {
     this.#view = view
     this.#cluster = view.cluster()
     this.#random = random
+    this.#dirty = new DirtyTasks(service)
   }
 
   node(nodeId: string): Node | undefined {
@@ -39,6 +42,11 @@ export class ServicePlan {
 
   nodes(): readonly Node[] {
     return this.#view.list('node')
+  }
+
+  /** Made from another spec than the service has now, in a way that matters. */
+  isDirty(task: Task): boolean {
+    return this.#dirty.has(task, this.node(task.nodeId))
   }
 
   newId(): string {

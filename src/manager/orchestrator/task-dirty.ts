@@ -5,22 +5,43 @@ import type { TaskSpec } from '../../api/spec.ts'
 import { nodeMeetsExpressions } from '../scheduler/constraint.ts'
 import { specsEqual } from './spec-equality.ts'
 
+/** How the spec of a version differs from the service's present one. */
+type Difference = 'none' | 'placement' | 'other'
+
 /**
- * Not dirty is a task of the same version, one whose task spec and endpoint spec are the same, and one where only the
- * placement changed and its node still meets the constraints.
+ * Judges the tasks of one service in one look. All tasks of a version were made from the same spec, so that each version is
+ * compared once, however many tasks there are.
  */
-export function isTaskDirty(service: Service, task: Task, node: Node | undefined): boolean {
-  if (service.specVersion === task.specVersion) return false
-  const wanted = service.spec.TaskTemplate ?? {}
-  if (onlyPlacementDiffers(wanted, task.spec) && node) {
-    if (nodeMeetsExpressions(node, wanted.Placement?.Constraints)) return false
+export class DirtyTasks {
+  readonly #service: Service
+  readonly #differences = new Map<number, Difference>()
+
+  constructor(service: Service) {
+    this.#service = service
   }
-  return !specsEqual(wanted, task.spec) || !specsEqual(service.spec.EndpointSpec, task.endpoint?.spec)
+
+  /**
+   * Not dirty is a task of the same version, one whose task spec and endpoint spec are the same, and one where only the
+   * placement changed and its node still meets the constraints.
+   */
+  has(task: Task, node: Node | undefined): boolean {
+    if (this.#service.specVersion === task.specVersion) return false
+    let difference = this.#differences.get(task.specVersion)
+    if (difference === undefined) {
+      difference = differenceOf(this.#service, task)
+      this.#differences.set(task.specVersion, difference)
+    }
+    if (difference !== 'placement') return difference === 'other'
+    return !node || !nodeMeetsExpressions(node, this.#service.spec.TaskTemplate?.Placement?.Constraints)
+  }
 }
 
-function onlyPlacementDiffers(wanted: TaskSpec, actual: TaskSpec): boolean {
-  if (specsEqual(wanted.Placement, actual.Placement)) return false
-  const { Placement: _wanted, ...wantedRest } = wanted
-  const { Placement: _actual, ...actualRest } = actual
-  return specsEqual(wantedRest, actualRest)
+function differenceOf({ spec }: Service, task: Task): Difference {
+  const wanted = spec.TaskTemplate ?? {}
+  if (specsEqual(wanted, task.spec)) return specsEqual(spec.EndpointSpec, task.endpoint?.spec) ? 'none' : 'other'
+  return specsEqual(withoutPlacement(wanted), withoutPlacement(task.spec)) ? 'placement' : 'other'
+}
+
+function withoutPlacement({ Placement: _placement, ...rest }: TaskSpec): TaskSpec {
+  return rest
 }

@@ -9,7 +9,6 @@ import type { Change } from '../store/types.ts'
 import type { ServicePlan } from './service-plan.ts'
 import { currentUpdateSettings, isRollingBack, type UpdateSettings } from './service-settings.ts'
 import { hasEnded, isDown, isInvalidNode, isLive, isRunning, mayRun, newest, type Slot } from './slots.ts'
-import { isTaskDirty } from './task-dirty.ts'
 
 export interface StandingSlot extends Slot {
   /** The tasks that stand for the slot (see standingTasks). */
@@ -162,8 +161,7 @@ class UpdateStep {
       this.#unsettled++
       return
     }
-    const { service } = this.#plan
-    const dirty = slot.standing.filter((task) => isTaskDirty(service, task, this.#plan.node(task.nodeId)))
+    const dirty = slot.standing.filter((task) => this.#plan.isDirty(task))
     const clean = slot.standing.filter((task) => !dirty.includes(task))
     if (dirty.length > 0) this.dirty++
     const made = newest(slot.tasks.filter((task) => task.origin?.updateId === this.#runId))
@@ -278,7 +276,6 @@ function finish(plan: ServicePlan, progress: UpdateProgress, slots: readonly Sta
 
 /** A rollback is over when the old state is back, not when everything has been tried. */
 function allRun(plan: ServicePlan, slots: readonly StandingSlot[], wanted: number): boolean {
-  const { service } = plan
-  const runs = (task: Task) => isRunning(task) && !isTaskDirty(service, task, plan.node(task.nodeId))
+  const runs = (task: Task) => isRunning(task) && !plan.isDirty(task)
   return slots.length >= wanted && slots.every((slot) => slot.standing.some(runs) || slot.standing.every(hasEnded))
 }

@@ -17,7 +17,7 @@ import type { NodeInfo } from './node-info.ts'
 import { placeTasks } from './placement.ts'
 
 /** More tasks of a service than this wait for the next pass, so that a pass stays short. */
-const MAX_TASKS_PER_PASS = 500
+const MAX_TASKS_PER_PASS = 200
 
 export class Scheduler implements Controller {
   readonly name = 'scheduler'
