@@ -37,7 +37,7 @@ export const DEFAULT_TRANSPORT_LIMITS: TransportLimits = {
   dialTimeoutMs: 2_000,
   minBackoffMs: 50,
   maxBackoffMs: 1_000,
-  snapshotIdleTimeoutMs: 30_000,
+  snapshotIdleTimeoutMs: 20_000,
 }
 
 export interface ConnectionRaftTransportOptions {

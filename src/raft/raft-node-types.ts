@@ -87,6 +87,8 @@ export interface RaftNodeStatus {
   readonly term: number
   readonly leader: RaftId | undefined
   readonly leaderAddress: string | undefined
+  /** Set while this node leads as its last `leadership` event said. */
+  readonly leadsInTerm: number | undefined
   readonly commit: number
   readonly applied: number
   readonly firstIndex: number

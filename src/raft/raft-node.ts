@@ -7,6 +7,7 @@ import { Scope } from '../lib/scope.ts'
 import { ApplyQueue } from './apply-queue.ts'
 import { isJoint, isMember } from './conf-change.ts'
 import { bootstrapState, RaftCore } from './core.ts'
+import { CoreDriver } from './core-driver.ts'
 import type { ProposalResult, Ready, SoftState } from './core-types.ts'
 import { LeaderWatch } from './leader-watch.ts'
 import { MembershipWaiters } from './membership-waiters.ts'
@@ -23,7 +24,7 @@ import {
 } from './raft-node-types.ts'
 import { ReadTracker } from './read-tracker.ts'
 import { SnapshotKeeper } from './snapshot-keeper.ts'
-import type { ConfChange, ConfState, Entry, Member, Message, RaftId, StoredState } from './types.ts'
+import type { ConfChange, ConfState, Entry, Member, RaftId, StoredState } from './types.ts'
 
 /**
  * Life: `bootstrap` (only a new cluster's first member), then `run` once. Requests before `ready` and after the end are
@@ -50,6 +51,7 @@ export class RaftNode<Result> {
   #core: RaftCore | undefined
   #apply: ApplyQueue<Result> | undefined
   #snapshots: SnapshotKeeper | undefined
+  #driver: CoreDriver | undefined
   #leaderWatch: LeaderWatch | undefined
   #soft: SoftState = { role: 'follower', term: 0, leader: '' }
   #conf: ConfState | undefined
@@ -57,7 +59,6 @@ export class RaftNode<Result> {
   #appliedTerm = 0
   #recoveredTo = 0
   #nextRequestId = 1
-  #pump: Timer | undefined
   #tick: Timer | undefined
   #announcedTerm: number | undefined
   #isMember = false
@@ -116,8 +117,8 @@ export class RaftNode<Result> {
       throw error
     } finally {
       signal.removeEventListener('abort', stop)
-      this.#pump?.cancel()
       this.#tick?.cancel()
+      this.#driver?.stop()
       this.#apply?.stop()
       this.#core = undefined
       transport.close()
@@ -163,7 +164,7 @@ export class RaftNode<Result> {
     const requestId = this.#nextRequestId++
     const read = this.#reads.add(requestId, this.#deadlineMs())
     core.readIndex(requestId)
-    this.#schedule()
+    this.#driver?.schedule()
     return read
   }
 
@@ -176,7 +177,7 @@ export class RaftNode<Result> {
   async changeMembership(change: ConfChange): Promise<void> {
     const core = this.#running()
     const result = core.proposeConfChange(change)
-    this.#schedule()
+    this.#driver?.schedule()
     if (result.kind === 'refused') throw refusal(result.code, this.#leader())
     await this.#memberships.add(result.index, result.term, this.#deadlineMs())
   }
@@ -196,7 +197,7 @@ export class RaftNode<Result> {
     if (target === undefined || target === this.id || !conf.voters.includes(target))
       throw new CodedError('TRANSFER_IMPOSSIBLE', 'there is no other manager that could lead')
     const code = core.transferLeadership(target)
-    this.#schedule()
+    this.#driver?.schedule()
     if (code) throw refusal(code, this.#leader())
     await this.#leaderWatch?.transferred()
   }
@@ -212,7 +213,20 @@ export class RaftNode<Result> {
     }))
     const leader = status.leader === '' ? undefined : status.leader
     const leaderAddress = addressOf(conf, leader)
-    return { id, role, term, leader, leaderAddress, commit, applied: this.#applied, firstIndex, lastIndex, conf, peers }
+    return {
+      id,
+      role,
+      term,
+      leader,
+      leaderAddress,
+      leadsInTerm: this.#announcedTerm,
+      commit,
+      applied: this.#applied,
+      firstIndex,
+      lastIndex,
+      conf,
+      peers,
+    }
   }
 
   /** Proposals of this node that have no outcome yet. */
@@ -244,10 +258,9 @@ export class RaftNode<Result> {
     }
     if (this.#scope.signal.aborted) return
     const core = new RaftCore({ id, random, stored, limits: this.#config.limits })
-    this.#core = core
-    this.#applied = stored.snapshot.index
-    this.#recoveredTo = core.status().commit
-    this.#snapshots = new SnapshotKeeper({
+    const schedule = () => this.#driver?.schedule()
+    const onError = (error: unknown) => this.#fail(error)
+    const snapshots = new SnapshotKeeper({
       storage,
       stateMachine,
       transport,
@@ -257,12 +270,9 @@ export class RaftNode<Result> {
       spawn: (name, task) => this.#scope.spawn(name, task),
       snapshotMeta: () => core.snapshotMeta(),
       onCompacted: (meta, firstKept) => core.compact(meta, firstKept),
-      onSent: (to, ok) => {
-        core.reportSnapshot(to, ok)
-        this.#schedule()
-      },
+      onSent: (to, ok) => driver.input(() => core.reportSnapshot(to, ok)),
     })
-    this.#apply = new ApplyQueue({
+    const apply = new ApplyQueue({
       stateMachine,
       storage,
       clock,
@@ -270,38 +280,50 @@ export class RaftNode<Result> {
       session: this.#session,
       onEntry: (entry, requestId, result) => this.#onEntry(entry, requestId, result),
       onRestored: (meta) => {
-        this.#snapshots?.restored(meta.index)
+        snapshots.restored(meta.index)
         this.#proposals.restored(meta.index, meta.term)
       },
       onApplied: (index, durationMs) => this.#onApplied(index, durationMs),
-      onError: (error) => this.#fail(error),
+      onError,
     })
-    this.#leaderWatch = new LeaderWatch({
+    const driver = new CoreDriver({
       core,
+      storage,
+      transport,
       clock,
-      random,
-      log,
-      jitterMs: this.#config.leaderLossJitterMs,
-      schedule: () => this.#schedule(),
+      metrics: this.metrics,
+      snapshots,
+      apply,
+      onConf: (conf) => this.#onConf(conf),
+      onReady: (ready) => this.#onReady(ready),
+      onError,
     })
+    const { leaderLossJitterMs } = this.#config
+    const leaderWatch = new LeaderWatch({ core, clock, random, log, jitterMs: leaderLossJitterMs, schedule })
+    this.#core = core
+    this.#snapshots = snapshots
+    this.#apply = apply
+    this.#driver = driver
+    this.#leaderWatch = leaderWatch
+    this.#applied = stored.snapshot.index
+    this.#recoveredTo = core.status().commit
     transport.start({
-      onMessages: (_from, messages) => this.#onMessages(messages),
-      onUnreachable: (peer) => {
-        core.reportUnreachable(peer)
-        this.#schedule()
-      },
-      onConnectionLost: (peer, refused) => this.#leaderWatch?.connectionLost(peer, refused),
+      onMessages: (_from, messages) => driver.step(messages),
+      onUnreachable: (peer) => driver.input(() => core.reportUnreachable(peer)),
+      onConnectionLost: (peer, refused) => leaderWatch.connectionLost(peer, refused),
       onForbidden: (by) => this.#emit({ kind: 'forbidden', by }),
-      onSnapshot: async (message, chunks) => {
-        await this.#snapshots?.receive(message, chunks, () => this.#stepNow(message), this.#scope.signal)
-      },
+      onSnapshot: (message, chunks) =>
+        snapshots.receive(message, chunks, this.#scope.signal, () => {
+          driver.step([message])
+          driver.work() // so that it shows at once whether the core wants it
+        }),
     })
     // A cluster of one need not wait for anybody's silence.
     const { conf } = core.status()
     if (conf.voters.length === 1 && conf.voters[0] === id && !isJoint(conf)) core.campaignNow()
     this.#becomeReadyIfRecovered()
     this.#scheduleTick()
-    this.#schedule()
+    driver.schedule()
   }
 
   async #propose(data: Uint8Array, asLeaderIn: number | undefined): Promise<Result> {
@@ -317,91 +339,14 @@ export class RaftNode<Result> {
     this.metrics.proposals++
     const outcome = this.#proposals.add(requestId, { term, asLeaderIn, deadlineMs: this.#deadlineMs() })
     core.propose(encodeEnvelope({ session: this.#session, requestId, data }), requestId)
-    this.#schedule()
+    this.#driver?.schedule()
     return outcome
   }
 
-  #onMessages(messages: readonly Message[]): void {
-    const core = this.#core
-    if (!core) return
-    this.metrics.messagesReceived += messages.length
-    try {
-      for (const message of messages) core.step(message)
-    } catch (error) {
-      this.#fail(error)
-    }
-    this.#schedule()
-  }
-
-  /** So that it shows at once whether the core wants the snapshot. */
-  #stepNow(message: Message): void {
-    this.#core?.step(message)
-    this.#work()
-  }
-
-  /** Work is done once in a turn of the event loop, after all that came in it: that makes large batches of small inputs. */
-  #schedule(): void {
-    if (this.#core) this.#pump ??= this.#options.clock.setTimer(0, () => this.#work())
-  }
-
-  #work(): void {
-    this.#pump?.cancel()
-    this.#pump = undefined
-    try {
-      for (let ready = this.#core?.ready(); ready; ready = this.#core?.ready()) this.#perform(ready)
-    } catch (error) {
-      this.#fail(error)
-    }
-  }
-
-  #perform(ready: Ready): void {
-    const { storage } = this.#options
-    if (ready.conf) this.#onConf(ready.conf)
-    this.#send(ready.messages)
-    const { snapshot, hardState, entries } = ready
-    this.metrics.appendedEntries += entries.length
-    let durable = Promise.resolve()
-    if (ready.mustPersist) {
-      const saved = snapshot && this.#snapshots?.claim(snapshot)
-      durable = storage.write({ snapshot: saved, hardState, entries })
-      durable.then(
-        () => this.#onPersisted(ready),
-        (error: unknown) => this.#fail(error),
-      )
-    }
+  #onReady(ready: Ready): void {
     for (const result of ready.proposals) this.#onProposal(result)
     if (ready.softState) this.#onSoftState(ready.softState)
     for (const result of ready.reads) this.#reads.report(result, this.#applied)
-    if (snapshot) this.#apply?.pushSnapshot(snapshot, durable)
-    if (ready.committed.length > 0) this.#apply?.pushEntries(ready.committed)
-  }
-
-  #onPersisted(ready: Ready): void {
-    const core = this.#core
-    if (!core) return
-    this.#send(ready.messagesAfterPersist)
-    try {
-      core.persisted(ready.seq)
-    } catch (error) {
-      this.#fail(error)
-    }
-    this.#schedule()
-  }
-
-  #send(messages: readonly Message[]): void {
-    if (messages.length === 0) return
-    this.metrics.messagesSent += messages.length
-    const byPeer = new Map<RaftId, Message[]>()
-    for (const message of messages) {
-      if (message.kind === 'install-snapshot') {
-        this.#snapshots?.send(message)
-        continue
-      }
-      const list = byPeer.get(message.to)
-      if (list) list.push(message)
-      else byPeer.set(message.to, [message])
-    }
-    for (const [to, list] of byPeer) this.#options.transport.send(to, list)
   }
 
   #onProposal(result: ProposalResult): void {
@@ -428,7 +373,7 @@ export class RaftNode<Result> {
     this.#becomeReadyIfRecovered()
     // The first entry of its term is applied, and everything older lies before it.
     if (this.#soft.role === 'leader' && this.#appliedTerm === this.#soft.term) this.#announceLeadership(true)
-    this.#schedule()
+    this.#driver?.schedule()
   }
 
   #onSoftState(soft: SoftState): void {
@@ -459,7 +404,6 @@ export class RaftNode<Result> {
 
   #onConf(conf: ConfState): void {
     this.#conf = conf
-    this.#options.transport.setMembers(conf.members)
     this.#memberships.conf(conf)
     this.#emit({ kind: 'membership', conf })
     const member = isMember(conf, this.id)
@@ -491,12 +435,11 @@ export class RaftNode<Result> {
     this.#tick = clock.setTimer(this.#config.tickMs, () => {
       this.#scheduleTick()
       const nowMs = clock.nowMs()
-      this.#core?.tick()
+      this.#driver?.input((core) => core.tick())
       this.#leaderWatch?.tick()
       this.#proposals.expire(nowMs)
       this.#reads.expire(nowMs)
       this.#memberships.expire(nowMs)
-      this.#work()
     })
   }
 
@@ -516,6 +459,7 @@ export class RaftNode<Result> {
   /** Nothing is taken in or given out any more; run() rejects. */
   #fail(error: unknown): void {
     this.#core = undefined
+    this.#driver?.stop()
     this.#apply?.stop()
     this.#scope.spawn('raft', () => Promise.reject(error))
   }

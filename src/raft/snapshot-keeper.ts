@@ -107,8 +107,8 @@ export class SnapshotKeeper {
   async receive(
     message: SnapshotMessage,
     chunks: AsyncIterable<Uint8Array>,
-    step: () => void,
     signal: AbortSignal,
+    step: () => void,
   ): Promise<void> {
     const { storage, metrics, log } = this.#options
     this.#receiving?.abort(new CodedError('RAFT_SNAPSHOT_FAILED', 'another snapshot arrives', { retryable: true }))

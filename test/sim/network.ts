@@ -229,7 +229,8 @@ class Pipe {
   die(host: string): void {
     for (const end of this.ends) {
       if (end.host === host) end.vanish()
-      else end.endAfterLatency()
+      // Behind a cut nothing is heard of it yet: what is sent there later is answered by a reset.
+      else if (this.#network.passes(host, end.host)) end.endAfterLatency()
     }
   }
 
@@ -282,6 +283,7 @@ class End implements Connection {
   #bufferedBytes = 0
   #closing = false
   #closed = false
+  #vanished = false
   #closeInfo: CloseInfo | undefined
 
   constructor(
@@ -356,6 +358,7 @@ class End implements Connection {
 
   /** This side's process is gone: nobody is there to hear of anything. */
   vanish(): void {
+    this.#vanished = true
     this.#closed = true
     this.#closing = true
     this.#held = []
@@ -402,6 +405,8 @@ class End implements Connection {
   }
 
   receive(item: Item): void {
+    // The kernel answers for a process, or for a machine that was started again, with a reset.
+    if (this.#vanished) this.#pipe.other(this).endAfterLatency()
     if (this.#closed) return
     if (this.#handlers && this.#waiting.length === 0) this.#handle(item)
     else this.#waiting.push(item)
