@@ -169,8 +169,12 @@ async function answer(incoming: IncomingMessage, response: ServerResponse, seen:
   } else json(404, { message: `No such thing: ${path}` })
 }
 
-/** A bare connection: writes `head`, collects what comes back until the other side ends. */
-export async function speak(socketPath: string, head: string, rest: readonly string[] = []): Promise<string> {
+/** A bare connection: writes `head`, then each of `rest` when something came back, and collects what comes until the end. */
+export async function speak(
+  socketPath: string,
+  head: string,
+  { rest = [], keepOpen = false }: { readonly rest?: readonly string[]; readonly keepOpen?: boolean } = {},
+): Promise<string> {
   const socket = connect({ path: socketPath, allowHalfOpen: true })
   const chunks: Buffer[] = []
   socket.on('data', (chunk: Buffer) => chunks.push(chunk))
@@ -180,7 +184,7 @@ export async function speak(socketPath: string, head: string, rest: readonly str
     socket.write(piece)
     await once(socket, 'data')
   }
-  socket.end()
+  if (!keepOpen) socket.end()
   await once(socket, 'end')
   socket.destroy()
   return Buffer.concat(chunks).toString('utf8')

@@ -31,16 +31,21 @@ export const MAX_BODY_BYTES = 4 * 1024 * 1024
 /** Tells a manager that forwarded to us to look for the leader again; nothing was done. */
 export const RETRY_HEADER = 'x-swarmd-retry'
 
+/** What is too large is still read up to here: a client that is cut off while it writes does not see the answer. */
+const MAX_DRAINED_BYTES = 64 * 1024 * 1024
+
+/** @throws {CodedError} BODY_TOO_LARGE */
 export async function readBody(request: IncomingMessage): Promise<Buffer> {
   const chunks: Buffer[] = []
   let size = 0
   for await (const chunk of request) {
     const bytes: Buffer = Buffer.from(chunk)
     size += bytes.length
-    if (size > MAX_BODY_BYTES) {
-      throw new CodedError('BODY_TOO_LARGE', `request body too large: at most ${MAX_BODY_BYTES} bytes are taken`)
-    }
-    chunks.push(bytes)
+    if (size <= MAX_BODY_BYTES) chunks.push(bytes)
+    if (size > MAX_DRAINED_BYTES) break
+  }
+  if (size > MAX_BODY_BYTES) {
+    throw new CodedError('BODY_TOO_LARGE', `request body too large: at most ${MAX_BODY_BYTES} bytes are taken`)
   }
   return Buffer.concat(chunks)
 }

@@ -47,6 +47,8 @@ export class Listeners {
   async listen(address: ListenAddress): Promise<number | undefined> {
     const accept = (socket: Socket) => {
       this.#sockets.add(socket)
+      // A client that is gone shows by 'close'; whoever serves the connection may not listen just then.
+      socket.on('error', () => {})
       socket.on('close', () => this.#sockets.delete(socket))
       this.#accept(socket)
     }
