@@ -35,8 +35,9 @@ export interface LabHostOptions {
 /** Where a docker command goes: to the host's own engine, or to its `swarmd`. */
 export type Target = 'engine' | 'swarmd'
 
-const ENGINE_READY_MS = 60_000
-const SWARMD_READY_MS = 60_000
+// an end is noticed at once: these only bound a program that hangs, on a machine that may be busy
+const ENGINE_READY_MS = 120_000
+const SWARMD_READY_MS = 120_000
 const STOP_MS = 90_000
 
 export const swarmdProgram = join(projectRoot, 'dist/swarmd.mjs')

@@ -13,6 +13,7 @@ const name = 'e2elab'
 const dir = defaultLabDir(name)
 const options = { name, dir, managers: 1, workers: 1, swarmd: false as const }
 
+t.setTimeout(300_000)
 const unexpected: string[] = []
 const lab = await Lab.up({ ...options, onUnexpectedExit: (exit) => unexpected.push(`${exit.host} ${exit.process}`) })
 t.teardown(() => Lab.down({ name, dir }))
@@ -58,7 +59,10 @@ t.test('a stop of the images takes no grace period: they handle SIGTERM', async 
 
 t.test('a cut is one-way, mutual or a whole cable, and heals', async (t) => {
   const ask = async () => (await n1.exec(['curl', '-s', '-m', '1', `http://${n2.address}:8080/healthz`])).stdout
-  t.equal(await ask(), 'ok\n')
+  const healed = async () => {
+    while ((await ask()) !== 'ok\n');
+  }
+  await healed()
 
   await lab.cut('n2', 'n1', { oneWay: true })
   t.strictSame(await lab.cuts(), ['n2>n1'])
@@ -66,7 +70,7 @@ t.test('a cut is one-way, mutual or a whole cable, and heals', async (t) => {
   t.match(await answerOf(n2.address), 'hello', 'the client is not concerned')
 
   await lab.heal('n2', 'n1')
-  t.equal(await ask(), 'ok\n')
+  await healed()
 
   await lab.cut('n1', 'n2')
   t.same(new Set(await lab.cuts()), new Set(['n1>n2', 'n2>n1']))
@@ -77,7 +81,7 @@ t.test('a cut is one-way, mutual or a whole cable, and heals', async (t) => {
 
   await lab.heal()
   t.strictSame(await lab.cuts(), [])
-  t.equal(await ask(), 'ok\n')
+  await healed()
 })
 
 t.test('SIGSTOP holds an engine, SIGKILL ends it, and the lab starts it again', async (t) => {
@@ -172,7 +176,7 @@ t.test("the engines' own Swarm mode forms over the lab, as an oracle and for the
       const lines = listed.trim().split('\n')
       return lines.length === 2 && lines.every((line) => line.includes('Running')) && lines
     },
-    30_000,
+    120_000,
   )
   t.same(new Set(running.map((line) => line.split(' ')[0])), new Set(['n1', 'n2']))
   await swarm.reset('oracle_')

@@ -12,7 +12,7 @@ import { sharedLab } from './shared-lab.ts'
 import { waitFor } from './wait-for.ts'
 
 const CONTROL_PORT = 2377
-const FORM_MS = 60_000
+const FORM_MS = 120_000
 const RESET_MS = 120_000
 
 interface SwarmInfo {

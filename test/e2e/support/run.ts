@@ -7,9 +7,7 @@ import { readdirSync, writeFileSync } from 'node:fs'
 import { join, relative } from 'node:path'
 import type { Lab } from '../../../lab/lab.ts'
 import { projectRoot } from '../../../lab/layout.ts'
-import { bringUpSharedLab, SHARED_LAB_VARIABLE, takeDownTestLabs } from './shared-lab.ts'
-
-const FILE_TIMEOUT_S = 600
+import { bringUpSharedLab, FILE_TIMEOUT_MS, SHARED_LAB_VARIABLE, takeDownTestLabs } from './shared-lab.ts'
 
 let stopping = false
 let tap: ReturnType<typeof spawn> | undefined
@@ -50,7 +48,7 @@ async function main(words: readonly string[]): Promise<number> {
 
 function runTap(lab: Lab, files: readonly string[]): Promise<number> {
   const program = join(projectRoot, 'node_modules/.bin/tap')
-  const flags = ['run', '--disable-coverage', '--jobs=1', `--timeout=${FILE_TIMEOUT_S}`]
+  const flags = ['run', '--disable-coverage', '--jobs=1', `--timeout=${FILE_TIMEOUT_MS / 1_000}`]
   return new Promise((resolve, reject) => {
     tap = spawn(program, [...flags, ...files], {
       cwd: projectRoot,

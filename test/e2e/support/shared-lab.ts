@@ -9,6 +9,9 @@ import { registeredDir, registeredNames } from '../../../lab/state.ts'
 /** Names the shared lab's directory to the test files. */
 export const SHARED_LAB_VARIABLE = 'SWARMCTL_E2E_LAB'
 
+/** Bounds a file that hangs; the runner gives tap the same. */
+export const FILE_TIMEOUT_MS = 600_000
+
 const shared = { name: 'e2e', dir: defaultLabDir('e2e') }
 
 export function bringUpSharedLab(log: (line: string) => void): Promise<Lab> {
@@ -31,6 +34,7 @@ export async function takeDownTestLabs(): Promise<void> {
 export interface TestFile {
   readonly comment: (line: string) => void
   readonly teardown: (handler: () => Promise<void>) => void
+  readonly setTimeout: (durationMs: number) => void
 }
 
 /** The shared lab, with all its engines and every `swarmd` running and every link whole. */
@@ -38,6 +42,7 @@ export async function sharedLab(t: TestFile): Promise<Lab> {
   const dir = process.env[SHARED_LAB_VARIABLE]
   const log = (line: string) => t.comment(line)
   if (!dir) {
+    t.setTimeout(FILE_TIMEOUT_MS)
     t.teardown(takeDownSharedLab)
     return bringUpSharedLab(log)
   }
