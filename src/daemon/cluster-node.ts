@@ -14,6 +14,7 @@ import { Scope } from '../lib/scope.ts'
 import { PeerClient } from '../lib/tls-request.ts'
 import { WsDialer } from '../lib/ws-connection.ts'
 import { tlsInfo } from '../lib/x509-node.ts'
+import { rootDigest } from '../manager/ca/join-token.ts'
 import { OWN_FEATURE_LEVEL } from '../manager/membership/feature-level.ts'
 import { Agent, type ClusterMessage } from '../worker/agent.ts'
 import { DockerExecutor } from '../worker/docker/docker-executor.ts'
@@ -279,8 +280,10 @@ export class ClusterNode {
 
   #onCluster(message: ClusterMessage): void {
     this.#registered()
-    if (message.role === this.#role()) return
-    this.#log.info({ role: message.role }, 'the cluster gives this node another role')
+    const { rootDigest: digest } = message
+    const known = digest === '' || this.#identity.value.rootsPem.some((root) => rootDigest(root) === digest)
+    if (message.role === this.#role() && known) return
+    this.#log.info({ role: message.role }, 'the cluster gives this node another role or has another root')
     this.#renewer.requestRenewal()
   }
 }

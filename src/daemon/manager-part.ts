@@ -125,12 +125,14 @@ export class ManagerPart {
     const scope = new Scope(stop.signal)
     const unsubscribe = [
       identity.subscribe((renewed) => this.#port.renew(renewed)),
-      this.manager.raft.subscribe(() => this.#options.onLeaderChange()),
+      this.manager.raft.subscribe(() => {
+        this.#options.onLeaderChange()
+        // Peers that a store which lagged behind had to let in are asked again.
+        if (this.#isCurrent()) this.#port.recheck()
+      }),
       this.manager.store.subscribe((events) => {
         for (const event of events) {
-          if (event.objectKind !== 'node') continue
-          if (event.kind === 'remove') this.#port.closePeer(event.id)
-          else this.#port.recheck(event.id)
+          if (event.objectKind === 'node') this.#port.recheck(event.id)
         }
       }),
     ]
