@@ -15,6 +15,7 @@ import {
   CLOSE_REMOVED,
   CLOSE_WRONG_MEMBER,
   decodeFrame,
+  encodeFrame,
   type Frame,
   type Hello,
   malformed,
@@ -35,6 +36,7 @@ export const DEFAULT_TRANSPORT_LIMITS: TransportLimits = {
   maxFrameBytes: 2 * 1024 * 1024,
   maxQueueBytes: 16 * 1024 * 1024,
   dialTimeoutMs: 2_000,
+  pingMs: 1_000,
   minBackoffMs: 50,
   maxBackoffMs: 1_000,
   snapshotIdleTimeoutMs: 20_000,
@@ -50,6 +52,8 @@ export interface ConnectionRaftTransportOptions {
   /** The node id that a member's certificate must bear, where it is known. */
   readonly nodeIdOf?: (member: RaftId) => string | undefined
 }
+
+const PONG = encodeFrame({ kind: 'pong' })
 
 interface Incoming {
   readonly connection: Connection
@@ -145,7 +149,7 @@ export class ConnectionRaftTransport implements RaftTransport {
           const frame = decodeFrame(bytes, incoming.from ?? '', this.#options.id)
           if (incoming.from === undefined) receiver = this.#greet(incoming, frame, from)
           else if (receiver) receiver.receive(frame)
-          else this.#receive(incoming.from, frame)
+          else this.#receive(incoming, incoming.from, frame)
         } catch (error) {
           this.#refuse(incoming, error)
           receiver?.closed()
@@ -198,11 +202,23 @@ export class ConnectionRaftTransport implements RaftTransport {
     })
   }
 
-  #receive(from: RaftId, frame: Frame): void {
+  #receive(incoming: Incoming, from: RaftId, frame: Frame): void {
+    if (frame.kind === 'ping') {
+      this.#answer(incoming.connection)
+      return
+    }
     if (frame.kind !== 'messages') throw malformed(frame.kind)
     // Without its stream it would leave a member without a state.
     if (frame.messages.some((message) => message.kind === 'install-snapshot')) throw malformed('snapshot out of place')
     this.#handlers?.onMessages(from, frame.messages)
+  }
+
+  #answer(connection: Connection): void {
+    try {
+      connection.send(PONG)
+    } catch {
+      // It is closing, or so full that nobody is there: the peer finds out.
+    }
   }
 
   #refuse(incoming: Incoming, error: unknown): void {

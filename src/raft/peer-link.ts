@@ -17,6 +17,8 @@ export interface LinkLimits {
   /** What may wait in one connection, or for it. More is dropped, and the core told. */
   readonly maxQueueBytes: number
   readonly dialTimeoutMs: number
+  /** An open connection is asked this often whether its peer is there; see MAX_UNANSWERED. */
+  readonly pingMs: number
   readonly minBackoffMs: number
   readonly maxBackoffMs: number
 }
@@ -44,6 +46,13 @@ export interface LinkOptions {
 /** A connection that lasts this long ends a series of failures. */
 const STABLE_MS = 1_000
 
+/**
+ * So many questions without an answer end a connection: TCP alone notices a cut after many minutes, and resumes late
+ * after it is healed. Counted and not timed, so that a process which was held up does not blame its peers.
+ */
+const MAX_UNANSWERED = 3
+const PING = encodeFrame({ kind: 'ping' })
+
 type State =
   | { readonly kind: 'idle' }
   | { readonly kind: 'dialing' }
@@ -61,6 +70,8 @@ export class PeerLink {
   #failures = 0
   /** A connection has closed since the last dial that succeeded, and whether its peer still lives was not reported. */
   #lost = false
+  #unanswered = 0
+  #pinging: Timer | undefined
 
   constructor(options: LinkOptions) {
     this.#options = options
@@ -101,6 +112,7 @@ export class PeerLink {
   close(code?: number, reason?: string): void {
     const state = this.#state
     this.#state = { kind: 'closed' }
+    this.#pinging?.cancel()
     if (state.kind === 'open') state.connection.close(code, reason)
     if (state.kind === 'waiting') state.timer.cancel()
     this.#abort.abort()
@@ -172,8 +184,10 @@ export class PeerLink {
     this.#state = { kind: 'open', connection, sinceMs: this.#options.clock.nowMs() }
     this.#lost = false
     connection.listen({
-      // Nothing is ever said this way; the peer has a connection of its own.
-      onMessage: () => {},
+      // Only answers to pings come this way; the peer has a connection of its own.
+      onMessage: () => {
+        this.#unanswered = 0
+      },
       onClose: (info) => this.#onClose(connection, info),
     })
     const queue = this.#queue
@@ -186,11 +200,31 @@ export class PeerLink {
       return
     }
     if (queue.length > 0) this.#transmit(connection, queue)
+    this.#unanswered = 0
+    this.#pingLater(connection)
+  }
+
+  #pingLater(connection: Connection): void {
+    this.#pinging = this.#options.clock.setTimer(this.#options.limits.pingMs, () => {
+      if (this.#unanswered >= MAX_UNANSWERED) {
+        this.#options.log.info({ peer: this.#options.peer }, 'a raft peer does not answer')
+        connection.destroy()
+        return
+      }
+      this.#unanswered++
+      try {
+        connection.send(PING)
+      } catch {
+        // Full: it counts as unanswered. Closed: onClose follows.
+      }
+      this.#pingLater(connection)
+    })
   }
 
   #onClose(connection: Connection, info: CloseInfo): void {
     const state = this.#state
     if (state.kind !== 'open' || state.connection !== connection) return
+    this.#pinging?.cancel()
     const { clock, events, log, peer } = this.#options
     log.debug({ peer, code: info.code, reason: info.reason }, 'the raft connection closed')
     if (clock.nowMs() - state.sinceMs >= STABLE_MS) this.#failures = 0

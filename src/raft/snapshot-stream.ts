@@ -131,6 +131,8 @@ export class SnapshotReceiver {
       case 'consumed':
       case 'installed':
       case 'failed':
+      case 'ping':
+      case 'pong':
         throw malformed(frame.kind)
     }
   }

@@ -35,8 +35,22 @@ export type Frame =
   | { readonly kind: 'consumed'; readonly count: number }
   | { readonly kind: 'installed' }
   | { readonly kind: 'failed'; readonly code: string }
+  /** The dialing side asks whether anybody is still there; the other one answers. */
+  | { readonly kind: 'ping' }
+  | { readonly kind: 'pong' }
 
-const KINDS: readonly Frame['kind'][] = ['hello', 'messages', 'chunk', 'end', 'consumed', 'installed', 'failed']
+/** The position is the code on the wire: only ever append. */
+const KINDS: readonly Frame['kind'][] = [
+  'hello',
+  'messages',
+  'chunk',
+  'end',
+  'consumed',
+  'installed',
+  'failed',
+  'ping',
+  'pong',
+]
 
 /** Messages of one frame are encoded before (see `encodeMessages`), so that its size is known. */
 export function encodeFrame(frame: Exclude<Frame, { kind: 'messages' }>): Uint8Array {
@@ -50,6 +64,8 @@ export function encodeFrame(frame: Exclude<Frame, { kind: 'messages' }>): Uint8A
     case 'consumed':
       return encode([...head, frame.count])
     case 'installed':
+    case 'ping':
+    case 'pong':
       return encode(head)
     case 'failed':
       return encode([...head, frame.code])
@@ -94,6 +110,8 @@ export function decodeFrame(bytes: Uint8Array, from: RaftId, to: RaftId): Frame 
       if (!Number.isSafeInteger(first)) throw malformed(kind)
       return { kind, count: first as number }
     case 'installed':
+    case 'ping':
+    case 'pong':
       return { kind }
     case 'failed':
       if (!isText(first)) throw malformed(kind)

@@ -264,6 +264,27 @@ t.test('a connection that is only cut is lost without a refusal', async (t) => {
   t.ok(world.heard.get('a')?.includes('lost b '))
 })
 
+t.test(
+  'a connection whose peer does not answer is given up long before TCP does, and works again once it is healed',
+  async (t) => {
+    const world = new World()
+    world.network.faults = { ...world.network.faults, stallMs: [900_000, 900_000] }
+    const [a] = [world.transport('a'), world.transport('b')]
+    a.setMembers(members('a', 'b'))
+    a.send('b', [heartbeat(1)])
+    await world.clock.advance(60_000)
+    t.same(world.heard.get('a'), [], 'one that answers stays')
+    world.network.cut('a', 'b')
+    await world.clock.advance(8_000)
+    t.ok(world.heard.get('a')?.includes('lost b '))
+    world.network.healAll()
+    await world.clock.advance(4_000)
+    a.send('b', [heartbeat(2)])
+    await world.clock.advance(100)
+    t.equal(world.heard.get('b')?.at(-1), 'a:heartbeat:2')
+  },
+)
+
 t.test('what waits for a peer is bounded', async (t) => {
   const world = new World()
   const [a] = [world.transport('a', { maxQueueBytes: 10_000 }), world.transport('b')]
