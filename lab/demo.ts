@@ -103,7 +103,7 @@ async function form(lab: Lab, first: LabHost): Promise<void> {
   })
 }
 
-async function deploy(lab: Lab, first: LabHost, version: string): Promise<void> {
+async function deploy(first: LabHost, version: string): Promise<void> {
   const file = join(projectRoot, 'compose-examples/rolling-update.yml')
   say(
     `  ${first.name}$ WEB_IMAGE=hello:${version} swarmctl stack deploy -c compose-examples/rolling-update.yml ${STACK}`,
@@ -124,14 +124,14 @@ async function demo(lab: Lab): Promise<void> {
   await form(lab, first)
 
   await step('a compose file is deployed, and real containers answer', async () => {
-    await deploy(lab, first, '1')
+    await deploy(first, '1')
     await until('four hosts answer', async () => (await answers(lab)).size === 4)
     say(await swarmctl(first, 'stack', 'services', STACK))
     return { seen: summary(await answers(lab)), value: undefined }
   })
 
   await step('an update rolls, each step gated on the health check', async () => {
-    await deploy(lab, first, '2')
+    await deploy(first, '2')
     await until('version 2 answers everywhere', async () => {
       const versions = [...(await answers(lab)).values()]
       return versions.length === 4 && versions.every((version) => version === '2')
@@ -141,7 +141,7 @@ async function demo(lab: Lab): Promise<void> {
   })
 
   await step('a broken update rolls itself back', async () => {
-    await deploy(lab, first, 'broken')
+    await deploy(first, 'broken')
     const state = await swarmctl(first, 'service', 'inspect', '--format', '{{.UpdateStatus.State}}', SERVICE)
     expect(state === 'rollback_completed', `the update ended as ${state}`)
     await until('version 2 answers everywhere', async () => {
