@@ -1,4 +1,3 @@
-#!/usr/bin/env node
 // `swarmctl`: the command line of a cluster.
 
 import { errorCode } from '../lib/errors.ts'
@@ -6,8 +5,8 @@ import { run } from './run.ts'
 
 const environment = { ...process.env }
 // dockerode reads these by itself, and fails where a flag has overridden them
-delete process.env['DOCKER_HOST']
-delete process.env['DOCKER_CERT_PATH']
+delete process.env.DOCKER_HOST
+delete process.env.DOCKER_CERT_PATH
 
 // a reader that went away (`swarmctl node ls | head -1`) is no error
 process.stdout.on('error', (error) => {
