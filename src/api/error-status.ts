@@ -15,6 +15,8 @@ const STATUS: Readonly<Record<string, number>> = {
   CONFLICT: 409,
   ENGINE_UNREACHABLE: 503,
   ENGINE_IN_SWARM_MODE: 503,
+  ENGINE_TOO_OLD: 503,
+  ENGINE_UNAVAILABLE: 503,
   // a manager's, as its gRPC codes
   INVALID_ARGUMENT: 400,
   FAILED_PRECONDITION: 400,
@@ -42,6 +44,10 @@ const STATUS: Readonly<Record<string, number>> = {
   NOT_MANAGER: 503,
   SWARM_EXISTS: 503,
   SWARM_LOCKED: 503,
+  JOIN_TIMEOUT: 503,
+  NODE_REMOVED: 503,
+  MEMBER_REMOVED: 503,
+  NODE_FORBIDDEN: 403,
   NOT_LOCKED: 409,
   INVALID_UNLOCK_KEY: 401,
   // consensus
@@ -62,6 +68,10 @@ const STATUS: Readonly<Record<string, number>> = {
   NO_MANAGER: 503,
   NO_ROOT_KEY: 503,
   LISTEN_FAILED: 500,
+  PROPOSAL_TOO_LARGE: 413,
+  RAFT_NOT_RUNNING: 503,
+  MEMBERSHIP_CHANGE_PENDING: 503,
+  MEMBER_UNREACHABLE: 503,
   // connections between nodes
   CONNECTION_LOST: 503,
   CONNECTION_ABORTED: 503,
@@ -71,6 +81,9 @@ const STATUS: Readonly<Record<string, number>> = {
   CONNECTION_FORBIDDEN: 403,
   CONNECTION_CLOSED: 503,
   CONNECTION_FULL: 503,
+  NODE_UNREACHABLE: 503,
+  STREAM_TIMEOUT: 503,
+  STREAM_LOST: 503,
 }
 
 /** HTTP status of any thrown value; 500 for what has no code or one that is not in the table. */

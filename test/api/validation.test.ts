@@ -60,41 +60,158 @@ t.test('a service that breaks a rule is refused with the text that Swarm has for
     ['two modes', spec({ Mode: { Global: {}, Replicated: {} } }), 'must specify only one service mode'],
     ['name with a dot', { ...spec({}), Name: 'a.b' }, grpc('name must be valid as a DNS name component')],
     ['long name', { ...spec({}), Name: 'a'.repeat(64) }, grpc('name must be 63 characters or fewer')],
-    ['little CPU', task({ Resources: { Limits: { NanoCPUs: 1000 } } }), grpc('invalid cpu value 0.000001: Must be at least 0.001')],
-    ['little memory', task({ Resources: { Reservations: { MemoryBytes: 1024 } } }), grpc('invalid memory value 1024: Must be at least 4MiB')],
+    [
+      'little CPU',
+      task({ Resources: { Limits: { NanoCPUs: 1000 } } }),
+      grpc('invalid cpu value 0.000001: Must be at least 0.001'),
+    ],
+    [
+      'little memory',
+      task({ Resources: { Reservations: { MemoryBytes: 1024 } } }),
+      grpc('invalid memory value 1024: Must be at least 4MiB'),
+    ],
     ['swap without memory', task({ Resources: { SwapBytes: 1 } }), 'memory swap provided, but no memory-limit was set'],
     ['negative delay', task({ RestartPolicy: { Delay: -1 } }), grpc('TaskSpec: restart-delay cannot be negative')],
     ['negative window', task({ RestartPolicy: { Window: -1 } }), grpc('TaskSpec: restart-window cannot be negative')],
     ['unknown condition', task({ RestartPolicy: { Condition: 'maybe' } }), 'invalid RestartCondition: "maybe"'],
-    ['constraint without operator', task({ Placement: { Constraints: ['node.role'] } }), 'rpc error: code = Unknown desc = constraint expected one operator from ==, !='],
-    ['constraint with a bad key', task({ Placement: { Constraints: ['node.!==a'] } }), "rpc error: code = Unknown desc = key 'node.!' is invalid"],
+    [
+      'constraint without operator',
+      task({ Placement: { Constraints: ['node.role'] } }),
+      'rpc error: code = Unknown desc = constraint expected one operator from ==, !=',
+    ],
+    [
+      'constraint with a bad key',
+      task({ Placement: { Constraints: ['node.!==a'] } }),
+      "rpc error: code = Unknown desc = key 'node.!' is invalid",
+    ],
     ['negative update delay', spec({ UpdateConfig: { Delay: -1 } }), grpc('TaskSpec: update-delay cannot be negative')],
     ['negative monitor', spec({ UpdateConfig: { Monitor: -1 } }), grpc('TaskSpec: update-monitor cannot be negative')],
-    ['ratio above one', spec({ UpdateConfig: { MaxFailureRatio: 1.5 } }), grpc('TaskSpec: update-maxfailureratio cannot be less than 0 or bigger than 1')],
-    ['unknown failure action', spec({ UpdateConfig: { FailureAction: 'panic' } }), 'unrecognized update failure action panic'],
+    [
+      'ratio above one',
+      spec({ UpdateConfig: { MaxFailureRatio: 1.5 } }),
+      grpc('TaskSpec: update-maxfailureratio cannot be less than 0 or bigger than 1'),
+    ],
+    [
+      'unknown failure action',
+      spec({ UpdateConfig: { FailureAction: 'panic' } }),
+      'unrecognized update failure action panic',
+    ],
     ['unknown order', spec({ UpdateConfig: { Order: 'random' } }), 'unrecognized update order random'],
-    ['job with update config', spec({ Mode: { ReplicatedJob: {} }, UpdateConfig: {} }), grpc('Jobs may not have an update config')],
-    ['no image', { Name: 'web', TaskTemplate: { ContainerSpec: {} } }, grpc('ContainerSpec: image reference must be provided')],
-    ['malformed image', container({ Image: 'Up:per:case' }), grpc('ContainerSpec: "Up:per:case" is not a valid repository/tag')],
-    ['two mounts on one place', container({ Mounts: [{ Target: '/a' }, { Target: '/a' }] }), grpc('ContainerSpec: duplicate mount point: /a')],
+    [
+      'job with update config',
+      spec({ Mode: { ReplicatedJob: {} }, UpdateConfig: {} }),
+      grpc('Jobs may not have an update config'),
+    ],
+    [
+      'no image',
+      { Name: 'web', TaskTemplate: { ContainerSpec: {} } },
+      grpc('ContainerSpec: image reference must be provided'),
+    ],
+    [
+      'malformed image',
+      container({ Image: 'Up:per:case' }),
+      grpc('ContainerSpec: "Up:per:case" is not a valid repository/tag'),
+    ],
+    [
+      'two mounts on one place',
+      container({ Mounts: [{ Target: '/a' }, { Target: '/a' }] }),
+      grpc('ContainerSpec: duplicate mount point: /a'),
+    ],
     ['unknown mount type', container({ Mounts: [{ Type: 'floppy', Target: '/a' }] }), 'invalid MountType: "floppy"'],
-    ['unknown propagation', container({ Mounts: [{ Target: '/a', BindOptions: { Propagation: 'up' } }] }), 'invalid MountPropagation: "up"'],
-    ['short health interval', container({ Healthcheck: { Interval: 1000 } }), grpc('ContainerSpec: Interval in HealthConfig cannot be less than 1ms')],
-    ['negative retries', container({ Healthcheck: { Retries: -1 } }), grpc('ContainerSpec: Retries in HealthConfig cannot be negative')],
-    ['unclosed template', container({ Env: ['A={{.Node.ID'] }), grpc('expanding env failed: template: expansion:1: unclosed action')],
-    ['unknown template field', container({ Hostname: '{{.Nope}}' }), grpc('expanding hostname failed: template: expansion:1:3: executing "expansion" at <.Nope>: can\'t evaluate field Nope')],
-    ['secret without id', container({ Secrets: [{ SecretName: 'one', File: { Name: 'a' } }] }), grpc('malformed secret reference')],
-    ['secret without target', container({ Secrets: [{ SecretID: 's', SecretName: 'one' }] }), grpc('malformed secret reference, no target provided')],
-    ['two secrets in one place', container({ Secrets: [SECRET, { ...SECRET, SecretName: 'two' }] }), grpc("secret references 'one' and 'two' have a conflicting target: 'target'")],
-    ['config without target', container({ Configs: [{ ConfigID: 'c', ConfigName: 'one' }] }), 'invalid Config: either File or Runtime should be set'],
-    ['config with two targets', container({ Configs: [{ ...CONFIG, Runtime: {} }] }), 'invalid Config: cannot specify both File and Runtime'],
-    ['two configs in one place', container({ Configs: [CONFIG, { ...CONFIG, ConfigName: 'two' }] }), grpc("config references 'one' and 'two' have a conflicting target: 'target'")],
-    ['credentials from nowhere', container({ Privileges: { CredentialSpec: {} } }), 'invalid CredentialSpec: must either provide "file", "registry", or "config" for credential spec'],
-    ['credentials from two places', container({ Privileges: { CredentialSpec: { File: 'a', Config: 'b' } } }), 'invalid CredentialSpec: cannot specify both "config" and "file" credential specs'],
-    ['credentials from a config that is not there', container({ Privileges: { CredentialSpec: { Config: 'b' } } }), grpc("CredentialSpec references config 'b', but that config isn't in config references with RuntimeTarget")],
-    ['ingress port with dnsrr', spec({ EndpointSpec: { Mode: 'dnsrr', Ports: [{ TargetPort: 80 }] } }), grpc("EndpointSpec: port published with ingress mode can't be used with dnsrr mode")],
-    ['one port twice', spec({ EndpointSpec: { Ports: [{ TargetPort: 80, PublishedPort: 80 }, { TargetPort: 81, PublishedPort: 80 }] } }), grpc('EndpointSpec: duplicate published ports provided')],
-    ['a port beyond ports', spec({ EndpointSpec: { Ports: [{ TargetPort: 70_000 }] } }), grpc('EndpointSpec: TargetPort 70000 is no port number')],
+    [
+      'unknown propagation',
+      container({ Mounts: [{ Target: '/a', BindOptions: { Propagation: 'up' } }] }),
+      'invalid MountPropagation: "up"',
+    ],
+    [
+      'short health interval',
+      container({ Healthcheck: { Interval: 1000 } }),
+      grpc('ContainerSpec: Interval in HealthConfig cannot be less than 1ms'),
+    ],
+    [
+      'negative retries',
+      container({ Healthcheck: { Retries: -1 } }),
+      grpc('ContainerSpec: Retries in HealthConfig cannot be negative'),
+    ],
+    [
+      'unclosed template',
+      container({ Env: ['A={{.Node.ID'] }),
+      grpc('expanding env failed: template: expansion:1: unclosed action'),
+    ],
+    [
+      'unknown template field',
+      container({ Hostname: '{{.Nope}}' }),
+      grpc(
+        'expanding hostname failed: template: expansion:1:3: executing "expansion" at <.Nope>: can\'t evaluate field Nope',
+      ),
+    ],
+    [
+      'secret without id',
+      container({ Secrets: [{ SecretName: 'one', File: { Name: 'a' } }] }),
+      grpc('malformed secret reference'),
+    ],
+    [
+      'secret without target',
+      container({ Secrets: [{ SecretID: 's', SecretName: 'one' }] }),
+      grpc('malformed secret reference, no target provided'),
+    ],
+    [
+      'two secrets in one place',
+      container({ Secrets: [SECRET, { ...SECRET, SecretName: 'two' }] }),
+      grpc("secret references 'one' and 'two' have a conflicting target: 'target'"),
+    ],
+    [
+      'config without target',
+      container({ Configs: [{ ConfigID: 'c', ConfigName: 'one' }] }),
+      'invalid Config: either File or Runtime should be set',
+    ],
+    [
+      'config with two targets',
+      container({ Configs: [{ ...CONFIG, Runtime: {} }] }),
+      'invalid Config: cannot specify both File and Runtime',
+    ],
+    [
+      'two configs in one place',
+      container({ Configs: [CONFIG, { ...CONFIG, ConfigName: 'two' }] }),
+      grpc("config references 'one' and 'two' have a conflicting target: 'target'"),
+    ],
+    [
+      'credentials from nowhere',
+      container({ Privileges: { CredentialSpec: {} } }),
+      'invalid CredentialSpec: must either provide "file", "registry", or "config" for credential spec',
+    ],
+    [
+      'credentials from two places',
+      container({ Privileges: { CredentialSpec: { File: 'a', Config: 'b' } } }),
+      'invalid CredentialSpec: cannot specify both "config" and "file" credential specs',
+    ],
+    [
+      'credentials from a config that is not there',
+      container({ Privileges: { CredentialSpec: { Config: 'b' } } }),
+      grpc("CredentialSpec references config 'b', but that config isn't in config references with RuntimeTarget"),
+    ],
+    [
+      'ingress port with dnsrr',
+      spec({ EndpointSpec: { Mode: 'dnsrr', Ports: [{ TargetPort: 80 }] } }),
+      grpc("EndpointSpec: port published with ingress mode can't be used with dnsrr mode"),
+    ],
+    [
+      'one port twice',
+      spec({
+        EndpointSpec: {
+          Ports: [
+            { TargetPort: 80, PublishedPort: 80 },
+            { TargetPort: 81, PublishedPort: 80 },
+          ],
+        },
+      }),
+      grpc('EndpointSpec: duplicate published ports provided'),
+    ],
+    [
+      'a port beyond ports',
+      spec({ EndpointSpec: { Ports: [{ TargetPort: 70_000 }] } }),
+      grpc('EndpointSpec: TargetPort 70000 is no port number'),
+    ],
     ['unknown resolution', spec({ EndpointSpec: { Mode: 'magic' } }), 'invalid resolution mode: "magic"'],
   ]
   for (const [name, body, message] of cases) {
@@ -107,20 +224,41 @@ t.test('a service that breaks a rule is refused with the text that Swarm has for
 t.test('a body of the wrong type is refused with the place of the mistake', async (t) => {
   const cases: readonly (readonly [unknown, string])[] = [
     [{ Name: 5 }, 'invalid JSON: Name: expected string, found number'],
-    [{ TaskTemplate: { ContainerSpec: { Env: ['A=b', 7] } } }, 'invalid JSON: TaskTemplate.ContainerSpec.Env[1]: expected string, found number'],
+    [
+      { TaskTemplate: { ContainerSpec: { Env: ['A=b', 7] } } },
+      'invalid JSON: TaskTemplate.ContainerSpec.Env[1]: expected string, found number',
+    ],
     [{ Labels: { a: { b: 1 } } }, 'invalid JSON: Labels["a"]: expected string, found object'],
-    [{ Mode: { Replicated: { Replicas: -1 } } }, 'invalid JSON: Mode.Replicated.Replicas: -1 is out of range (0 to 9007199254740991)'],
-    [{ Mode: { Replicated: { Replicas: 1.5 } } }, 'invalid JSON: Mode.Replicated.Replicas: 1.5 is no integer of at most 53 bits'],
+    [
+      { Mode: { Replicated: { Replicas: -1 } } },
+      'invalid JSON: Mode.Replicated.Replicas: -1 is out of range (0 to 9007199254740991)',
+    ],
+    [
+      { Mode: { Replicated: { Replicas: 1.5 } } },
+      'invalid JSON: Mode.Replicated.Replicas: 1.5 is no integer of at most 53 bits',
+    ],
     [{ EndpointSpec: { Ports: {} } }, 'invalid JSON: EndpointSpec.Ports: expected array, found object'],
     [{ TaskTemplate: [] }, 'invalid JSON: TaskTemplate: expected object, found array'],
     [[], 'invalid JSON: expected object, found array'],
   ]
-  for (const [body, message] of cases) t.same(refusalOf(() => decodeService(body)), { status: 400, message })
-  t.match(refusalOf(() => decodeBody(serviceSpecDecoder, '{"Name": ')), { status: 400, message: /^invalid JSON: / })
+  for (const [body, message] of cases)
+    t.same(
+      refusalOf(() => decodeService(body)),
+      { status: 400, message },
+    )
+  t.match(
+    refusalOf(() => decodeBody(serviceSpecDecoder, '{"Name": ')),
+    { status: 400, message: /^invalid JSON: / },
+  )
 })
 
 t.test('null counts as absent and unknown fields are dropped, as Go decodes', async (t) => {
-  const decoded = decodeService({ Name: 'web', Labels: null, TaskTemplate: { ContainerSpec: { Image: 'a', Mounts: null, Nonsense: 1 } }, UpdateConfig: null })
+  const decoded = decodeService({
+    Name: 'web',
+    Labels: null,
+    TaskTemplate: { ContainerSpec: { Image: 'a', Mounts: null, Nonsense: 1 } },
+    UpdateConfig: null,
+  })
   t.strictSame(decoded, {
     Name: 'web',
     Labels: {},
@@ -139,22 +277,41 @@ t.test('zeros that mean something are kept, empty fields are not', async (t) => 
     },
     Mode: { Replicated: { Replicas: 0 } },
   })
-  t.strictSame(decoded.TaskTemplate?.ContainerSpec, { Image: 'a', Command: ['sh', ''], Init: false, StopGracePeriod: 0, Isolation: 'default' })
+  t.strictSame(decoded.TaskTemplate?.ContainerSpec, {
+    Image: 'a',
+    Command: ['sh', ''],
+    Init: false,
+    StopGracePeriod: 0,
+    Isolation: 'default',
+  })
   t.strictSame(decoded.TaskTemplate?.RestartPolicy, { Condition: 'any', Delay: 0, MaxAttempts: 0 })
   t.equal(decoded.Mode?.Replicated?.Replicas, 0)
 })
 
 t.test('a spec is stored with a mode, a runtime, and its networks in the task', async (t) => {
-  const decoded = decodeService({ TaskTemplate: { ContainerSpec: { Image: 'a' } }, Networks: [{ Target: 'n' }], EndpointSpec: { Ports: [{ TargetPort: 80 }] } })
+  const decoded = decodeService({
+    TaskTemplate: { ContainerSpec: { Image: 'a' } },
+    Networks: [{ Target: 'n' }],
+    EndpointSpec: { Ports: [{ TargetPort: 80 }] },
+  })
   const stored = storedServiceSpec(decoded, 'web')
   t.strictSame(stored, {
     Name: 'web',
     Labels: {},
-    TaskTemplate: { ContainerSpec: { Image: 'a', Isolation: 'default' }, Networks: [{ Target: 'n' }], ForceUpdate: 0, Runtime: 'container' },
+    TaskTemplate: {
+      ContainerSpec: { Image: 'a', Isolation: 'default' },
+      Networks: [{ Target: 'n' }],
+      ForceUpdate: 0,
+      Runtime: 'container',
+    },
     Mode: { Replicated: { Replicas: 1 } },
     EndpointSpec: { Mode: 'vip', Ports: [{ Protocol: 'tcp', TargetPort: 80, PublishMode: 'ingress' }] },
   })
-  t.strictSame(storedServiceSpec(decodeService(stored), 'web'), stored, 'what was read back and written again is the same')
+  t.strictSame(
+    storedServiceSpec(decodeService(stored), 'web'),
+    stored,
+    'what was read back and written again is the same',
+  )
   t.strictSame(storedServiceSpec(decodeService({ Mode: { ReplicatedJob: { MaxConcurrent: 3 } } }), 'j').Mode, {
     ReplicatedJob: { MaxConcurrent: 3, TotalCompletions: 3 },
   })
@@ -167,13 +324,29 @@ t.test('inspect with defaults shows what Swarm assumes', async (t) => {
       ContainerSpec: { StopGracePeriod: 10_000_000_000, DNSConfig: {} },
       RestartPolicy: { Condition: 'any', Delay: 5_000_000_000, MaxAttempts: 0 },
     },
-    UpdateConfig: { Parallelism: 1, FailureAction: 'pause', Monitor: 5_000_000_000, MaxFailureRatio: 0, Order: 'stop-first' },
+    UpdateConfig: {
+      Parallelism: 1,
+      FailureAction: 'pause',
+      Monitor: 5_000_000_000,
+      MaxFailureRatio: 0,
+      Order: 'stop-first',
+    },
     RollbackConfig: { Parallelism: 1 },
   })
 })
 
 t.test('image references follow the grammar of distribution', async (t) => {
-  for (const good of ['nginx', 'nginx:1.25', 'user/app', 'host:5000/app:x', 'LOCALHOST.example/app', `a@sha256:${'0'.repeat(64)}`, 'a/b/c_d--e.f', `sha256:${'a'.repeat(64)}`, '[::1]:5000/x']) {
+  for (const good of [
+    'nginx',
+    'nginx:1.25',
+    'user/app',
+    'host:5000/app:x',
+    'LOCALHOST.example/app',
+    `a@sha256:${'0'.repeat(64)}`,
+    'a/b/c_d--e.f',
+    `sha256:${'a'.repeat(64)}`,
+    '[::1]:5000/x',
+  ]) {
     t.ok(isImageReference(good), good)
   }
   for (const bad of ['', 'UPPER', 'a:b:c', 'a//b', '-a', 'a@sha256:1', 'f'.repeat(64), 'a:', 'a b']) {
@@ -200,18 +373,25 @@ t.test('secrets and configs have names and sizes', async (t) => {
   validateConfigSpec({ Name: 's', Data: data(1000 * 1024 - 1) })
   t.match(refusalOf(() => validateSecretSpec({ Name: '.x', Data: data(1) })).message, /invalid name, only 64/)
   t.match(refusalOf(() => validateSecretSpec({ Name: 's', Driver: {} })).message, /secret driver must have a name/)
-  t.match(refusalOf(() => decodeBody(secretSpecDecoder, '{"Data":"not base64!"}')).message, 'invalid JSON: Data: illegal base64 data')
+  t.match(
+    refusalOf(() => decodeBody(secretSpecDecoder, '{"Data":"not base64!"}')).message,
+    'invalid JSON: Data: illegal base64 data',
+  )
   t.equal(decodeBody(configSpecDecoder, '{"Name":"c","Data":"aGk="}').Data, 'aGk=')
 })
 
 t.test('networks have names and subnets that hold their gateways', async (t) => {
   const ipam = (config: object) => ({ Name: 'n', IPAMOptions: { Configs: [config] } })
-  const text = (network: Parameters<typeof validateNetworkSpec>[0]) => refusalOf(() => validateNetworkSpec(network)).message
+  const text = (network: Parameters<typeof validateNetworkSpec>[0]) =>
+    refusalOf(() => validateNetworkSpec(network)).message
   t.match(text({ Name: 'bridge' }), 'bridge is a pre-defined network and cannot be created')
   t.match(text({ Name: 'a b' }), 'name must be valid as a DNS name component')
   t.match(text({ Name: 'n', Ingress: true, Attachable: true }), 'ingress network cannot be attachable')
   t.match(text(ipam({ Subnet: '10.0.0.0' })), 'ipam configuration: invalid subnet 10.0.0.0')
-  t.match(text(ipam({ Subnet: '10.0.0.0/24', Gateway: '10.0.1.1' })), 'ipam configuration: subnet 10.0.0.0/24 does not contain gateway 10.0.1.1')
+  t.match(
+    text(ipam({ Subnet: '10.0.0.0/24', Gateway: '10.0.1.1' })),
+    'ipam configuration: subnet 10.0.0.0/24 does not contain gateway 10.0.1.1',
+  )
   t.match(text(ipam({ Subnet: '10.0.0.0/24', IPRange: 'x' })), 'ipam configuration: invalid range x')
   t.match(text(ipam({ Subnet: 'fd00::/64', IPRange: 'fd00:0:0:1::/80' })), 'does not contain range')
   validateNetworkSpec(ipam({ Subnet: 'fd00::/64', IPRange: 'fd00::1:0:0:0/80', Gateway: 'fd00::1' }))
@@ -226,10 +406,19 @@ t.test('the cluster and its nodes have settings within limits', async (t) => {
   t.match(text({ CAConfig: { NodeCertExpiry: 1 } }), 'minimum certificate expiry time is: 1h0m0s')
   t.match(text({ Dispatcher: { HeartbeatPeriod: -1 } }), 'heartbeat time period cannot be a negative duration')
   t.match(text({ EncryptionConfig: { AutoLockManagers: true } }), 'autolock is not supported')
-  t.match(refusalOf(() => decodeBody(swarmSpecDecoder, '{"CAConfig":{"ExternalCAs":[{"Protocol":"ftp"}]}}')).message, 'invalid protocol: "ftp"')
-  t.match(refusalOf(() => decodeBody(nodeSpecDecoder, '{"Role":"boss","Availability":"active"}')).message, 'invalid Role: "boss"')
+  t.match(
+    refusalOf(() => decodeBody(swarmSpecDecoder, '{"CAConfig":{"ExternalCAs":[{"Protocol":"ftp"}]}}')).message,
+    'invalid protocol: "ftp"',
+  )
+  t.match(
+    refusalOf(() => decodeBody(nodeSpecDecoder, '{"Role":"boss","Availability":"active"}')).message,
+    'invalid Role: "boss"',
+  )
   t.match(refusalOf(() => decodeBody(nodeSpecDecoder, '{"Role":"worker"}')).message, 'invalid Availability: ""')
-  t.match(refusalOf(() => validateInit(80, [], 0)).message, 'Datapath port number is not in valid range (1024-49151) : 80')
+  t.match(
+    refusalOf(() => validateInit(80, [], 0)).message,
+    'Datapath port number is not in valid range (1024-49151) : 80',
+  )
   t.match(refusalOf(() => validateInit(0, ['10.0.0.0'], 24)).message, 'invalid default address pool: 10.0.0.0')
   t.match(refusalOf(() => validateInit(0, ['10.0.0.0/24'], 16)).message, 'smaller than one subnet')
   t.match(refusalOf(() => validateJoin([], 'x')).message, 'at least 1 RemoteAddr is required to join')

@@ -1,11 +1,11 @@
 // The API server on a real socket: routing, versions, pass-through, forwarding, logs and events. The cluster behind it is
 // a real store; the engine is a stand-in that shows what reaches it (the real one is behind the end-to-end tests).
 
+import { once } from 'node:events'
 import { mkdtempSync, rmSync, statSync } from 'node:fs'
 import { createServer } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { once } from 'node:events'
 import t from 'tap'
 import type { Task } from '../../src/api/objects.ts'
 import { ApiServer } from '../../src/daemon/api/api-server.ts'
@@ -15,8 +15,8 @@ import { encodeFrame, STREAM } from '../../src/daemon/api/log-frames.ts'
 import { type Clock, SystemClock, type Timer } from '../../src/lib/clock.ts'
 import { CodedError } from '../../src/lib/errors.ts'
 import { silentLog } from '../../src/lib/log.ts'
-import { ApiCluster, NODE_ID } from '../support/api-cluster.ts'
 import { ask, open, speak, standInEngine } from '../support/api-client.ts'
+import { ApiCluster, NODE_ID } from '../support/api-cluster.ts'
 import { aNode, aTask, statusOf } from '../support/objects.ts'
 
 type Test = Pick<typeof t, 'teardown' | 'equal'>
@@ -34,7 +34,10 @@ async function serve(test: Test) {
     rmSync(folder, { recursive: true })
   })
   const call = (method: string, path: string, body?: unknown, headers?: Readonly<Record<string, string>>) =>
-    ask(socket, method, path, { ...(body === undefined ? {} : { body }), ...(headers === undefined ? {} : { headers }) })
+    ask(socket, method, path, {
+      ...(body === undefined ? {} : { body }),
+      ...(headers === undefined ? {} : { headers }),
+    })
   return { folder, engine, cluster, server, socket, call }
 }
 
@@ -72,16 +75,33 @@ t.test('a node outside of a swarm says so, in Docker’s words', async (t) => {
   t.match(await call('POST', '/services/create', SERVICE), { status: 503, message: text })
   t.match(await call('POST', '/networks/create', { Name: 'n', Driver: 'overlay' }), { status: 503, message: text })
   t.match(await call('POST', '/swarm/leave'), { status: 503, message: 'This node is not part of a swarm' })
-  t.match((await call('GET', '/info')).json, { Name: 'host', Swarm: { LocalNodeState: 'inactive', NodeID: '', RemoteManagers: null } })
+  t.match((await call('GET', '/info')).json, {
+    Name: 'host',
+    Swarm: { LocalNodeState: 'inactive', NodeID: '', RemoteManagers: null },
+  })
   t.equal((await call('GET', '/_ping')).headers.swarm, 'inactive')
 })
 
 t.test('a worker says that it is no manager', async (t) => {
   const { call, cluster } = await serve(t)
-  cluster.current = { kind: 'worker', nodeId: 'w', nodeAddress: '10.0.0.2', managers: [{ nodeId: 'm', address: '10.0.0.1:2377' }] }
-  t.match(await call('GET', '/services'), { status: 503, message: /^This node is not a swarm manager\. Worker nodes can't be used to view or modify cluster state/ })
+  cluster.current = {
+    kind: 'worker',
+    nodeId: 'w',
+    nodeAddress: '10.0.0.2',
+    managers: [{ nodeId: 'm', address: '10.0.0.1:2377' }],
+  }
+  t.match(await call('GET', '/services'), {
+    status: 503,
+    message: /^This node is not a swarm manager\. Worker nodes can't be used to view or modify cluster state/,
+  })
   t.match((await call('GET', '/info')).json, {
-    Swarm: { LocalNodeState: 'active', NodeID: 'w', NodeAddr: '10.0.0.2', ControlAvailable: false, RemoteManagers: [{ NodeID: 'm', Addr: '10.0.0.1:2377' }] },
+    Swarm: {
+      LocalNodeState: 'active',
+      NodeID: 'w',
+      NodeAddr: '10.0.0.2',
+      ControlAvailable: false,
+      RemoteManagers: [{ NodeID: 'm', Addr: '10.0.0.1:2377' }],
+    },
   })
   t.equal((await call('HEAD', '/_ping')).headers.swarm, 'active/worker')
   t.match(await call('POST', '/swarm/init', {}), { status: 503, message: /already part of a swarm/ })
@@ -90,27 +110,56 @@ t.test('a worker says that it is no manager', async (t) => {
 t.test('ping and version advertise the lower of 1.51 and the engine’s newest', async (t) => {
   const { call } = await serve(t)
   const ping = await call('GET', '/_ping')
-  t.match(ping, { status: 200, text: 'OK', headers: { 'api-version': '1.41', ostype: 'linux', 'docker-experimental': 'false', 'builder-version': '2', server: 'swarmd/1.2.3 (linux)' } })
+  t.match(ping, {
+    status: 200,
+    text: 'OK',
+    headers: {
+      'api-version': '1.41',
+      ostype: 'linux',
+      'docker-experimental': 'false',
+      'builder-version': '2',
+      server: 'swarmd/1.2.3 (linux)',
+    },
+  })
   const head = await call('HEAD', '/v1.24/_ping')
   t.match(head, { status: 200, text: '', headers: { 'api-version': '1.41' } })
-  t.match((await call('GET', '/version')).json, { ApiVersion: '1.41', MinAPIVersion: '1.24', Components: [{ Name: 'Engine' }, { Name: 'swarmd', Version: '1.2.3' }] })
+  t.match((await call('GET', '/version')).json, {
+    ApiVersion: '1.41',
+    MinAPIVersion: '1.24',
+    Components: [{ Name: 'Engine' }, { Name: 'swarmd', Version: '1.2.3' }],
+  })
 })
 
 t.test('swarm paths take versions 1.24 to 1.51', async (t) => {
   const { call } = await serveSwarm(t)
   t.equal((await call('GET', '/v1.24/services')).status, 200)
   t.equal((await call('GET', '/v1.51/services')).status, 200)
-  t.match(await call('GET', '/v1.23/services'), { status: 400, message: /^client version 1\.23 is too old\. Minimum supported API version is 1\.24/ })
-  t.match(await call('GET', '/v1.52/services'), { status: 400, message: 'client version 1.52 is too new. Maximum supported API version is 1.51' })
+  t.match(await call('GET', '/v1.23/services'), {
+    status: 400,
+    message: /^client version 1\.23 is too old\. Minimum supported API version is 1\.24/,
+  })
+  t.match(await call('GET', '/v1.52/services'), {
+    status: 400,
+    message: 'client version 1.52 is too new. Maximum supported API version is 1.51',
+  })
   t.match(await call('GET', '/services/a/b/c'), { status: 404, message: 'page not found' })
   t.match(await call('PATCH', '/services'), { status: 404, message: 'page not found' })
 })
 
 t.test('init asks the daemon with everything filled in', async (t) => {
   const { call, cluster } = await serve(t)
-  t.match(await call('POST', '/swarm/init', { Spec: { Name: 'x' } }), { status: 400, message: 'swarm spec must be named "default"' })
-  t.match(await call('POST', '/swarm/init', { AutoLockManagers: true }), { status: 501, message: /autolock is not supported/ })
-  t.match(await call('POST', '/swarm/init', { Availability: 'lazy' }), { status: 400, message: 'invalid Availability: "lazy"' })
+  t.match(await call('POST', '/swarm/init', { Spec: { Name: 'x' } }), {
+    status: 400,
+    message: 'swarm spec must be named "default"',
+  })
+  t.match(await call('POST', '/swarm/init', { AutoLockManagers: true }), {
+    status: 501,
+    message: /autolock is not supported/,
+  })
+  t.match(await call('POST', '/swarm/init', { Availability: 'lazy' }), {
+    status: 400,
+    message: 'invalid Availability: "lazy"',
+  })
   const answer = await call('POST', '/v1.41/swarm/init', {
     ListenAddr: '0.0.0.0:2377',
     AdvertiseAddr: 'eth0',
@@ -123,22 +172,43 @@ t.test('init asks the daemon with everything filled in', async (t) => {
       listenAddress: '0.0.0.0:2377',
       advertiseAddress: 'eth0',
       availability: 'active',
-      spec: { Name: 'default', Orchestration: { TaskHistoryRetentionLimit: 2 }, CAConfig: { NodeCertExpiry: 7_776_000_000_000_000 } },
+      spec: {
+        Name: 'default',
+        Orchestration: { TaskHistoryRetentionLimit: 2 },
+        CAConfig: { NodeCertExpiry: 7_776_000_000_000_000 },
+      },
     },
   ])
-  t.match((await call('GET', '/info')).json, { Swarm: { LocalNodeState: 'active', ControlAvailable: true, Nodes: 1, Managers: 1, Cluster: { Spec: { Name: 'default' } } } })
+  t.match((await call('GET', '/info')).json, {
+    Swarm: {
+      LocalNodeState: 'active',
+      ControlAvailable: true,
+      Nodes: 1,
+      Managers: 1,
+      Cluster: { Spec: { Name: 'default' } },
+    },
+  })
   t.notMatch((await call('GET', '/info')).text, /SWMTKN/, 'info shows no join tokens')
-  t.match((await call('GET', '/swarm')).json, { JoinTokens: { Worker: /^SWMTKN-1-/, Manager: /^SWMTKN-1-/ }, TLSInfo: { CertIssuerSubject: /^[A-Za-z0-9+/=]+$/ } })
+  t.match((await call('GET', '/swarm')).json, {
+    JoinTokens: { Worker: /^SWMTKN-1-/, Manager: /^SWMTKN-1-/ },
+    TLSInfo: { CertIssuerSubject: /^[A-Za-z0-9+/=]+$/ },
+  })
   t.notMatch((await call('GET', '/swarm')).text, /PRIVATE KEY/)
   t.match(await call('GET', '/swarm/unlockkey'), { json: { UnlockKey: '' } })
   t.match(await call('POST', '/swarm/unlock', {}), { status: 409, message: 'swarm is not locked' })
-  t.match(await call('POST', '/swarm/leave'), { status: 503, message: /Removing the last manager erases all current state/ })
+  t.match(await call('POST', '/swarm/leave'), {
+    status: 503,
+    message: /Removing the last manager erases all current state/,
+  })
   t.equal((await call('POST', '/swarm/leave?force=1')).status, 200)
 })
 
 t.test('join asks the daemon', async (t) => {
   const { call, cluster } = await serve(t)
-  t.match(await call('POST', '/swarm/join', { RemoteAddrs: [] }), { status: 400, message: 'at least 1 RemoteAddr is required to join' })
+  t.match(await call('POST', '/swarm/join', { RemoteAddrs: [] }), {
+    status: 400,
+    message: 'at least 1 RemoteAddr is required to join',
+  })
   const token = `SWMTKN-1-${'0'.repeat(50)}-${'a'.repeat(25)}`
   t.equal((await call('POST', '/swarm/join', { RemoteAddrs: ['m:2377'], JoinToken: token })).status, 200)
   t.match(cluster.joins, [{ remoteAddresses: ['m:2377'], joinToken: token, availability: 'active' }])
@@ -160,12 +230,20 @@ t.test('an engine that is in a swarm of its own is refused', async (t) => {
     await server.close()
     engine.close()
   })
-  t.match(await ask(socket, 'POST', '/swarm/init', { body: {} }), { status: 503, message: new RegExp(`docker -H unix://${path} swarm leave`) })
+  t.match(await ask(socket, 'POST', '/swarm/init', { body: {} }), {
+    status: 503,
+    message: new RegExp(`docker -H unix://${path} swarm leave`),
+  })
 })
 
 t.test('a service through its life', async (t) => {
   const { call, cluster } = await serveSwarm(t)
-  const created = await call('POST', '/v1.41/services/create', { ...SERVICE, Labels: null }, { 'x-registry-auth': 'e30=' })
+  const created = await call(
+    'POST',
+    '/v1.41/services/create',
+    { ...SERVICE, Labels: null },
+    { 'x-registry-auth': 'e30=' },
+  )
   t.equal(created.status, 201)
   const id = idOf(created.json)
   t.equal(cluster.store.get('service', id)?.registryAuth, 'e30=')
@@ -173,14 +251,31 @@ t.test('a service through its life', async (t) => {
   t.match(inspected.json, { ID: id, Spec: { Name: 'web', UpdateConfig: { Parallelism: 1 } }, Endpoint: { Spec: {} } })
   t.notMatch((await call('GET', '/services/web')).text, /UpdateConfig/)
   const version = (inspected.json as { readonly Version: { readonly Index: number } }).Version.Index
-  t.match(await call('POST', `/services/web/update?version=${version}`, { ...SERVICE, Mode: { Replicated: { Replicas: 2 } } }), { status: 200, json: { Warnings: null } })
-  t.match(await call('POST', `/services/web/update?version=${version}`, SERVICE), { status: 500, message: 'rpc error: code = Unknown desc = update out of sequence' })
-  t.match(await call('POST', '/services/web/update?version=x', SERVICE), { status: 400, message: /^invalid service version 'x'/ })
-  t.match(await call('GET', '/services?status=true'), { json: [{ ID: id, ServiceStatus: { RunningTasks: 0, DesiredTasks: 2, CompletedTasks: 0 } }] })
+  t.match(
+    await call('POST', `/services/web/update?version=${version}`, {
+      ...SERVICE,
+      Mode: { Replicated: { Replicas: 2 } },
+    }),
+    { status: 200, json: { Warnings: null } },
+  )
+  t.match(await call('POST', `/services/web/update?version=${version}`, SERVICE), {
+    status: 500,
+    message: 'rpc error: code = Unknown desc = update out of sequence',
+  })
+  t.match(await call('POST', '/services/web/update?version=x', SERVICE), {
+    status: 400,
+    message: /^invalid service version 'x'/,
+  })
+  t.match(await call('GET', '/services?status=true'), {
+    json: [{ ID: id, ServiceStatus: { RunningTasks: 0, DesiredTasks: 2, CompletedTasks: 0 } }],
+  })
   t.notMatch((await call('GET', '/v1.40/services?status=true')).text, /ServiceStatus/)
   t.match(await call('GET', '/services?status=perhaps'), { status: 400 })
   t.match((await call('GET', `/services?filters=${encodeURIComponent('{"name":["x"]}')}`)).json, [])
-  t.match(await call('GET', `/services?filters=${encodeURIComponent('{"nope":["x"]}')}`), { status: 400, message: "invalid filter 'nope'" })
+  t.match(await call('GET', `/services?filters=${encodeURIComponent('{"nope":["x"]}')}`), {
+    status: 400,
+    message: "invalid filter 'nope'",
+  })
   t.equal((await call('DELETE', '/services/web')).status, 200)
   t.match(await call('DELETE', '/services/web'), { status: 404, message: 'service web not found' })
 })
@@ -192,7 +287,10 @@ t.test('secrets keep their payload to themselves, configs show it', async (t) =>
   t.equal((await call('POST', '/configs/create', body)).status, 201)
   for (const path of ['/secrets', '/secrets/one']) t.notMatch((await call('GET', path)).text, body.Data)
   t.match((await call('GET', '/configs/one')).json, { Spec: { Data: body.Data } })
-  t.match(await call('POST', '/secrets/create', body), { status: 409, message: 'rpc error: code = AlreadyExists desc = secret one already exists' })
+  t.match(await call('POST', '/secrets/create', body), {
+    status: 409,
+    message: 'rpc error: code = AlreadyExists desc = secret one already exists',
+  })
   t.match(await call('POST', '/secrets/one/update?version=0', { Name: 'one' }), { status: 500 })
   t.equal((await call('DELETE', '/secrets/one')).status, 204)
   t.match(await call('GET', '/secrets/one'), { status: 404, message: 'secret one not found' })
@@ -200,25 +298,54 @@ t.test('secrets keep their payload to themselves, configs show it', async (t) =>
 
 t.test('bodies are bounded, typed, and JSON', async (t) => {
   const { socket, call } = await serveSwarm(t)
-  t.match(await ask(socket, 'POST', '/services/create', { raw: '{"Name":' }), { status: 400, message: /^invalid JSON: / })
-  t.match(await call('POST', '/services/create', { Name: ['x'] }), { status: 400, message: 'invalid JSON: Name: expected string, found array' })
-  t.match(await call('POST', '/services/create', SERVICE, { 'content-type': 'text/plain' }), { status: 400, message: "unsupported Content-Type header (text/plain): must be 'application/json'" })
-  t.match(await ask(socket, 'POST', '/configs/create', { raw: Buffer.alloc(5 * 1024 * 1024, 0x20) }), { status: 413, message: /request body too large/ })
+  t.match(await ask(socket, 'POST', '/services/create', { raw: '{"Name":' }), {
+    status: 400,
+    message: /^invalid JSON: /,
+  })
+  t.match(await call('POST', '/services/create', { Name: ['x'] }), {
+    status: 400,
+    message: 'invalid JSON: Name: expected string, found array',
+  })
+  t.match(await call('POST', '/services/create', SERVICE, { 'content-type': 'text/plain' }), {
+    status: 400,
+    message: "unsupported Content-Type header (text/plain): must be 'application/json'",
+  })
+  t.match(await ask(socket, 'POST', '/configs/create', { raw: Buffer.alloc(5 * 1024 * 1024, 0x20) }), {
+    status: 413,
+    message: /request body too large/,
+  })
 })
 
 t.test('networks of the cluster and of the engine are one list', async (t) => {
   const { call, engine, cluster } = await serveSwarm(t)
-  const created = await call('POST', '/networks/create', { Name: 'over', Driver: 'overlay', IPAM: { Config: [{ Subnet: '10.5.0.0/24' }] } })
+  const created = await call('POST', '/networks/create', {
+    Name: 'over',
+    Driver: 'overlay',
+    IPAM: { Config: [{ Subnet: '10.5.0.0/24' }] },
+  })
   t.equal(created.status, 201)
-  t.match((await call('GET', '/networks')).json, [{ Name: 'over', Scope: 'swarm', Driver: 'overlay', IPAM: { Config: [{ Subnet: '10.5.0.0/24' }] } }, { Name: 'bridge', Scope: 'local' }])
+  t.match((await call('GET', '/networks')).json, [
+    { Name: 'over', Scope: 'swarm', Driver: 'overlay', IPAM: { Config: [{ Subnet: '10.5.0.0/24' }] } },
+    { Name: 'bridge', Scope: 'local' },
+  ])
   t.match((await call('GET', '/networks/over')).json, { Name: 'over', Scope: 'swarm' })
   t.match((await call('GET', '/networks/bridge')).json, { Name: 'bridge' })
-  t.match(await call('POST', '/networks/create', { Name: 'over', Driver: 'bridge' }), { status: 409, message: 'network with name over already exists' })
-  t.match(await call('POST', '/networks/create', { Name: 'bridge', Driver: 'overlay' }), { status: 409, message: 'network with name bridge already exists' })
+  t.match(await call('POST', '/networks/create', { Name: 'over', Driver: 'bridge' }), {
+    status: 409,
+    message: 'network with name over already exists',
+  })
+  t.match(await call('POST', '/networks/create', { Name: 'bridge', Driver: 'overlay' }), {
+    status: 409,
+    message: 'network with name bridge already exists',
+  })
   t.match(await call('POST', '/networks/create', { Name: 'x', Driver: 'macvlan', Scope: 'swarm' }), { status: 501 })
   t.equal((await call('DELETE', '/networks/over')).status, 204)
   t.equal(cluster.store.count('network'), 0)
-  t.match(await call('DELETE', '/networks/nope'), { status: 404 }, 'the engine answers for what the cluster does not know')
+  t.match(
+    await call('DELETE', '/networks/nope'),
+    { status: 404 },
+    'the engine answers for what the cluster does not know',
+  )
   t.ok(engine.seen.includes('DELETE /v1.41/networks/nope'))
 })
 
@@ -239,7 +366,10 @@ t.test('everything else reaches the engine, in a version that it takes', async (
 t.test('an engine that is away is named', async (t) => {
   const { call, engine } = await serve(t)
   await engine.close()
-  t.match(await call('GET', '/containers/json'), { status: 503, message: /^Cannot connect to the Docker daemon at unix:.*engine\.sock\. Is the docker daemon running\?/ })
+  t.match(await call('GET', '/containers/json'), {
+    status: 503,
+    message: /^Cannot connect to the Docker daemon at unix:.*engine\.sock\. Is the docker daemon running\?/,
+  })
   t.equal((await call('GET', '/_ping')).status, 200)
   const server = createServer()
   server.listen(engine.path)
@@ -250,7 +380,8 @@ t.test('an engine that is away is named', async (t) => {
 
 t.test('a connection that is upgraded carries both directions until each has ended', async (t) => {
   const { socket, engine } = await serve(t)
-  const head = 'POST /v1.51/exec/abc/start HTTP/1.1\r\nHost: docker\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}'
+  const head =
+    'POST /v1.51/exec/abc/start HTTP/1.1\r\nHost: docker\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}'
   const heard = await speak(socket, head, { rest: ['more'] })
   t.match(heard, /^HTTP\/1\.1 101 UPGRADED\r\n/)
   t.match(heard, /\r\n\r\n\{\}more<6 bytes>$/, 'the body, later input, and an answer after the end of the input')
@@ -259,7 +390,10 @@ t.test('a connection that is upgraded carries both directions until each has end
 
 t.test('old clients take a connection over without saying so', async (t) => {
   const { socket, engine } = await serve(t)
-  const heard = await speak(socket, 'POST /v1.51/exec/abc/start HTTP/1.1\r\nHost: docker\r\nContent-Length: 2\r\n\r\n{}')
+  const heard = await speak(
+    socket,
+    'POST /v1.51/exec/abc/start HTTP/1.1\r\nHost: docker\r\nContent-Length: 2\r\n\r\n{}',
+  )
   t.match(heard, /^HTTP\/1\.1 200 OK\r\nContent-Type: application\/vnd\.docker\.raw-stream\r\n\r\n\{\}<end>$/)
   t.same(engine.seen, ['POST /v1.41/exec/abc/start'])
 })
@@ -284,7 +418,11 @@ async function serveFollower(test: Test) {
   const cluster = new ApiCluster()
   cluster.store = leader.cluster.store
   cluster.leaderSocket = controlSocket
-  cluster.become({ nodeId: 'follower', isLeader: false, proposer: { propose: () => Promise.reject(new Error('a follower proposes nothing')) } })
+  cluster.become({
+    nodeId: 'follower',
+    isLeader: false,
+    proposer: { propose: () => Promise.reject(new Error('a follower proposes nothing')) },
+  })
   const server = newServer(cluster, leader.engine.path)
   const socket = join(leader.folder, 'follower.sock')
   await server.listen({ kind: 'unix', path: socket })
@@ -293,7 +431,16 @@ async function serveFollower(test: Test) {
     control.closeAllConnections()
     control.close()
   })
-  return { leader, follower: { cluster, server, socket, call: (method: string, path: string, body?: unknown) => ask(socket, method, path, body === undefined ? {} : { body }) } }
+  return {
+    leader,
+    follower: {
+      cluster,
+      server,
+      socket,
+      call: (method: string, path: string, body?: unknown) =>
+        ask(socket, method, path, body === undefined ? {} : { body }),
+    },
+  }
 }
 
 t.test('a follower forwards writes and answers reads', async (t) => {
@@ -302,7 +449,9 @@ t.test('a follower forwards writes and answers reads', async (t) => {
   t.equal(created.status, 201)
   t.equal(leader.cluster.store.count('service'), 1)
   t.match((await follower.call('GET', '/services/web')).json, { ID: idOf(created.json) })
-  t.match((await follower.call('GET', '/nodes')).json, [{ ID: NODE_ID, ManagerStatus: { Leader: true, Reachability: 'reachable' } }])
+  t.match((await follower.call('GET', '/nodes')).json, [
+    { ID: NODE_ID, ManagerStatus: { Leader: true, Reachability: 'reachable' } },
+  ])
   t.match(await follower.call('POST', '/services/create', SERVICE), { status: 409, message: /already exists/ })
   t.equal((await follower.call('POST', '/networks/create', { Name: 'over', Driver: 'overlay' })).status, 201)
   t.equal((await follower.call('DELETE', '/networks/over')).status, 204)
@@ -338,17 +487,31 @@ t.test('a leader that steps down in the middle of a write is no reason to fail',
 })
 
 function logLines(...lines: readonly (readonly [number, string])[]): Buffer {
-  return Buffer.concat(lines.map(([stream, line]) => encodeFrame(stream, Buffer.from(`2026-01-01T00:00:00.1Z ${line}\n`))))
+  return Buffer.concat(
+    lines.map(([stream, line]) => encodeFrame(stream, Buffer.from(`2026-01-01T00:00:00.1Z ${line}\n`))),
+  )
 }
 
 async function serveLogs(test: Test, tty = false) {
   const served = await serveSwarm(test)
-  const created = await served.call('POST', '/services/create', { Name: 'web', TaskTemplate: { ContainerSpec: { Image: 'a', TTY: tty } } })
+  const created = await served.call('POST', '/services/create', {
+    Name: 'web',
+    TaskTemplate: { ContainerSpec: { Image: 'a', TTY: tty } },
+  })
   const id = idOf(created.json)
   const container = { ContainerID: 'c' }
   const add = (task: string, slot: number) =>
     served.cluster.apply([
-      { kind: 'create', object: aTask(task, id, { serviceName: 'web', slot, nodeId: NODE_ID, status: statusOf('running', { container }), spec: { ContainerSpec: { Image: 'a', TTY: tty } } }) },
+      {
+        kind: 'create',
+        object: aTask(task, id, {
+          serviceName: 'web',
+          slot,
+          nodeId: NODE_ID,
+          status: statusOf('running', { container }),
+          spec: { ContainerSpec: { Image: 'a', TTY: tty } },
+        }),
+      },
     ])
   add('t1', 1)
   return { ...served, id, add }
@@ -373,10 +536,22 @@ t.test('logs of a service are those of its tasks, styled as asked', async (t) =>
   t.match(plain.text, encodeFrame(2, Buffer.from('err\n')).toString())
   const detailed = await ask(socket, 'GET', '/v1.43/tasks/t1/logs?stdout=1&details=1&timestamps=1')
   t.equal(detailed.headers['content-type'], 'application/vnd.docker.multiplexed-stream')
-  t.match(detailed.text, `2026-01-01T00:00:00.1Z com.docker.swarm.node.id=${NODE_ID},com.docker.swarm.service.id=${id},com.docker.swarm.task.id=t1 out of t1\n`)
-  t.match(await ask(socket, 'GET', '/services/web/logs'), { status: 400, message: "must specify at least one of 'stdout' or 'stderr'" })
-  t.match(await ask(socket, 'GET', '/services/web/logs?stdout=1&tail=-1'), { status: 400, message: 'negative tail values not supported' })
-  t.match(await ask(socket, 'GET', '/services/web/logs?stdout=1&tail=x'), { status: 400, message: 'tail value must be a positive integer or "all"' })
+  t.match(
+    detailed.text,
+    `2026-01-01T00:00:00.1Z com.docker.swarm.node.id=${NODE_ID},com.docker.swarm.service.id=${id},com.docker.swarm.task.id=t1 out of t1\n`,
+  )
+  t.match(await ask(socket, 'GET', '/services/web/logs'), {
+    status: 400,
+    message: "must specify at least one of 'stdout' or 'stderr'",
+  })
+  t.match(await ask(socket, 'GET', '/services/web/logs?stdout=1&tail=-1'), {
+    status: 400,
+    message: 'negative tail values not supported',
+  })
+  t.match(await ask(socket, 'GET', '/services/web/logs?stdout=1&tail=x'), {
+    status: 400,
+    message: 'tail value must be a positive integer or "all"',
+  })
   t.match(await ask(socket, 'GET', '/services/nope/logs?stdout=1'), { status: 404, message: 'service nope not found' })
 })
 
@@ -393,7 +568,10 @@ t.test('logs of a terminal are raw, and a node that can’t be reached is said a
   }
   const { text } = await ask(other.socket, 'GET', '/services/web/logs?stdout=1')
   t.match(text, /before\n/)
-  t.match(text, /Error grabbing logs: rpc error: code = Unknown desc = warning: incomplete log stream\..*node is not available/)
+  t.match(
+    text,
+    /Error grabbing logs: rpc error: code = Unknown desc = warning: incomplete log stream\..*node is not available/,
+  )
 })
 
 t.test('followed logs take in tasks that start later', async (t) => {
@@ -436,7 +614,9 @@ t.test('events of the engine and of the cluster are one stream', async (t) => {
 
 t.test('a change of leader is an event of both nodes', async (t) => {
   const { socket, cluster, server } = await serveSwarm(t)
-  cluster.apply([{ kind: 'create', object: aNode('m2', { manager: { raftId: '2', address: 'm2:2377', featureLevel: 1 } }) }])
+  cluster.apply([
+    { kind: 'create', object: aNode('m2', { manager: { raftId: '2', address: 'm2:2377', featureLevel: 1 } }) },
+  ])
   const stream = await open(socket, '/events')
   await stream.until(/container/)
   cluster.become({ isLeader: false, leader: { nodeId: 'm2', address: 'm2:2377' } })
@@ -460,7 +640,11 @@ t.test('a long listing is made in slices that let others run', async (t) => {
   }
   const server = createServer((request, response) => {
     const call = { request, response, signal: new AbortController().signal } as unknown as Call
-    void sendList(call, clock, Array.from({ length: 1000 }, (_, number) => String(number)))
+    void sendList(
+      call,
+      clock,
+      Array.from({ length: 1000 }, (_, number) => String(number)),
+    )
   })
   const folder = mkdtempSync(join(tmpdir(), 'swarmd-list-'))
   server.listen(join(folder, 's'))
@@ -470,7 +654,10 @@ t.test('a long listing is made in slices that let others run', async (t) => {
     rmSync(folder, { recursive: true })
   })
   const { json } = await ask(join(folder, 's'), 'GET', '/')
-  t.same(json, Array.from({ length: 1000 }, (_, number) => number))
+  t.same(
+    json,
+    Array.from({ length: 1000 }, (_, number) => number),
+  )
   t.ok(turns >= 90, `${turns} turns of the event loop`)
 })
 
@@ -480,12 +667,16 @@ t.test('sockets are for the owner and group, and a dead daemon’s socket is no 
   const second = newServer(new ApiCluster(), engine.path)
   await t.rejects(second.listen({ kind: 'unix', path: socket }), { code: 'ADDRESS_IN_USE' })
   const port = await second.listen({ kind: 'tcp', host: '127.0.0.1', port: 0 })
-  await t.rejects(newServer(new ApiCluster(), engine.path).listen({ kind: 'tcp', host: '127.0.0.1', port: port ?? 0 }), { code: 'ADDRESS_IN_USE' })
+  await t.rejects(
+    newServer(new ApiCluster(), engine.path).listen({ kind: 'tcp', host: '127.0.0.1', port: port ?? 0 }),
+    { code: 'ADDRESS_IN_USE' },
+  )
   t.equal(await (await fetch(`http://127.0.0.1:${port}/_ping`)).text(), 'OK')
   await second.close()
   t.same(parseListenAddress('unix:///run/x.sock'), { kind: 'unix', path: '/run/x.sock' })
   t.same(parseListenAddress('tcp://0.0.0.0:99'), { kind: 'tcp', host: '0.0.0.0', port: 99 })
   t.same(parseListenAddress('tcp://[::1]'), { kind: 'tcp', host: '::1', port: 2375 })
-  for (const bad of ['http://x', 'tcp://a:99999', 'unix://', 'tcp://a:b']) t.throws(() => parseListenAddress(bad), { message: /invalid address to listen on/ })
+  for (const bad of ['http://x', 'tcp://a:99999', 'unix://', 'tcp://a:b'])
+    t.throws(() => parseListenAddress(bad), { message: /invalid address to listen on/ })
   t.ok(folder)
 })

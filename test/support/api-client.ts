@@ -31,6 +31,8 @@ export async function ask(socketPath: string, method: string, path: string, aske
   })
   outgoing.end(body)
   const [incoming] = (await once(outgoing, 'response')) as [IncomingMessage]
+  // The answer is there; that the connection was closed behind it is no news.
+  outgoing.on('error', () => {})
   const chunks: Buffer[] = []
   for await (const chunk of incoming) chunks.push(Buffer.from(chunk))
   const text = Buffer.concat(chunks).toString('utf8')
@@ -98,7 +100,9 @@ export async function standInEngine(path: string): Promise<StandInEngine> {
   })
   server.on('upgrade', (incoming: IncomingMessage, socket: Socket, head: Buffer) => {
     seen.push(`${incoming.method} ${incoming.url} upgrade`)
-    socket.write('HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.raw-stream\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n')
+    socket.write(
+      'HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.raw-stream\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n',
+    )
     echo(socket, head)
   })
   server.listen(path)
@@ -127,7 +131,8 @@ function echo(socket: Socket, head: Buffer): void {
   socket.on('error', () => {})
 }
 
-const EVENT = '{"Type":"container","Action":"start","Actor":{"ID":"c1","Attributes":{}},"scope":"local","time":1,"timeNano":1000000000}\n'
+const EVENT =
+  '{"Type":"container","Action":"start","Actor":{"ID":"c1","Attributes":{}},"scope":"local","time":1,"timeNano":1000000000}\n'
 
 async function answer(incoming: IncomingMessage, response: ServerResponse, seen: string[]): Promise<void> {
   const url = incoming.url ?? ''
@@ -145,9 +150,12 @@ async function answer(incoming: IncomingMessage, response: ServerResponse, seen:
   }
   seen.push(`${incoming.method} ${url}`)
   const path = url.replace(/^\/v1\.\d+/, '').replace(/\?.*$/, '')
-  if (path === '/version') json(200, { ApiVersion: '1.41', MinAPIVersion: '1.12', Version: '20.10.24', Components: [{ Name: 'Engine' }] })
-  else if (path === '/info') json(200, { Name: 'host', Swarm: { LocalNodeState: 'inactive' }, Labels: ['a=b'], Warnings: null })
-  else if (path === '/networks' || path === '/containers/json') json(200, [{ Id: 'local1', Name: 'bridge', Scope: 'local', Labels: {} }])
+  if (path === '/version')
+    json(200, { ApiVersion: '1.41', MinAPIVersion: '1.12', Version: '20.10.24', Components: [{ Name: 'Engine' }] })
+  else if (path === '/info')
+    json(200, { Name: 'host', Swarm: { LocalNodeState: 'inactive' }, Labels: ['a=b'], Warnings: null })
+  else if (path === '/networks' || path === '/containers/json')
+    json(200, [{ Id: 'local1', Name: 'bridge', Scope: 'local', Labels: {} }])
   else if (path === '/networks/bridge') json(200, { Id: 'local1', Name: 'bridge', Scope: 'local', Labels: {} })
   else if (path === '/events') {
     response.writeHead(200, { 'content-type': 'application/json' })

@@ -12,7 +12,9 @@ const VALUE = /^[a-z0-9:\-_\s.*()?+[\]\\^$|/]+$/i
 /** The constraint, or why the text is none (in Swarm's words). */
 export function parseConstraint(
   expression: string,
-): { readonly kind: 'constraint'; readonly constraint: Constraint } | { readonly kind: 'refused'; readonly why: string } {
+):
+  | { readonly kind: 'constraint'; readonly constraint: Constraint }
+  | { readonly kind: 'refused'; readonly why: string } {
   // Swarm looks for == first, wherever it stands.
   const operator = expression.includes('==') ? '==' : expression.includes('!=') ? '!=' : undefined
   if (operator === undefined) return { kind: 'refused', why: 'constraint expected one operator from ==, !=' }

@@ -2,7 +2,20 @@
 
 import type { ConfigSpec, NetworkSpec, NodeSpec, SecretSpec, SwarmSpec } from '../spec.ts'
 import type { Decoder } from './decode.ts'
-import { always, count, flag, integer, labels, list, malformed, object, pointer, text, texts, uint32 } from './decode.ts'
+import {
+  always,
+  count,
+  flag,
+  integer,
+  labels,
+  list,
+  malformed,
+  object,
+  pointer,
+  text,
+  texts,
+  uint32,
+} from './decode.ts'
 import { refusal } from './refusal.ts'
 import { driver } from './service-decoder.ts'
 

@@ -17,7 +17,10 @@ export function validateSecretSpec(spec: SecretSpec): void {
   validateFileName(spec.Name)
   if (spec.Driver !== undefined) {
     if (!spec.Driver.Name) throw invalidArgument('secret driver must have a name')
-    throw managerRefusal('UNIMPLEMENTED', `secret driver "${spec.Driver.Name}" is not available: swarmd has no secret drivers`)
+    throw managerRefusal(
+      'UNIMPLEMENTED',
+      `secret driver "${spec.Driver.Name}" is not available: swarmd has no secret drivers`,
+    )
   }
   const size = sizeOf(spec.Data)
   if (size < 1 || size >= MAX_SECRET_BYTES) {
@@ -113,10 +116,16 @@ export function validateSwarmSpec(spec: SwarmSpec): void {
   }
   const { ExternalCAs, SigningCACert, SigningCAKey } = spec.CAConfig ?? {}
   if (ExternalCAs?.length || SigningCACert || SigningCAKey) {
-    throw managerRefusal('UNIMPLEMENTED', 'swarmd signs with its own CA: external CAs and given signing certificates are not supported')
+    throw managerRefusal(
+      'UNIMPLEMENTED',
+      'swarmd signs with its own CA: external CAs and given signing certificates are not supported',
+    )
   }
   if (spec.EncryptionConfig?.AutoLockManagers) {
-    throw managerRefusal('UNIMPLEMENTED', 'autolock is not supported by this version of swarmd: leave AutoLockManagers off')
+    throw managerRefusal(
+      'UNIMPLEMENTED',
+      'autolock is not supported by this version of swarmd: leave AutoLockManagers off',
+    )
   }
 }
 

@@ -36,7 +36,10 @@ export function validateServiceRequest(spec: ServiceSpec): void {
 function validateRuntime(task: TaskSpec): void {
   const runtime = task.Runtime ?? 'container'
   if (runtime === 'plugin') {
-    throw managerRefusal('UNIMPLEMENTED', 'RuntimeSpec: swarmd runs containers only, TaskTemplate.Runtime "plugin" is not supported')
+    throw managerRefusal(
+      'UNIMPLEMENTED',
+      'RuntimeSpec: swarmd runs containers only, TaskTemplate.Runtime "plugin" is not supported',
+    )
   }
   if (runtime !== 'container') throw refusal('unsupported runtime')
   if (task.ContainerSpec === undefined) throw refusal('mismatched Runtime and *Spec fields')

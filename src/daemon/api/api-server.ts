@@ -3,11 +3,11 @@
 
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
+import { httpStatus } from '../../api/error-status.ts'
 import { type Clock, sleep } from '../../lib/clock.ts'
 import { CodedError, errorCode, errorMessage } from '../../lib/errors.ts'
 import type { Log } from '../../lib/log.ts'
 import type { Random } from '../../lib/random.ts'
-import { httpStatus } from '../../api/error-status.ts'
 import { acceptedMinor, NEWEST_MINOR, parseTarget, type Target, versionText } from './api-version.ts'
 import { asksForRetry, type Call, readBody, sendError } from './call.ts'
 import { type ClusterAccess, FORWARD_PREFIX } from './cluster-access.ts'
@@ -218,6 +218,8 @@ export class ApiServer {
       }
       const manager = requireManager(state)
       if (manager.isLeader) {
+        // A leader that was cut off must not answer from the past.
+        if (call.method === 'GET') await cluster.readIndex()
         await handle(manager)
         return 'answered'
       }

@@ -83,7 +83,9 @@ export function booleanParameter(call: Call, name: string): boolean {
 export function versionParameter(call: Call, what: string): number {
   const value = parameter(call, 'version')
   if (!/^\d{1,15}$/.test(value)) {
-    throw refusal(`invalid ${what} version '${value}': strconv.ParseUint: parsing ${JSON.stringify(value)}: invalid syntax`)
+    throw refusal(
+      `invalid ${what} version '${value}': strconv.ParseUint: parsing ${JSON.stringify(value)}: invalid syntax`,
+    )
   }
   return Number(value)
 }

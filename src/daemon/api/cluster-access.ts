@@ -2,8 +2,8 @@
 // The composition root implements it; tests implement it on a real Store with a proposer that applies at once.
 
 import type { ClientRequest, RequestOptions } from 'node:http'
-import type { Task } from '../../api/objects.ts'
 import type { LogOptions, ManagerAddress } from '../../api/dispatcher.ts'
+import type { Task } from '../../api/objects.ts'
 import type { SwarmSpec } from '../../api/spec.ts'
 import type { Proposer, StoreEvent, StoreView } from '../../manager/store/types.ts'
 

@@ -18,7 +18,8 @@ const DEFAULT_TCP_PORT = 2375
  * @throws {CodedError} INVALID_PARAMETER
  */
 export function parseListenAddress(text: string): ListenAddress {
-  if (text.startsWith('unix://') && text.length > 'unix://'.length) return { kind: 'unix', path: text.slice('unix://'.length) }
+  if (text.startsWith('unix://') && text.length > 'unix://'.length)
+    return { kind: 'unix', path: text.slice('unix://'.length) }
   if (text.startsWith('/')) return { kind: 'unix', path: text }
   const tcp = /^tcp:\/\/(\[[0-9a-fA-F:]+\]|[^:/[\]]*)(?::(\d{1,5}))?\/?$/.exec(text)
   const port = Number(tcp?.[2] ?? DEFAULT_TCP_PORT)

@@ -76,7 +76,9 @@ export class Engine {
    * The response to a GET, read to its end.
    * @throws {CodedError} ENGINE_UNREACHABLE
    */
-  get(path: string): Promise<{ readonly status: number; readonly body: string; readonly headers: IncomingMessage['headers'] }> {
+  get(
+    path: string,
+  ): Promise<{ readonly status: number; readonly body: string; readonly headers: IncomingMessage['headers'] }> {
     return new Promise((resolve, reject) => {
       const failed = (error: unknown) => reject(this.unreachable(error))
       const outgoing = this.request({ method: 'GET', path, headers: { host: 'docker' } })
@@ -110,7 +112,10 @@ export class Engine {
     try {
       const [ping, version] = await Promise.all([this.get('/_ping'), this.get('/version')])
       const parsed: unknown = JSON.parse(version.body)
-      const fields = typeof parsed === 'object' && parsed !== null ? new Map<string, unknown>(Object.entries(parsed)) : new Map<string, unknown>()
+      const fields =
+        typeof parsed === 'object' && parsed !== null
+          ? new Map<string, unknown>(Object.entries(parsed))
+          : new Map<string, unknown>()
       const builder = ping.headers['builder-version']
       const value: EngineLimits = {
         oldestMinor: parseMinor(fields.get('MinAPIVersion')) ?? OLDEST_MINOR,

@@ -1,6 +1,6 @@
 // GET /events: the engine's stream and the cluster's events in one, under one set of filters and times.
 
-import { type ClientRequest, type IncomingMessage } from 'node:http'
+import type { ClientRequest, IncomingMessage } from 'node:http'
 import { refusal } from '../../api/validation/refusal.ts'
 import { type Clock, sleep } from '../../lib/clock.ts'
 import { type ClusterEvent, encodeEvent, matchesEvent } from '../../manager/control/events.ts'

@@ -36,7 +36,14 @@ export function forward(
     const timer = clock.setTimer(ANSWER_MS, () => outgoing.destroy(new Error('no answer')))
     outgoing.on('socket', (socket) => {
       // A connection that is being made has not carried the request yet.
-      if (socket.connecting) socket.once('secureConnect', () => { sent = true }).once('connect', () => { sent ||= !('encrypted' in socket) })
+      if (socket.connecting)
+        socket
+          .once('secureConnect', () => {
+            sent = true
+          })
+          .once('connect', () => {
+            sent ||= !('encrypted' in socket)
+          })
       else sent = true
     })
     outgoing.on('error', (error) => {

@@ -57,12 +57,12 @@ export function styleLine(payload: Buffer, style: LineStyle): Buffer {
 
 /** Keys and values as Go's url.QueryEscape writes them, sorted by key. */
 export function encodeDetails(details: Readonly<Record<string, string>>): string {
-  const escape = (text: string) =>
+  const queryEscape = (text: string) =>
     encodeURIComponent(text)
       .replace(/[!'()*]/g, (character) => `%${character.charCodeAt(0).toString(16).toUpperCase()}`)
       .replace(/%20/g, '+')
   return Object.keys(details)
     .sort()
-    .map((key) => `${escape(key)}=${escape(details[key] ?? '')}`)
+    .map((key) => `${queryEscape(key)}=${queryEscape(details[key] ?? '')}`)
     .join(',')
 }

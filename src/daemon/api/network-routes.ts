@@ -4,14 +4,14 @@
 import type { Network } from '../../api/objects.ts'
 import { networkCreateDecoder } from '../../api/validation/object-decoders.ts'
 import { managerRefusal } from '../../api/validation/refusal.ts'
-import { CodedError } from '../../lib/errors.ts'
+import { CodedError, errorCode } from '../../lib/errors.ts'
 import { parseFilters } from '../../manager/control/filters.ts'
 import { findOptional } from '../../manager/control/lookup.ts'
 import {
   createNetwork,
   listNetworks,
-  nameTaken,
   NETWORK_FILTERS,
+  nameTaken,
   networkSpecOf,
   removeNetwork,
 } from '../../manager/control/networks.ts'
@@ -31,7 +31,14 @@ function clusterIdOf(local: JsonObject): string {
   return asText(asObject(local.Labels)[CLUSTER_NETWORK_LABEL])
 }
 
-function managerState(server: ServerContext): ManagerState | undefined {
+/** This manager's state, caught up with what was acknowledged elsewhere; as it is where nobody leads just now. */
+async function managerState(server: ServerContext): Promise<ManagerState | undefined> {
+  if (server.cluster.state().kind !== 'manager') return undefined
+  try {
+    await server.cluster.readIndex()
+  } catch (error) {
+    if (errorCode(error) === undefined) throw error
+  }
   const state = server.cluster.state()
   return state.kind === 'manager' ? state : undefined
 }
@@ -61,7 +68,7 @@ async function list(server: ServerContext, call: Call): Promise<void> {
     sendText(call, answer.status, 'application/json', answer.body)
     return
   }
-  const state = managerState(server)
+  const state = await managerState(server)
   const cluster = state === undefined ? [] : listNetworks(state.view, filters)
   const local = asList(parseJson(answer.body)).map(asObject)
   const parts = new Map(local.map((each) => [clusterIdOf(each), each]))
@@ -87,7 +94,7 @@ interface Found {
 
 /** A full id wins over a name, a name over the beginning of an id; a name that both have is ambiguous. */
 async function resolve(server: ServerContext, term: string, scope: string): Promise<Found> {
-  const state = managerState(server)
+  const state = await managerState(server)
   const cluster = state === undefined || scope === 'local' ? undefined : findOptional(state.view, 'network', term)
   const found = scope === 'swarm' ? undefined : await localNetwork(server, term)
   const clusterId = found === undefined ? '' : clusterIdOf(found)
@@ -115,7 +122,8 @@ async function create(server: ServerContext, call: Call): Promise<void> {
   const body = decodeJson(call, networkCreateDecoder)
   const ofCluster = body.Driver === 'overlay' || body.Ingress || body.Scope === 'swarm'
   if (!ofCluster) {
-    if (managerState(server)?.view.byName('network', body.Name) !== undefined) throw nameTaken(body.Name)
+    const state = await managerState(server)
+    if (state?.view.byName('network', body.Name) !== undefined) throw nameTaken(body.Name)
     await passThrough(server.engine, call.request, call.response, call.body)
     return
   }
@@ -136,7 +144,7 @@ async function create(server: ServerContext, call: Call): Promise<void> {
 }
 
 async function remove(server: ServerContext, call: Call): Promise<void> {
-  const state = managerState(server)
+  const state = await managerState(server)
   // A forwarded request names the id in full: the leader's own engine has no say in it.
   const cluster = state?.view.get('network', call.id) ?? (await resolve(server, call.id, '')).cluster
   if (cluster === undefined) {

@@ -1,7 +1,7 @@
 // What this node may do, in Docker's words: the texts that every client knows of nodes that are no manager.
 
-import type { ManagerSight } from '../../manager/control/render.ts'
 import { CodedError } from '../../lib/errors.ts'
+import type { ManagerSight } from '../../manager/control/render.ts'
 import type { ClusterState } from './cluster-access.ts'
 
 export type ManagerState = Extract<ClusterState, { kind: 'manager' }>
@@ -24,9 +24,7 @@ export function requireManager(state: ClusterState): ManagerState {
       throw notManager('Manager is being prepared or has trouble connecting to the cluster.')
     case 'inactive':
     case 'error':
-      throw notManager(
-        'Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.',
-      )
+      throw notManager('Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.')
   }
 }
 

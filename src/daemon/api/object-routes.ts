@@ -15,8 +15,18 @@ import {
   SECRET_FILTERS,
   updateLabels,
 } from '../../manager/control/secrets-configs.ts'
-import { type Call, decodeJson, flagParameter, parameter, sendEmpty, sendJson, sendJsonText, sendList, versionParameter } from './call.ts'
 import { versionText } from './api-version.ts'
+import {
+  type Call,
+  decodeJson,
+  flagParameter,
+  parameter,
+  sendEmpty,
+  sendJson,
+  sendJsonText,
+  sendList,
+  versionParameter,
+} from './call.ts'
 import { sightOf } from './node-state.ts'
 import type { Route } from './router.ts'
 import { controlOf, type ServerContext } from './server-context.ts'

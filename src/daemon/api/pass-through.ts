@@ -10,7 +10,15 @@ import { acceptedMinor, parseTarget } from './api-version.ts'
 import { readBody } from './call.ts'
 import type { Engine } from './engine.ts'
 
-const HOP_BY_HOP = new Set(['connection', 'keep-alive', 'proxy-connection', 'transfer-encoding', 'upgrade', 'expect', 'te'])
+const HOP_BY_HOP = new Set([
+  'connection',
+  'keep-alive',
+  'proxy-connection',
+  'transfer-encoding',
+  'upgrade',
+  'expect',
+  'te',
+])
 
 /** Headers that mean something beyond one connection. */
 export function endToEndHeaders(headers: IncomingHttpHeaders): Record<string, string | string[]> {
@@ -116,7 +124,12 @@ export async function passUpgrade(
 ): Promise<void> {
   const { minor, path, search } = parseTarget(request.url ?? '/')
   const versioned = await engine.versionedPath(acceptedMinor(minor), path)
-  passRaw(engine, client, Buffer.concat([Buffer.from(headBytes(request, `${versioned}${search}`), 'latin1'), head]), request)
+  passRaw(
+    engine,
+    client,
+    Buffer.concat([Buffer.from(headBytes(request, `${versioned}${search}`), 'latin1'), head]),
+    request,
+  )
 }
 
 /** @param request read for its body, where the HTTP parser gives it there instead of leaving it on the connection */

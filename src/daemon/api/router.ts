@@ -9,9 +9,19 @@ export type Route =
   /** answered here, whatever this node is */
   | { readonly place: 'node'; readonly method: string; readonly path: string; readonly handle: Handle<[]> }
   /** answered by any manager, from its own state once that has caught up */
-  | { readonly place: 'manager'; readonly method: string; readonly path: string; readonly handle: Handle<[ManagerState]> }
+  | {
+      readonly place: 'manager'
+      readonly method: string
+      readonly path: string
+      readonly handle: Handle<[ManagerState]>
+    }
   /** answered by the leader; other managers forward */
-  | { readonly place: 'leader'; readonly method: string; readonly path: string; readonly handle: Handle<[ManagerState]> }
+  | {
+      readonly place: 'leader'
+      readonly method: string
+      readonly path: string
+      readonly handle: Handle<[ManagerState]>
+    }
 
 export interface Match {
   readonly route: Route

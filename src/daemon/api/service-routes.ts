@@ -1,10 +1,15 @@
 // /services and /tasks.
 
-import { encodeService, encodeServiceWithDefaults, encodeLegacyService, encodeTask } from '../../manager/control/render.ts'
 import { serviceSpecDecoder } from '../../api/validation/service-decoder.ts'
 import { withField } from '../../manager/control/encoding.ts'
 import { parseFilters } from '../../manager/control/filters.ts'
 import { find } from '../../manager/control/lookup.ts'
+import {
+  encodeLegacyService,
+  encodeService,
+  encodeServiceWithDefaults,
+  encodeTask,
+} from '../../manager/control/render.ts'
 import {
   createService,
   listServices,
@@ -15,7 +20,17 @@ import {
   updateService,
 } from '../../manager/control/services.ts'
 import { listTasks, TASK_FILTERS } from '../../manager/control/tasks.ts'
-import { booleanParameter, type Call, decodeJson, parameter, sendEmpty, sendJson, sendJsonText, sendList, versionParameter } from './call.ts'
+import {
+  booleanParameter,
+  type Call,
+  decodeJson,
+  parameter,
+  sendEmpty,
+  sendJson,
+  sendJsonText,
+  sendList,
+  versionParameter,
+} from './call.ts'
 import { streamLogs } from './logs-route.ts'
 import type { ManagerState } from './node-state.ts'
 import type { Route } from './router.ts'
@@ -38,9 +53,7 @@ async function list(server: ServerContext, call: Call, state: ManagerState): Pro
     (function* () {
       for (const service of services) {
         const encoded = encode(service)
-        yield status
-          ? withField(encoded, 'ServiceStatus', JSON.stringify(serviceStatus(state.view, service)))
-          : encoded
+        yield status ? withField(encoded, 'ServiceStatus', JSON.stringify(serviceStatus(state.view, service))) : encoded
       }
     })(),
   )
@@ -128,8 +141,7 @@ export function serviceRoutes(server: ServerContext): readonly Route[] {
       place: 'manager',
       method: 'GET',
       path: '/tasks/{id}',
-      handle: async (call, state) =>
-        sendJsonText(call, 200, encodeTask(state.view, find(state.view, 'task', call.id))),
+      handle: async (call, state) => sendJsonText(call, 200, encodeTask(state.view, find(state.view, 'task', call.id))),
     },
     {
       place: 'leader',

@@ -7,7 +7,16 @@ import { managerRefusal } from '../../api/validation/refusal.ts'
 import { CodedError } from '../../lib/errors.ts'
 import { leaveRefusal, requireCluster, updateCluster } from '../../manager/control/cluster.ts'
 import { encodeSwarm } from '../../manager/control/render.ts'
-import { booleanParameter, type Call, decodeJson, flagParameter, sendEmpty, sendJson, sendJsonText, versionParameter } from './call.ts'
+import {
+  booleanParameter,
+  type Call,
+  decodeJson,
+  flagParameter,
+  sendEmpty,
+  sendJson,
+  sendJsonText,
+  versionParameter,
+} from './call.ts'
 import type { Engine } from './engine.ts'
 import { asObject, asText, parseJson } from './engine-json.ts'
 import { requireManager, sightOf, swarmExists } from './node-state.ts'
@@ -84,7 +93,10 @@ async function init(server: ServerContext, call: Call): Promise<void> {
   const spec = swarmSpecWithDefaults(body.Spec)
   validateSwarmSpec(spec)
   if (body.AutoLockManagers) {
-    throw managerRefusal('UNIMPLEMENTED', 'autolock is not supported by this version of swarmd: leave AutoLockManagers off')
+    throw managerRefusal(
+      'UNIMPLEMENTED',
+      'autolock is not supported by this version of swarmd: leave AutoLockManagers off',
+    )
   }
   const since139 = call.version >= 39
   const pools = since139 ? body.DefaultAddrPool : []

@@ -94,8 +94,15 @@ function swarmInfo(state: ClusterState): {
   readonly labels: readonly string[]
 } {
   const LocalNodeState = localNodeState(state)
-  const Error = state.kind === 'error' ? state.message : ''
-  const nothing = { NodeID: '', NodeAddr: '', LocalNodeState, ControlAvailable: false, Error, RemoteManagers: null }
+  const failure = state.kind === 'error' ? state.message : ''
+  const nothing = {
+    NodeID: '',
+    NodeAddr: '',
+    LocalNodeState,
+    ControlAvailable: false,
+    Error: failure,
+    RemoteManagers: null,
+  }
   const plain = (fields: object) => ({ swarm: JSON.stringify(fields), warnings: [], labels: [] })
   switch (state.kind) {
     case 'inactive':
@@ -121,7 +128,7 @@ function swarmInfo(state: ClusterState): {
         NodeAddr: state.nodeAddress,
         LocalNodeState,
         ControlAvailable: true,
-        Error,
+        Error: failure,
         RemoteManagers: managers,
         Nodes: state.view.count('node'),
         Managers: managers.length,

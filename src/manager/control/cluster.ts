@@ -60,8 +60,7 @@ export async function updateCluster(
 /** Why a manager may not just leave; Docker asks for `--force` then. */
 export function leaveRefusal(view: StoreView, nodeId: string, sight: ManagerSight): CodedError {
   const { managers, reachable, keepsQuorum } = quorumWithout(view, nodeId, sight)
-  const attempt =
-    'You are attempting to leave the swarm on a node that is participating as a manager. '
+  const attempt = 'You are attempting to leave the swarm on a node that is participating as a manager. '
   if (managers <= 1) {
     return new CodedError(
       'NOT_MANAGER',

@@ -22,7 +22,10 @@ const STALE = new Set(['OUT_OF_SEQUENCE', 'NOT_FOUND', 'EXISTS', 'IN_USE', 'NAME
  * Proposes what `build` makes of the current state, and asks it again where the store has moved meanwhile: `build` then
  * either sees why the request can't be granted and throws Docker's text, or makes a transaction that fits.
  */
-export async function proposeCurrent(context: ControlContext, build: (view: StoreView) => Transaction): Promise<number> {
+export async function proposeCurrent(
+  context: ControlContext,
+  build: (view: StoreView) => Transaction,
+): Promise<number> {
   for (let attempt = 1; ; attempt++) {
     try {
       return await context.proposer.propose(build(context.view))

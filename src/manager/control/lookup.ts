@@ -24,7 +24,11 @@ export function find<K extends Findable>(view: StoreView, kind: K, input: string
 }
 
 /** The same, without an error where there is none or more than one. */
-export function findOptional<K extends Findable>(view: StoreView, kind: K, input: string): ObjectsByKind[K] | undefined {
+export function findOptional<K extends Findable>(
+  view: StoreView,
+  kind: K,
+  input: string,
+): ObjectsByKind[K] | undefined {
   try {
     return find(view, kind, input)
   } catch (error) {

@@ -104,8 +104,7 @@ export const NETWORK_FILTERS = ['dangling', 'driver', 'id', 'label', 'name', 'sc
 
 /** /networks matches any part of a name or id, unlike the other listings. */
 export function listNetworks(view: StoreView, filters: Filters): readonly Network[] {
-  const containsOne = (name: string, text: string) =>
-    filters.get(name)?.some((value) => text.includes(value)) ?? true
+  const containsOne = (name: string, text: string) => filters.get(name)?.some((value) => text.includes(value)) ?? true
   const dangling = filters.get('dangling')?.[0]
   return view
     .list('network')

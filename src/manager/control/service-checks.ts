@@ -37,8 +37,16 @@ export function withNetworkIds(view: StoreView, spec: ServiceSpec): ServiceSpec 
 export function referenceChecks(view: StoreView, spec: ServiceSpec): readonly Change[] {
   const container = spec.TaskTemplate?.ContainerSpec
   return [
-    ...checksOf(view, 'secret', container?.Secrets?.map((each) => [each.SecretID ?? '', each.SecretName ?? ''])),
-    ...checksOf(view, 'config', container?.Configs?.map((each) => [each.ConfigID ?? '', each.ConfigName ?? ''])),
+    ...checksOf(
+      view,
+      'secret',
+      container?.Secrets?.map((each) => [each.SecretID ?? '', each.SecretName ?? '']),
+    ),
+    ...checksOf(
+      view,
+      'config',
+      container?.Configs?.map((each) => [each.ConfigID ?? '', each.ConfigName ?? '']),
+    ),
   ]
 }
 

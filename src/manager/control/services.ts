@@ -43,10 +43,7 @@ export async function createService(
     const checks = referenceChecks(view, stored)
     checkPorts(view, stored)
     if (isTaken(name)) {
-      throw managerRefusal(
-        'ALREADY_EXISTS',
-        `name conflicts with an existing object: service ${name} already exists`,
-      )
+      throw managerRefusal('ALREADY_EXISTS', `name conflicts with an existing object: service ${name} already exists`)
     }
     const now = formatTime(clock.wallMs())
     const service: Service = {
