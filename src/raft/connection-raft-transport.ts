@@ -53,8 +53,6 @@ export interface ConnectionRaftTransportOptions {
   readonly nodeIdOf?: (member: RaftId) => string | undefined
 }
 
-const PONG = encodeFrame({ kind: 'pong' })
-
 interface Incoming {
   readonly connection: Connection
   readonly snapshot: boolean
@@ -67,6 +65,7 @@ export class ConnectionRaftTransport implements RaftTransport {
   readonly #links = new Map<RaftId, PeerLink>()
   readonly #incoming = new Set<Incoming>()
   readonly #abort = new AbortController()
+  readonly #pong: Uint8Array
   #members = new Map<RaftId, string>()
   /** Addresses of peers that are not in the address book (yet): a new member's leader. */
   readonly #hints = new Map<RaftId, string>()
@@ -76,6 +75,7 @@ export class ConnectionRaftTransport implements RaftTransport {
   constructor(options: ConnectionRaftTransportOptions) {
     this.#options = options
     this.#limits = { ...DEFAULT_TRANSPORT_LIMITS, ...options.limits }
+    this.#pong = encodeFrame({ kind: 'pong', session: options.random.below(2 ** 31) })
   }
 
   start(handlers: TransportHandlers): void {
@@ -195,7 +195,10 @@ export class ConnectionRaftTransport implements RaftTransport {
     incoming.from = frame.from
     if (frame.address !== '') this.#hints.set(frame.from, frame.address)
     this.#links.get(frame.from)?.wake()
-    if (!incoming.snapshot) return undefined
+    if (!incoming.snapshot) {
+      this.#answer(incoming.connection)
+      return undefined
+    }
     return new SnapshotReceiver(incoming.connection, (message, chunks) => {
       assert(this.#handlers, 'a transport accepts once it is started')
       return this.#handlers.onSnapshot(message, chunks)
@@ -215,7 +218,7 @@ export class ConnectionRaftTransport implements RaftTransport {
 
   #answer(connection: Connection): void {
     try {
-      connection.send(PONG)
+      connection.send(this.#pong)
     } catch {
       // It is closing, or so full that nobody is there: the peer finds out.
     }

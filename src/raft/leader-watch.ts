@@ -45,7 +45,7 @@ export class LeaderWatch {
     core.leaderLost(peer)
     schedule()
     this.#timer?.cancel()
-    this.#campaignSoon(1, 0)
+    this.#campaignSoon(1, term)
   }
 
   /** Resolves when this node leads no more. */
@@ -78,16 +78,16 @@ export class LeaderWatch {
     this.#transfers = []
   }
 
-  /** `seenTerm`: the term at the last attempt. */
+  /** `seenTerm`: the term at the last attempt. The first one comes soon, the others give an election time to be won. */
   #campaignSoon(attempt: number, seenTerm: number): void {
     const { core, clock, random, jitterMs, schedule } = this.#options
     const [minMs, maxMs] = jitterMs
-    const delayMs = minMs + random.float() * (maxMs - minMs) * attempt
+    const delayMs = attempt === 1 ? minMs + random.float() * (maxMs - minMs) : maxMs * (1 + 2 * random.float())
     this.#timer = clock.setTimer(delayMs, () => {
-      const { role, leader, term } = core.status()
+      const { leader, term } = core.status()
       if (leader !== '') return
-      // An election that has just begun may yet be won; one that has not been won by the next time is a split vote.
-      if (role !== 'candidate' || term === seenTerm) core.campaignNow()
+      // In a new term somebody's election is under way; one that is not won by the next time was a split vote.
+      if (term === seenTerm) core.campaignNow()
       schedule()
       if (attempt < ATTEMPTS) this.#campaignSoon(attempt + 1, term)
     })

@@ -8,7 +8,15 @@ import type { Log } from '../lib/log.ts'
 import type { Random } from '../lib/random.ts'
 import { messageBytes } from './message-codec.ts'
 import { splitMessage } from './split-message.ts'
-import { CLOSE_REMOVED, encodeFrame, encodeMessages, type Hello } from './transport-frames.ts'
+import {
+  CLOSE_MALFORMED,
+  CLOSE_REMOVED,
+  decodeFrame,
+  encodeFrame,
+  encodeMessages,
+  type Hello,
+  malformed,
+} from './transport-frames.ts'
 import type { Message, RaftId } from './types.ts'
 
 export interface LinkLimits {
@@ -71,6 +79,8 @@ export class PeerLink {
   /** A connection has closed since the last dial that succeeded, and whether its peer still lives was not reported. */
   #lost = false
   #unanswered = 0
+  /** Of the peer's process, as its last answer said. */
+  #session: number | undefined
   #pinging: Timer | undefined
 
   constructor(options: LinkOptions) {
@@ -184,10 +194,7 @@ export class PeerLink {
     this.#state = { kind: 'open', connection, sinceMs: this.#options.clock.nowMs() }
     this.#lost = false
     connection.listen({
-      // Only answers to pings come this way; the peer has a connection of its own.
-      onMessage: () => {
-        this.#unanswered = 0
-      },
+      onMessage: (bytes) => this.#onAnswer(connection, bytes),
       onClose: (info) => this.#onClose(connection, info),
     })
     const queue = this.#queue
@@ -202,6 +209,24 @@ export class PeerLink {
     if (queue.length > 0) this.#transmit(connection, queue)
     this.#unanswered = 0
     this.#pingLater(connection)
+  }
+
+  /** Only answers to greetings and pings come this way; the peer has a connection of its own. */
+  #onAnswer(connection: Connection, bytes: Uint8Array): void {
+    const { peer, hello, events, log } = this.#options
+    try {
+      const frame = decodeFrame(bytes, peer, hello().from)
+      if (frame.kind !== 'pong') throw malformed(frame.kind)
+      this.#unanswered = 0
+      const restarted = this.#session !== undefined && this.#session !== frame.session
+      this.#session = frame.session
+      // So quickly that no dial was refused.
+      if (restarted) events.onLost(true)
+    } catch (error) {
+      if (!(error instanceof CodedError)) throw error
+      log.warn({ peer, reason: error.message }, 'a raft peer is refused')
+      connection.close(CLOSE_MALFORMED, 'malformed')
+    }
   }
 
   #pingLater(connection: Connection): void {

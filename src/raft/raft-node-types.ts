@@ -36,7 +36,7 @@ export interface RaftConfig {
   readonly applySliceMs: number
   /** After this a proposal or read without an outcome is given up. */
   readonly requestTimeoutMs: number
-  /** Proposals that have no outcome yet; more are refused with PROPOSAL_QUEUE_FULL. */
+  /** Proposals that have no outcome yet; more are refused with PROPOSAL_QUEUE_FULL. Bounds what one turn may have to write. */
   readonly maxPendingProposals: number
   /** When the leader's process has ended: wait a random time in [min, max] before a pre-vote. */
   readonly leaderLossJitterMs: readonly [min: number, max: number]
@@ -51,7 +51,7 @@ export const DEFAULT_RAFT_CONFIG: RaftConfig = {
   keepBytes: 8 * 1024 * 1024,
   applySliceMs: 10,
   requestTimeoutMs: 10_000,
-  maxPendingProposals: 16_384,
+  maxPendingProposals: 4_096,
   leaderLossJitterMs: [10, 60],
   limits: {},
 }

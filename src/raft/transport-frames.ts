@@ -35,9 +35,10 @@ export type Frame =
   | { readonly kind: 'consumed'; readonly count: number }
   | { readonly kind: 'installed' }
   | { readonly kind: 'failed'; readonly code: string }
-  /** The dialing side asks whether anybody is still there; the other one answers. */
+  /** The dialing side asks whether anybody is still there. */
   | { readonly kind: 'ping' }
-  | { readonly kind: 'pong' }
+  /** The answer to a ping, and to a greeting. `session` is another one when the process is another one. */
+  | { readonly kind: 'pong'; readonly session: number }
 
 /** The position is the code on the wire: only ever append. */
 const KINDS: readonly Frame['kind'][] = [
@@ -65,8 +66,9 @@ export function encodeFrame(frame: Exclude<Frame, { kind: 'messages' }>): Uint8A
       return encode([...head, frame.count])
     case 'installed':
     case 'ping':
-    case 'pong':
       return encode(head)
+    case 'pong':
+      return encode([...head, frame.session])
     case 'failed':
       return encode([...head, frame.code])
   }
@@ -111,8 +113,10 @@ export function decodeFrame(bytes: Uint8Array, from: RaftId, to: RaftId): Frame 
       return { kind, count: first as number }
     case 'installed':
     case 'ping':
-    case 'pong':
       return { kind }
+    case 'pong':
+      if (!Number.isSafeInteger(first)) throw malformed(kind)
+      return { kind, session: first as number }
     case 'failed':
       if (!isText(first)) throw malformed(kind)
       return { kind, code: first }

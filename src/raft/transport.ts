@@ -9,8 +9,8 @@ export interface TransportHandlers {
   /** Messages to `peer` were dropped or may be lost. */
   readonly onUnreachable: (peer: RaftId) => void
   /**
-   * The connection to `peer` closed and a reconnect at once failed. `refused`: its host answered that nobody listens
-   * there, so its process has ended.
+   * The connection to `peer` closed and a reconnect at once failed. `refused`: its process has ended: nobody listens at
+   * its address any more, or already another process does.
    */
   readonly onConnectionLost: (peer: RaftId, refused: boolean) => void
   /** `peer` does not accept this node (any more): removed, demoted, or its certificate is not valid. */

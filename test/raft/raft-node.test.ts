@@ -68,6 +68,20 @@ t.test('a leader that is killed is replaced within half a second, and no acknowl
   }
 })
 
+t.test('a leader that is killed and started again at once is replaced as quickly', async (t) => {
+  for (let seed = 23; seed < 28; seed++) {
+    const cluster = new SimulatedCluster(seed)
+    const [, n2] = await cluster.grow(3)
+    const { term } = n2!.node.status()
+    const killedAtMs = cluster.clock.nowMs()
+    cluster.kill('n1')
+    await cluster.start('n1')
+    await cluster.clock.until(() => n2!.node.status().term > term && n2!.node.status().leader !== undefined, 5_000)
+    const gapMs = cluster.clock.nowMs() - killedAtMs
+    t.ok(gapMs < 500, `seed ${seed}: replaced after ${gapMs.toFixed(0)} ms`)
+  }
+})
+
 t.test('a leader whose machine fails is replaced after a silence of one to two seconds', async (t) => {
   for (let seed = 30; seed < 36; seed++) {
     const cluster = new SimulatedCluster(seed)
@@ -128,6 +142,25 @@ t.test('a leader that is cut off: its proposals come to the right end', async (t
   t.equal(await cluster.wait(plain), 'PROPOSAL_DROPPED', 'the entry in its place proves that it was not applied')
   t.same(n1!.machine.texts, ['of the others'])
 })
+
+t.test(
+  'a forwarded proposal whose leader dies without an answer is of unknown fate, unless its entry comes',
+  async (t) => {
+    for (const reachesThird of [false, true]) {
+      const cluster = new SimulatedCluster(63)
+      const [n1, n2] = await cluster.grow(3)
+      cluster.network.cutOneWay('n1', 'n2')
+      if (!reachesThird) cluster.network.cutOneWay('n1', 'n3')
+      const outcome = errorCodeOf(n2!.node.propose(Buffer.from('a')))
+      await cluster.clock.advance(100)
+      t.equal(n1!.machine.texts.length, reachesThird ? 1 : 0)
+      cluster.kill('n1')
+      cluster.network.healAll()
+      t.equal(await cluster.wait(outcome), reachesThird ? undefined : 'PROPOSAL_UNKNOWN')
+      t.same(n2!.machine.texts, reachesThird ? ['a'] : [])
+    }
+  },
+)
 
 t.test('a proposal without a quorum is given up at its deadline', async (t) => {
   const cluster = new SimulatedCluster(43, { requestTimeoutMs: 700 })

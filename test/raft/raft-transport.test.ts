@@ -253,6 +253,24 @@ t.test('a connection that breaks is made again at once; a refusal shows that the
   t.same(world.heard.get('b'), ['a:heartbeat:3'])
 })
 
+t.test('a peer that answers with garbage loses the connection', async (t) => {
+  const world = new World()
+  const a = world.transport('a')
+  let closed: CloseInfo | undefined
+  world.network.listen('b:1', (connection) => {
+    connection.listen({
+      onMessage: () => connection.send(Uint8Array.of(0xc1)),
+      onClose: (info) => {
+        closed = info
+      },
+    })
+  })
+  a.setMembers(members('a', 'b'))
+  a.send('b', [heartbeat(1)])
+  await world.clock.advance(10)
+  t.equal(closed?.code, 4400)
+})
+
 t.test('a connection that is only cut is lost without a refusal', async (t) => {
   const world = new World()
   const [a] = [world.transport('a'), world.transport('b')]
