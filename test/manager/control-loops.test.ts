@@ -2,6 +2,8 @@
 
 import t from 'tap'
 import { formatTime } from '../../src/lib/clock.ts'
+import { MAX_NODE_NUMBER, nextNodeNumber } from '../../src/manager/allocator/node-number.ts'
+import { findPortConflict } from '../../src/manager/allocator/ports.ts'
 import { imageOf, nanos, replicatedSpec, SmallCluster } from './support/small-cluster.ts'
 
 function counts(values: Iterable<string>): Readonly<Record<string, number>> {
@@ -18,7 +20,7 @@ t.test('a replicated service gets its slots, spread over the nodes', async (t) =
     cluster
       .running('web')
       .map((task) => task.slot)
-      .sort(),
+      .sort((a, b) => a - b),
     [1, 2, 3, 4, 5, 6],
   )
   t.same(counts(cluster.running('web').map((task) => task.nodeId)), { n1: 2, n2: 2, n3: 2 })
@@ -41,7 +43,7 @@ t.test('scaling up fills the lowest free slots, scaling down keeps the nodes eve
     cluster
       .running('web')
       .map((task) => task.slot)
-      .sort(),
+      .sort((a, b) => a - b),
     [1, 2, 3, 4, 5],
   )
   await cluster.stop()
@@ -59,6 +61,21 @@ t.test('scaling down takes the slots that do not run first', async (t) => {
     cluster.running('web').map((task) => task.id),
     runners,
   )
+  await cluster.stop()
+})
+
+t.test('scaling down keeps a slot that runs rather than a lower one that waits for its restart', async (t) => {
+  const cluster = await SmallCluster.start({ nodes: 1 })
+  const RestartPolicy = { Delay: nanos(60_000) }
+  await cluster.create('web', replicatedSpec(2, { TaskTemplate: { ContainerSpec: { Image: 'ok' }, RestartPolicy } }))
+  await cluster.untilRunning('web', 2)
+  const first = cluster.running('web').find((task) => task.slot === 1)!
+  const status = { ...first.status, state: 'failed' as const }
+  await cluster.write([{ kind: 'task-status', taskId: first.id, status }])
+  await cluster.until(() => cluster.tasks('web').some((task) => task.status.state === 'ready'), 'a successor')
+  await cluster.scale('web', 1)
+  await cluster.until(() => cluster.tasks('web').length === 1, 'one task')
+  t.match(cluster.running('web'), [{ slot: 2 }])
   await cluster.stop()
 })
 
@@ -212,6 +229,24 @@ t.test('drain moves tasks; pause keeps them and gives nothing new', async (t) =>
   await cluster.stop()
 })
 
+t.test('an assignment that crosses a drain on its way is moved all the same', async (t) => {
+  const cluster = await SmallCluster.start({ nodes: 1 })
+  await cluster.addNode('n0', { spec: { Role: 'worker', Availability: 'active' } })
+  const target = cluster.store.get('node', 'n0')!
+  let drained = false
+  cluster.store.subscribe((events) => {
+    if (drained || !events.some(({ new: task }) => task?.kind === 'task' && task.status.state === 'pending')) return
+    drained = true
+    const object = { ...target, spec: { ...target.spec, Availability: 'drain' as const } }
+    void cluster.log.propose([{ kind: 'update', object, expectedVersion: target.meta.version }])
+  })
+  await cluster.create('web', replicatedSpec(2))
+  await cluster.until(() => cluster.tasks('web').some((task) => task.nodeId === 'n0'), 'the crossing')
+  t.equal(cluster.store.get('node', 'n0')?.spec.Availability, 'drain', 'the drain came first')
+  await cluster.until(() => cluster.running('web').filter((task) => task.nodeId === 'n1').length === 2, 'the move')
+  await cluster.stop()
+})
+
 t.test('drain of a start-first service moves before it stops', async (t) => {
   const cluster = await SmallCluster.start({ nodes: 2 })
   await cluster.create('web', replicatedSpec(2, { UpdateConfig: { Order: 'start-first', Parallelism: 1 } }))
@@ -270,12 +305,9 @@ t.test('a global service follows the nodes that meet its constraints', async (t)
   t.same(
     cluster
       .running('agent')
-      .map((task) => [task.nodeId, task.slot])
+      .map((task) => `${task.nodeId} ${task.slot}`)
       .sort(),
-    [
-      ['n1', 0],
-      ['n2', 0],
-    ],
+    ['n1 0', 'n2 0'],
   )
   t.equal(cluster.running('agent')[0]?.origin?.kind, 'node')
   await cluster.addNode('n4')
@@ -343,6 +375,27 @@ t.test('history keeps as many tasks of a slot as the cluster says', async (t) =>
   await cluster.stop()
 })
 
+t.test('a task that rests by its policy stays, even where no history is kept', async (t) => {
+  const cluster = await SmallCluster.start({ cluster: { spec: { Orchestration: { TaskHistoryRetentionLimit: 0 } } } })
+  const TaskTemplate = { ContainerSpec: { Image: 'exit=100' }, RestartPolicy: { Condition: 'none' as const } }
+  await cluster.create('once', replicatedSpec(1, { TaskTemplate }))
+  await cluster.clock.advance(5_000)
+  t.match(cluster.tasks('once'), [{ status: { state: 'complete' } }])
+  t.equal(cluster.events.filter(({ kind, objectKind }) => kind === 'create' && objectKind === 'task').length, 1)
+  await cluster.stop()
+})
+
+t.test('ports for two services at once are two ports, without a refusal', async (t) => {
+  const cluster = await SmallCluster.start()
+  const spec = { ...replicatedSpec(0), EndpointSpec: { Ports: [{ TargetPort: 80 }] } }
+  await Promise.all([cluster.create('a', spec), cluster.create('b', spec)])
+  const ports = () => ['a', 'b'].map((id) => cluster.service(id).endpoint?.ports[0]?.PublishedPort)
+  await cluster.until(() => ports().every((port) => port !== undefined), 'ports')
+  t.same(new Set(ports()), new Set([30_000, 30_001]))
+  t.equal(cluster.log.refused, 0)
+  await cluster.stop()
+})
+
 t.test('published ports: asked for, chosen from 30000, kept, freed, and refused with a word', async (t) => {
   const cluster = await SmallCluster.start()
   const ports = (...Ports: readonly object[]) => ({ ...replicatedSpec(1), EndpointSpec: { Ports } })
@@ -364,6 +417,35 @@ t.test('published ports: asked for, chosen from 30000, kept, freed, and refused 
   )
   t.same(published('b'), [30_002, 30_003], 'a number stays with its target port')
   await t.rejects(cluster.create('c', ports({ TargetPort: 1, PublishedPort: 30_001 })), { code: 'PORT_CONFLICT' })
+  await cluster.stop()
+})
+
+t.test('the API can ask beforehand whose port it is, and hears it in the words of Swarm', async (t) => {
+  const cluster = await SmallCluster.start()
+  const endpoint = (PublishMode: 'ingress' | 'host', PublishedPort: number) => ({
+    Ports: [{ TargetPort: 80, PublishedPort, PublishMode }],
+  })
+  await cluster.create('a', { ...replicatedSpec(0), EndpointSpec: endpoint('ingress', 8080) })
+  await cluster.create('b', { ...replicatedSpec(0), EndpointSpec: endpoint('host', 9090) })
+  const ask = (mode: 'ingress' | 'host', port: number, self = '') =>
+    findPortConflict(cluster.store, self, endpoint(mode, port))
+  t.equal(ask('ingress', 8080), "port '8080' is already in use by service 'a' (a) as an ingress port")
+  t.equal(ask('host', 8080), "port '8080' is already in use by service 'a' (a) as a host-published port")
+  t.equal(ask('ingress', 9090), "port '9090' is already in use by service 'b' (b) as an ingress port")
+  t.equal(ask('host', 9090), undefined, 'the scheduler keeps these apart')
+  t.equal(ask('ingress', 8080, 'a'), undefined)
+  t.equal(findPortConflict(cluster.store, '', undefined), undefined)
+  await cluster.stop()
+})
+
+t.test('node numbers go up, and are used again only when all have been', async (t) => {
+  const cluster = await SmallCluster.start({ nodes: 0 })
+  t.equal(nextNodeNumber(cluster.store), 1)
+  await cluster.addNode('a', { number: 1 })
+  await cluster.addNode('b', { number: 7 })
+  t.equal(nextNodeNumber(cluster.store), 8)
+  await cluster.addNode('c', { number: MAX_NODE_NUMBER })
+  t.equal(nextNodeNumber(cluster.store), 2)
   await cluster.stop()
 })
 
@@ -439,7 +521,7 @@ t.test('a replicated job completes as often as asked, so many at a time, and run
   t.same(
     completed(0)
       .map((task) => task.slot)
-      .sort(),
+      .sort((a, b) => a - b),
     [1, 2, 3, 4, 5],
   )
   await cluster.update('job', (spec) => ({ ...spec, TaskTemplate: { ...spec.TaskTemplate, ForceUpdate: 1 } }))

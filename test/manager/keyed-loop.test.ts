@@ -37,13 +37,14 @@ class Rig {
   #running: Promise<void> | undefined
   #index = 0
   keys: readonly string[] = []
+  follow: (event: StoreEvent) => readonly string[] = (event) => [event.id]
   decide: (key: string) => Decision = (key) => ({ transactions: [mark(key)] })
 
   constructor() {
     this.controller = {
       name: 'test',
       start: () => this.keys,
-      affected: (event: StoreEvent) => [event.id],
+      affected: (event) => this.follow(event),
       reconcile: (_view, key) => {
         this.looks.push(key)
         return this.decide(key)
@@ -184,6 +185,24 @@ t.test('a controller that throws loses that one key, visibly', async (t) => {
   t.equal(rig.loop.problems().size, 0)
   await rig.stop()
 })
+
+t.test(
+  'an event that a controller can not follow does not disturb the store: everything is looked at again',
+  async (t) => {
+    const rig = new Rig()
+    rig.decide = () => ({ transactions: [] })
+    await rig.run(['a', 'b'])
+    rig.follow = () => {
+      rig.follow = (event) => [event.id]
+      throw new Error('broken invariant')
+    }
+    await rig.touch('c')
+    t.same(rig.looks, ['a', 'b', 'a', 'b'])
+    await rig.touch('c')
+    t.same(rig.looks, ['a', 'b', 'a', 'b', 'c'])
+    await rig.stop()
+  },
+)
 
 t.test('a key is looked at again at the time that it asked for, by the wall clock', async (t) => {
   const rig = new Rig()

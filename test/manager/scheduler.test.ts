@@ -284,7 +284,10 @@ t.test('preferences are spread first: evenly over racks, then over the nodes of 
   const Preferences = [{ Spread: { SpreadDescriptor: 'node.labels.rack' } }]
   bench.pend('web', 12, { Placement: { Preferences } })
   bench.schedule('web')
-  t.same([...bench.perNode('web').values()].sort(), [1, 1, 2, 4, 4])
+  t.same(
+    [...bench.perNode('web').values()].sort((a, b) => a - b),
+    [1, 1, 2, 4, 4],
+  )
   t.end()
 })
 

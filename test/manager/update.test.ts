@@ -124,13 +124,15 @@ t.test('a failing update pauses, and says because of which task', async (t) => {
   await cluster.stop()
 })
 
-t.test('a failure within the monitor counts, a later one does not', async () => {
+t.test('a failure within the monitor counts, a later one does not', async (t) => {
   const early = await started(3)
   await early.setImage('web', 'crash=900')
   await early.untilUpdate('web', 'paused')
   await early.stop()
-  const late = await started(3, { Monitor: nanos(100) })
-  await late.setImage('web', 'crash=2000')
+  const late = await started(6, { Monitor: nanos(100) })
+  await late.setImage('web', 'crash=1000')
+  await late.until(() => late.tasks('web').some((task) => task.status.state === 'failed'), 'a failure')
+  t.equal(late.service('web').updateStatus?.State, 'updating')
   await late.untilUpdate('web', 'completed')
   await late.stop()
 })
@@ -185,6 +187,19 @@ t.test('a rollback that fails pauses; it is never rolled back', async (t) => {
     cluster.service('web').updateStatus?.Message,
     /^update paused due to failure or early termination of task \S{25}$/,
   )
+  await cluster.stop()
+})
+
+t.test('a rollback to what does not run is not reported as completed', async (t) => {
+  const cluster = await SmallCluster.start()
+  const RollbackConfig = { Parallelism: 0, Monitor: nanos(100), FailureAction: 'continue' as const }
+  const broken = { TaskTemplate: { ContainerSpec: { Image: 'broken' } }, RollbackConfig }
+  await cluster.create('web', spec(2, { FailureAction: 'rollback' }, broken))
+  await cluster.clock.advance(2_000)
+  await cluster.setImage('web', 'crash=200')
+  await cluster.untilUpdate('web', 'rollback_started')
+  await cluster.clock.advance(60_000)
+  t.equal(cluster.service('web').updateStatus?.State, 'rollback_started')
   await cluster.stop()
 })
 
@@ -355,6 +370,38 @@ t.test(
     }
   },
 )
+
+t.test('an update waits for the successor of a task that lost its node before it ran', async (t) => {
+  const cluster = await started(2, {}, {}, 3)
+  await cluster.setImage('web', 'ok:start=3000')
+  await cluster.until(() => cluster.tasks('web').some((task) => task.status.state === 'starting'), 'a start')
+  const starting = cluster.tasks('web').find((task) => task.status.state === 'starting')!
+  t.equal(cluster.running('web').filter((task) => task.nodeId === starting.nodeId).length, 0)
+  await cluster.takeDown(starting.nodeId)
+  const seen = watch(cluster, 'web')
+  await cluster.untilUpdate('web', 'completed')
+  t.equal(seen.leastRunning, 1)
+  await cluster.stop()
+})
+
+t.test('the successor of stop-first starts when its predecessor has stopped, or after a minute', async (t) => {
+  for (const [stopMs, waitsMs] of [
+    [3_000, 3_000],
+    [90_000, 60_000],
+  ] as const) {
+    const cluster = await started(1, {}, { TaskTemplate: { ContainerSpec: { Image: `stop=${stopMs}` } } })
+    await cluster.setImage('web', 'ok:v=2')
+    await cluster.untilUpdate('web', 'updating')
+    const from = cluster.clock.nowMs()
+    const successor = () => cluster.tasks('web').find((task) => task.origin?.kind === 'update')
+    await cluster.until(() => successor()?.status.state === 'ready', 'its preparation')
+    t.ok(cluster.clock.nowMs() - from < 500, 'it prepares itself meanwhile')
+    await cluster.until(() => successor()?.status.state === 'starting', 'its start')
+    const waited = cluster.clock.nowMs() - from
+    t.ok(waited >= waitsMs && waited < waitsMs + 200, `it waited ${waited} ms`)
+    await cluster.stop()
+  }
+})
 
 t.test('start-first keeps every replica over elections', async (t) => {
   for (let seed = 1; seed <= 10; seed++) {

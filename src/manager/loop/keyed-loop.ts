@@ -64,6 +64,7 @@ export class KeyedLoop {
   readonly #pending = new Set<Promise<void>>()
   #wake: (() => void) | undefined
   #stopped = true
+  #rescan = false
 
   constructor(options: KeyedLoopOptions) {
     this.#options = options
@@ -83,27 +84,21 @@ export class KeyedLoop {
   /** Runs until `signal` aborts, then waits for the answers to its proposals. Can be run again, by the next term's leader. */
   async run({ signal }: { readonly signal: AbortSignal }): Promise<void> {
     if (signal.aborted) return
-    const { controller, view, subscribe, budget } = this.#options
+    const { subscribe, budget } = this.#options
     this.#stopped = false
-    const unsubscribe = subscribe((events) => {
-      for (const event of events) for (const key of controller.affected(event, view)) this.#enqueue(key)
-    })
+    this.#rescan = true
+    const unsubscribe = subscribe((events) => this.#hear(events))
     const stop = () => {
       this.#stopped = true
       this.#wake?.()
     }
     signal.addEventListener('abort', stop, { once: true })
     try {
-      await budget.turn()
-      for (const key of controller.start(view)) {
-        if (key !== undefined) this.#enqueue(key)
-        if (!budget.hasTime()) await budget.turn()
-        if (this.#stopped) return
-      }
       while (!this.#stopped) {
         await budget.turn()
+        if (this.#rescan) await this.#scan()
         this.#drain()
-        if (!this.#hasWork()) await this.#idle()
+        if (!this.#hasWork() && !this.#rescan) await this.#idle()
       }
     } finally {
       signal.removeEventListener('abort', stop)
@@ -113,6 +108,28 @@ export class KeyedLoop {
       this.#timers.clear()
       while (this.#pending.size > 0) await Promise.all(this.#pending)
       for (const memory of [this.#queue, this.#again, this.#failures, this.#problems]) memory.clear()
+    }
+  }
+
+  async #scan(): Promise<void> {
+    const { controller, view, budget } = this.#options
+    this.#rescan = false
+    for (const key of controller.start(view)) {
+      if (key !== undefined) this.#enqueue(key)
+      if (!budget.hasTime()) await budget.turn()
+      if (this.#stopped) return
+    }
+  }
+
+  /** Runs within `apply`, which nothing may disturb: a controller that fails here starts anew. */
+  #hear(events: readonly StoreEvent[]): void {
+    const { controller, view, log } = this.#options
+    try {
+      for (const event of events) for (const key of controller.affected(event, view)) this.#enqueue(key)
+    } catch (error) {
+      log.error({ loop: this.name, err: error }, 'an event could not be followed; the loop looks at everything again')
+      this.#rescan = true
+      this.#wake?.()
     }
   }
 

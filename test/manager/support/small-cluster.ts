@@ -270,30 +270,24 @@ function nextStep(task: Task): Step | undefined {
     const runs = compareTaskStates(task.status.state, 'starting') >= 0
     return { name: 'stop', afterMs: runs ? (does.stop ?? 100) : 1, state: 'shutdown' }
   }
-  switch (task.status.state) {
-    case 'assigned':
-      return { name: 'prepare', afterMs: 5, state: 'preparing' }
-    case 'preparing': {
-      const error = `No such image: ${imageOf(task)}`
-      return does.missing
-        ? { name: 'reject', afterMs: 50, state: 'rejected', error }
-        : { name: 'ready', afterMs: 50, state: 'ready' }
-    }
-    case 'ready':
-      return task.desiredState === 'ready' ? undefined : { name: 'start', afterMs: 10, state: 'starting' }
-    case 'starting': {
-      const afterMs = does.start ?? 200
-      const error = 'task: non-zero exit (1)'
-      return does.broken
-        ? { name: 'fail', afterMs, state: 'failed', error }
-        : { name: 'run', afterMs, state: 'running' }
-    }
-    case 'running':
-      if (does.crash) return { name: 'crash', afterMs: does.crash, state: 'failed', error: 'task: non-zero exit (1)' }
-      return does.exit ? { name: 'exit', afterMs: does.exit, state: 'complete' } : undefined
-    default:
-      return undefined
+  const error = 'task: non-zero exit (1)'
+  const image = imageOf(task)
+  const steps: Partial<Record<TaskState, Step | undefined>> = {
+    assigned: { name: 'prepare', afterMs: 5, state: 'preparing' },
+    preparing: does.missing
+      ? { name: 'reject', afterMs: 50, state: 'rejected', error: `No such image: ${image}` }
+      : { name: 'ready', afterMs: 50, state: 'ready' },
+    ready: task.desiredState === 'ready' ? undefined : { name: 'start', afterMs: 10, state: 'starting' },
+    starting: does.broken
+      ? { name: 'fail', afterMs: does.start ?? 200, state: 'failed', error }
+      : { name: 'run', afterMs: does.start ?? 200, state: 'running' },
+    running: does.crash
+      ? { name: 'crash', afterMs: does.crash, state: 'failed', error }
+      : does.exit
+        ? { name: 'exit', afterMs: does.exit, state: 'complete' }
+        : undefined,
   }
+  return steps[task.status.state]
 }
 
 export function imageOf(task: Task): string {
