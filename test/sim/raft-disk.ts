@@ -1,7 +1,6 @@
 // A simulated disk: writes complete late and in order, and a crash loses what was not synced, except for a random number
 // of whole writes that happened to get through.
 
-import type { SeededRandom } from '../../src/lib/random.ts'
 import type { Ready } from '../../src/raft/core-types.ts'
 import type { Entry, HardState, SnapshotMeta, StoredState } from '../../src/raft/types.ts'
 import type { RegisterState } from './raft-registers.ts'
@@ -50,8 +49,9 @@ export class SimDisk {
     return write
   }
 
-  crash(random: SeededRandom): void {
-    for (let survivors = random.below(this.#queue.length + 1); survivors > 0; survivors--) this.complete()
+  /** `below` draws how many of the unsynced writes got through. */
+  crash(below: (bound: number) => number): void {
+    for (let survivors = below(this.#queue.length + 1); survivors > 0; survivors--) this.complete()
     this.#queue = []
   }
 }

@@ -112,7 +112,7 @@ export class SimMember {
     this.#environment.trace(`${this.id} crashes`)
     this.#life++
     this.#core = undefined
-    this.#disk.crash(this.#random)
+    this.#disk.crash((bound) => this.#random.below(bound))
     this.#listener?.onCrash()
     this.#listener = undefined
   }

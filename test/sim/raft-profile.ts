@@ -16,6 +16,8 @@ export interface Profile {
   /** Mean times between such events; Infinity for never. */
   readonly partitionEveryMs: number
   readonly crashEveryMs: number
+  /** The share of crashes that are a loss of power for all members at once. */
+  readonly powerFailureShare: number
   readonly membershipEveryMs: number
   readonly transferEveryMs: number
   readonly partitionMs: number
@@ -53,6 +55,7 @@ export function drawProfile(random: SeededRandom): Profile {
     delayMs: between(1, 60),
     partitionEveryMs: sometimes(0.6, () => between(1_500, 15_000), Infinity),
     crashEveryMs: sometimes(0.7, () => between(1_000, 12_000), Infinity),
+    powerFailureShare: sometimes(0.5, () => random.float() * 0.5, 0),
     membershipEveryMs: sometimes(0.6, () => between(700, 8_000), Infinity),
     transferEveryMs: sometimes(0.4, () => between(1_000, 10_000), Infinity),
     partitionMs: between(500, 10_000),

@@ -201,9 +201,15 @@ class Simulation {
   }
 
   #crash(): void {
+    const up = this.#upMembers()
     const leader = this.#leader()
-    const victim = leader && this.#random.float() < 0.4 ? leader : this.#pick(this.#upMembers())
+    const victim = leader && this.#random.float() < 0.4 ? leader : this.#pick(up)
     if (!victim) return
+    const powerFails = this.#random.float() < this.#profile.powerFailureShare
+    for (const member of powerFails ? up : [victim]) this.#crashOne(member)
+  }
+
+  #crashOne(victim: SimMember): void {
     victim.crash()
     for (const member of this.#upMembers()) {
       if (this.#random.float() < this.#profile.noticeRate) this.#notice(member, victim.id)
