@@ -5,12 +5,14 @@ import type { Timer } from '../lib/clock.ts'
 import { assert, CodedError } from '../lib/errors.ts'
 import { Scope } from '../lib/scope.ts'
 import { ApplyQueue } from './apply-queue.ts'
-import { isJoint, isMember } from './conf-change.ts'
+import { isJoint } from './conf-change.ts'
 import { bootstrapState, RaftCore } from './core.ts'
 import { CoreDriver } from './core-driver.ts'
 import type { ProposalResult, Ready, SoftState } from './core-types.ts'
 import { LeaderWatch } from './leader-watch.ts'
 import { MembershipWaiters } from './membership-waiters.ts'
+import { NodeEvents } from './node-events.ts'
+import { addressOf, describeStatus, transferTarget } from './node-status.ts'
 import { encodeEnvelope, MAX_SESSION } from './proposal-envelope.ts'
 import { notLeader, ProposalTracker, queueFull, refusal } from './proposal-tracker.ts'
 import { newRaftMetrics, observe, type RaftMetrics } from './raft-metrics.ts'
@@ -44,7 +46,7 @@ export class RaftNode<Result> {
   readonly #proposals = new ProposalTracker<Result>()
   readonly #reads = new ReadTracker()
   readonly #memberships = new MembershipWaiters()
-  readonly #listeners = new Set<(event: RaftNodeEvent) => void>()
+  readonly #events: NodeEvents
   readonly #scope = new Scope()
   #becomeReady: { readonly resolve: () => void; readonly reject: (error: unknown) => void } | undefined
   #stored: StoredState | undefined
@@ -60,12 +62,11 @@ export class RaftNode<Result> {
   #recoveredTo = 0
   #nextRequestId = 1
   #tick: Timer | undefined
-  #announcedTerm: number | undefined
-  #isMember = false
 
   constructor(options: RaftNodeOptions<Result>) {
     this.id = options.id
     this.#options = options
+    this.#events = new NodeEvents(options.id)
     this.#config = { ...DEFAULT_RAFT_CONFIG, ...options.config }
     const { random } = options
     this.#session = random.below(2 ** 24) * 2 ** 24 + random.below(2 ** 24)
@@ -128,7 +129,7 @@ export class RaftNode<Result> {
       this.#reads.close(stopped)
       this.#memberships.close(stopped)
       this.#leaderWatch?.stop(stopped)
-      this.#announceLeadership(false)
+      this.#events.leads(undefined)
       await scope.close()
       await storage.close()
     }
@@ -189,13 +190,9 @@ export class RaftNode<Result> {
    */
   async transferLeadership(to?: RaftId): Promise<void> {
     const core = this.#running()
-    const { role, peers, conf } = core.status()
-    if (role !== 'leader') throw notLeader(this.#leader())
-    const candidates = peers.filter((peer) => conf.voters.includes(peer.id) && peer.recentlyActive)
-    const best = candidates.sort((a, b) => b.match - a.match || (a.id < b.id ? -1 : 1))[0]?.id
-    const target = to ?? best
-    if (target === undefined || target === this.id || !conf.voters.includes(target))
-      throw new CodedError('TRANSFER_IMPOSSIBLE', 'there is no other manager that could lead')
+    const status = core.status()
+    if (status.role !== 'leader') throw notLeader(this.#leader())
+    const target = transferTarget(status, to)
     const code = core.transferLeadership(target)
     this.#driver?.schedule()
     if (code) throw refusal(code, this.#leader())
@@ -203,30 +200,10 @@ export class RaftNode<Result> {
   }
 
   status(): RaftNodeStatus {
-    const status = this.#running().status()
-    const { id, role, term, commit, firstIndex, lastIndex, conf } = status
-    const peers = status.peers.map(({ id, state, match, recentlyActive }) => ({
-      id,
-      state,
-      match,
-      recentActive: recentlyActive,
-    }))
-    const leader = status.leader === '' ? undefined : status.leader
-    const leaderAddress = addressOf(conf, leader)
-    return {
-      id,
-      role,
-      term,
-      leader,
-      leaderAddress,
-      leadsInTerm: this.#announcedTerm,
-      commit,
+    return describeStatus(this.#running().status(), {
       applied: this.#applied,
-      firstIndex,
-      lastIndex,
-      conf,
-      peers,
-    }
+      leadsInTerm: this.#events.leadsInTerm,
+    })
   }
 
   /** Proposals of this node that have no outcome yet. */
@@ -236,8 +213,7 @@ export class RaftNode<Result> {
 
   /** Calls `listener` with every event from now on, between two entries; it must not throw. Returns how to end that. */
   subscribe(listener: (event: RaftNodeEvent) => void): () => void {
-    this.#listeners.add(listener)
-    return () => this.#listeners.delete(listener)
+    return this.#events.subscribe(listener)
   }
 
   async #open(): Promise<StoredState> {
@@ -311,7 +287,7 @@ export class RaftNode<Result> {
       onMessages: (_from, messages) => driver.step(messages),
       onUnreachable: (peer) => driver.input(() => core.reportUnreachable(peer)),
       onConnectionLost: (peer, refused) => leaderWatch.connectionLost(peer, refused),
-      onForbidden: (by) => this.#emit({ kind: 'forbidden', by }),
+      onForbidden: (by) => this.#events.emit({ kind: 'forbidden', by }),
       onSnapshot: (message, chunks) =>
         snapshots.receive(message, chunks, this.#scope.signal, () => {
           driver.step([message])
@@ -372,7 +348,7 @@ export class RaftNode<Result> {
     this.#snapshots?.takeIfDue(index)
     this.#becomeReadyIfRecovered()
     // The first entry of its term is applied, and everything older lies before it.
-    if (this.#soft.role === 'leader' && this.#appliedTerm === this.#soft.term) this.#announceLeadership(true)
+    if (this.#soft.role === 'leader' && this.#appliedTerm === this.#soft.term) this.#events.leads(this.#soft.term)
     this.#driver?.schedule()
   }
 
@@ -382,7 +358,7 @@ export class RaftNode<Result> {
     if (soft.role === 'candidate' && (before.role !== 'candidate' || before.term !== soft.term))
       this.metrics.campaigns++
     if (before.role === 'leader' && (soft.role !== 'leader' || soft.term !== before.term)) {
-      this.#announceLeadership(false)
+      this.#events.leads(undefined)
       this.#proposals.leadershipLost()
       this.#memberships.leadershipLost()
     }
@@ -399,29 +375,13 @@ export class RaftNode<Result> {
     }
     const leader = this.#leader()
     this.#options.log.info({ leader, term: soft.term, role: soft.role }, 'raft leader')
-    this.#emit({ kind: 'leader', leader, address: addressOf(this.#conf, leader), term: soft.term })
+    this.#events.emit({ kind: 'leader', leader, address: addressOf(this.#conf, leader), term: soft.term })
   }
 
   #onConf(conf: ConfState): void {
     this.#conf = conf
     this.#memberships.conf(conf)
-    this.#emit({ kind: 'membership', conf })
-    const member = isMember(conf, this.id)
-    if (this.#isMember && !member) this.#emit({ kind: 'removed' })
-    this.#isMember = member
-  }
-
-  #announceLeadership(isLeader: boolean): void {
-    const announced = this.#announcedTerm
-    const term = isLeader ? this.#soft.term : undefined
-    if (announced === term) return
-    this.#announcedTerm = term
-    if (announced !== undefined) this.#emit({ kind: 'leadership', isLeader: false, term: announced })
-    if (term !== undefined) this.#emit({ kind: 'leadership', isLeader: true, term })
-  }
-
-  #emit(event: RaftNodeEvent): void {
-    for (const listener of [...this.#listeners]) listener(event)
+    this.#events.membership(conf)
   }
 
   #becomeReadyIfRecovered(): void {
@@ -468,10 +428,6 @@ export class RaftNode<Result> {
     observe(this.metrics.sync, durationMs)
     this.metrics.syncedRecords += records
   }
-}
-
-function addressOf(conf: ConfState | undefined, id: RaftId | undefined): string | undefined {
-  return conf?.members.find((member) => member.id === id)?.address
 }
 
 function notRunning(): CodedError {

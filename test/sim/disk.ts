@@ -64,6 +64,12 @@ export class SimulatedDisk {
     this.#crash(() => this.#random.float() < 0.5)
   }
 
+  /** Nobody has it open: everything on it is removed. */
+  erase(): void {
+    this.#durable = new Map()
+    this.#unsynced = []
+  }
+
   open(handle: Handle): Map<string, Uint8Array> {
     if (this.#handle) throw new CodedError('RAFT_STORAGE_LOCKED', 'the simulated disk is in use')
     this.#handle = handle
@@ -78,6 +84,7 @@ export class SimulatedDisk {
 
   /** Resolves when written; never, if the process dies before. */
   async write(handle: Handle, operations: readonly RecordOperation[], sync: boolean): Promise<void> {
+    if (this.#handle !== handle) await new Promise<never>(() => {}) // a dead process writes nothing
     if (this.broken) throw new CodedError('RAFT_STORAGE_FAILED', 'the simulated disk is broken')
     const batch: Unsynced = { operations, written: false }
     this.#unsynced.push(batch)
