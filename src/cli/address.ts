@@ -37,7 +37,7 @@ export function resolveAddress(flags: Flags, environment: Environment, config: D
   if (hosts.length > 1) throw new CliError('Specify only one -H')
   const contextName = chooseContext(named, hosts, environment, config)
   if (contextName !== 'default') return fromContext(contextName, config)
-  const host = hosts[0] || environment['DOCKER_HOST'] || defaultHost()
+  const host = hosts[0] || environment.DOCKER_HOST || defaultHost()
   const tls = tlsFromFlags(flags, environment, config)
   return { host: normalizeHost(host, tls !== undefined), tls, contextName }
 }
@@ -49,8 +49,8 @@ function chooseContext(
   config: DockerConfig,
 ): string {
   if (flag) return flag
-  if (hosts.length > 0 || environment['DOCKER_HOST']) return 'default'
-  return environment['DOCKER_CONTEXT'] || config.currentContext || 'default'
+  if (hosts.length > 0 || environment.DOCKER_HOST) return 'default'
+  return environment.DOCKER_CONTEXT || config.currentContext || 'default'
 }
 
 function defaultHost(): string {
@@ -72,10 +72,10 @@ export function normalizeHost(host: string, tls: boolean): string {
 }
 
 function tlsFromFlags(flags: Flags, environment: Environment, config: DockerConfig): TlsFiles | undefined {
-  const verify = flags.changed('tlsverify') ? flags.on('tlsverify') : Boolean(environment['DOCKER_TLS_VERIFY'])
-  const wanted = flags.on('tls') || flags.changed('tlsverify') || verify || Boolean(environment['DOCKER_TLS'])
+  const verify = flags.changed('tlsverify') ? flags.on('tlsverify') : Boolean(environment.DOCKER_TLS_VERIFY)
+  const wanted = flags.on('tls') || flags.changed('tlsverify') || verify || Boolean(environment.DOCKER_TLS)
   if (!wanted) return undefined
-  const folder = environment['DOCKER_CERT_PATH'] || config.directory
+  const folder = environment.DOCKER_CERT_PATH || config.directory
   const file = (flag: string, name: string, required: boolean) => {
     const given = flags.maybe(flag)?.replace(/^(['"])(.*)\1$/, '$2')
     const path = given ?? join(folder, name)

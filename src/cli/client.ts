@@ -87,17 +87,19 @@ export class ApiClient {
     for (const [key, value] of Object.entries(options.query ?? {}))
       if (value !== undefined) query.set(key, String(value))
     if (options.filters) query.set('filters', JSON.stringify(options.filters))
-    const search = query.size > 0 ? `?${query}` : ''
+    // dockerode adds a query of its own after a '?' where there is a body, and cuts one character where there is none;
+    // without `_query` it would put the body, a secret's data say, into the URL
+    const hasBody = options.body !== undefined
+    const target = query.size === 0 ? path : hasBody ? `${path}?` : `${path}?${query}&`
     return new Promise((resolve, reject) => {
       this.#docker.modem.dial(
         {
           method,
-          // the search text is in the path already: dockerode would put the body there as well
-          path: search === '' ? path : `${path}${search}&`,
+          path: target,
           isStream: true,
           statusCodes: EVERY_STATUS,
           ...(options.headers ? { headers: { ...options.headers } } : {}),
-          ...(options.body === undefined ? {} : { options: { _body: options.body, _query: {} } }),
+          ...(hasBody ? { options: { _body: options.body, _query: Object.fromEntries(query) } } : {}),
           ...(options.signal ? { abortSignal: options.signal } : {}),
         },
         (error: unknown, response: unknown) => {

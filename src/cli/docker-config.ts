@@ -33,7 +33,7 @@ interface AuthEntry {
 const DOCKER_HUB = 'https://index.docker.io/v1/'
 
 export function configDirectory(environment: Environment, flag: string | undefined): string {
-  return flag ?? environment['DOCKER_CONFIG'] ?? join(environment['HOME'] ?? '/root', '.docker')
+  return flag ?? environment.DOCKER_CONFIG ?? join(environment.HOME ?? '/root', '.docker')
 }
 
 /** An absent file is an empty configuration. @throws {CliError} for one that cannot be read or is no JSON. */

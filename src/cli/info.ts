@@ -41,7 +41,7 @@ async function run(context: Context, flags: Flags): Promise<void> {
   )
   if (info) {
     context.stdout.write(`${serverLines(info).join('\n')}\n\n`)
-    for (const warning of array(info['Warnings'])) context.stderr.write(`${text(warning)}\n`)
+    for (const warning of array(info.Warnings)) context.stderr.write(`${text(warning)}\n`)
   }
   if (!failure) return
   if (failure instanceof ConnectionError) throw failure
@@ -62,68 +62,66 @@ function formatted(info: Json, format: string, context: Context): string {
 }
 
 function serverLines(info: Json): string[] {
-  const plugins = record(info['Plugins'])
+  const plugins = record(info.Plugins)
   const names = (key: string) => array(plugins[key]).map(text).join(' ')
-  const commit = (key: string) => text(record(info[key])['ID'])
+  const commit = (key: string) => text(record(info[key]).ID)
   const pairs = (key: string) => array(info[key]).map((pair) => `  ${text(array(pair)[0])}: ${text(array(pair)[1])}`)
   const linux =
-    info['OSType'] === 'linux'
+    info.OSType === 'linux'
       ? [
-          ` Init Binary: ${text(info['InitBinary'])}`,
+          ` Init Binary: ${text(info.InitBinary)}`,
           ` containerd version: ${commit('ContainerdCommit')}`,
           ` runc version: ${commit('RuncCommit')}`,
           ` init version: ${commit('InitCommit')}`,
-          ...securityLines(array(info['SecurityOptions']).map(text)),
+          ...securityLines(array(info.SecurityOptions).map(text)),
         ]
       : []
   return [
-    ` Containers: ${text(info['Containers'])}`,
-    `  Running: ${text(info['ContainersRunning'])}`,
-    `  Paused: ${text(info['ContainersPaused'])}`,
-    `  Stopped: ${text(info['ContainersStopped'])}`,
-    ` Images: ${text(info['Images'])}`,
-    ...ifAny(' Server Version:', info['ServerVersion']),
-    ...ifAny(' Storage Driver:', info['Driver']),
+    ` Containers: ${text(info.Containers)}`,
+    `  Running: ${text(info.ContainersRunning)}`,
+    `  Paused: ${text(info.ContainersPaused)}`,
+    `  Stopped: ${text(info.ContainersStopped)}`,
+    ` Images: ${text(info.Images)}`,
+    ...ifAny(' Server Version:', info.ServerVersion),
+    ...ifAny(' Storage Driver:', info.Driver),
     ...pairs('DriverStatus'),
-    ...ifAny(' Logging Driver:', info['LoggingDriver']),
-    ...ifAny(' Cgroup Driver:', info['CgroupDriver']),
-    ...ifAny(' Cgroup Version:', info['CgroupVersion']),
+    ...ifAny(' Logging Driver:', info.LoggingDriver),
+    ...ifAny(' Cgroup Driver:', info.CgroupDriver),
+    ...ifAny(' Cgroup Version:', info.CgroupVersion),
     ' Plugins:',
     `  Volume: ${names('Volume')}`,
     `  Network: ${names('Network')}`,
-    ...(array(plugins['Authorization']).length > 0 ? [`  Authorization: ${names('Authorization')}`] : []),
+    ...(array(plugins.Authorization).length > 0 ? [`  Authorization: ${names('Authorization')}`] : []),
     `  Log: ${names('Log')}`,
     ...swarmLines(info as InfoJson),
     ...runtimeLines(info),
     ...linux,
-    ...ifAny(' Kernel Version:', info['KernelVersion']),
-    ...ifAny(' Operating System:', info['OperatingSystem']),
-    ...ifAny(' OSType:', info['OSType']),
-    ...ifAny(' Architecture:', info['Architecture']),
-    ` CPUs: ${text(info['NCPU'])}`,
-    ` Total Memory: ${bytesSize(Number(info['MemTotal'] ?? 0))}`,
-    ...ifAny(' Name:', info['Name']),
-    ...ifAny(' ID:', info['ID']),
-    ` Docker Root Dir: ${text(info['DockerRootDir'])}`,
-    ` Debug Mode: ${info['Debug'] === true}`,
-    ...ifAny(' HTTP Proxy:', info['HttpProxy']),
-    ...ifAny(' HTTPS Proxy:', info['HttpsProxy']),
-    ...ifAny(' No Proxy:', info['NoProxy']),
-    ...(array(info['Labels']).length > 0
-      ? [' Labels:', ...array(info['Labels']).map((label) => `  ${text(label)}`)]
-      : []),
-    ` Experimental: ${info['ExperimentalBuild'] === true}`,
-    ...registryLines(record(info['RegistryConfig'])),
-    ` Live Restore Enabled: ${info['LiveRestoreEnabled'] === true}`,
-    ...ifAny(' Product License:', info['ProductLicense']),
-    ...poolLines(array(info['DefaultAddressPools'])),
+    ...ifAny(' Kernel Version:', info.KernelVersion),
+    ...ifAny(' Operating System:', info.OperatingSystem),
+    ...ifAny(' OSType:', info.OSType),
+    ...ifAny(' Architecture:', info.Architecture),
+    ` CPUs: ${text(info.NCPU)}`,
+    ` Total Memory: ${bytesSize(Number(info.MemTotal ?? 0))}`,
+    ...ifAny(' Name:', info.Name),
+    ...ifAny(' ID:', info.ID),
+    ` Docker Root Dir: ${text(info.DockerRootDir)}`,
+    ` Debug Mode: ${info.Debug === true}`,
+    ...ifAny(' HTTP Proxy:', info.HttpProxy),
+    ...ifAny(' HTTPS Proxy:', info.HttpsProxy),
+    ...ifAny(' No Proxy:', info.NoProxy),
+    ...(array(info.Labels).length > 0 ? [' Labels:', ...array(info.Labels).map((label) => `  ${text(label)}`)] : []),
+    ` Experimental: ${info.ExperimentalBuild === true}`,
+    ...registryLines(record(info.RegistryConfig)),
+    ` Live Restore Enabled: ${info.LiveRestoreEnabled === true}`,
+    ...ifAny(' Product License:', info.ProductLicense),
+    ...poolLines(array(info.DefaultAddressPools)),
   ]
 }
 
 function runtimeLines(info: Json): string[] {
-  const names = Object.keys(record(info['Runtimes']))
+  const names = Object.keys(record(info.Runtimes))
   if (names.length === 0) return []
-  return [` Runtimes: ${names.join(' ')}`, ` Default Runtime: ${text(info['DefaultRuntime'])}`]
+  return [` Runtimes: ${names.join(' ')}`, ` Default Runtime: ${text(info.DefaultRuntime)}`]
 }
 
 /** "name=seccomp,profile=default" → its name, and its profile below it. */
@@ -140,13 +138,13 @@ function securityLines(options: readonly string[]): string[] {
 }
 
 function registryLines(config: Json): string[] {
-  const insecure = Object.values(record(config['IndexConfigs']))
+  const insecure = Object.values(record(config.IndexConfigs))
     .map(record)
-    .filter((index) => index['Secure'] !== true)
-    .map((index) => `  ${text(index['Name'])}`)
-  const cidrs = array(config['InsecureRegistryCIDRs']).map((cidr) => `  ${text(cidr)}`)
-  const any = cidrs.length > 0 || Object.keys(record(config['IndexConfigs'])).length > 0
-  const mirrors = array(config['Mirrors']).map((mirror) => `  ${text(mirror)}`)
+    .filter((index) => index.Secure !== true)
+    .map((index) => `  ${text(index.Name)}`)
+  const cidrs = array(config.InsecureRegistryCIDRs).map((cidr) => `  ${text(cidr)}`)
+  const any = cidrs.length > 0 || Object.keys(record(config.IndexConfigs)).length > 0
+  const mirrors = array(config.Mirrors).map((mirror) => `  ${text(mirror)}`)
   return [
     ...(any ? [' Insecure Registries:', ...insecure, ...cidrs] : []),
     ...(mirrors.length > 0 ? [' Registry Mirrors:', ...mirrors] : []),
@@ -157,7 +155,7 @@ function poolLines(pools: readonly unknown[]): string[] {
   if (pools.length === 0) return []
   return [
     ' Default Address Pools:',
-    ...pools.map((pool) => `   Base: ${text(record(pool)['Base'])}, Size: ${text(record(pool)['Size'])}`),
+    ...pools.map((pool) => `   Base: ${text(record(pool).Base)}, Size: ${text(record(pool).Size)}`),
   ]
 }
 

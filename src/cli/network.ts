@@ -3,7 +3,7 @@
 import { isIP } from 'node:net'
 import type { NetworkJson } from './api-types.ts'
 import { cidrContains } from './cidr.ts'
-import { DaemonError } from './client.ts'
+import { compareVersions, DaemonError } from './client.ts'
 import { CliError, type Command, type Context } from './command.ts'
 import { parseCsvRecord } from './csv.ts'
 import {
@@ -91,7 +91,6 @@ export function ipamConfigs(flags: Flags): IpamConfig[] {
     if (configs.some((other) => contains(subnet, other.Subnet) || contains(other.Subnet, subnet))) {
       throw new CliError('multiple overlapping subnet configuration is not supported')
     }
-    contains(subnet, subnet)
     configs.push({ Subnet: subnet })
   }
   const place = (address: string, what: string, set: (config: IpamConfig) => void) => {
@@ -134,6 +133,8 @@ function contains(subnet: string, address: string): boolean {
 }
 
 async function create(context: Context, flags: Flags, operands: readonly string[]): Promise<void> {
+  const ipam = ipamConfigs(flags)
+  const client = await context.client()
   const configFrom = flags.text('config-from')
   const body = {
     Name: operands[0],
@@ -144,7 +145,7 @@ async function create(context: Context, flags: Flags, operands: readonly string[
     IPAM: {
       Driver: flags.maybe('ipam-driver') ?? 'default',
       Options: keyValues(flags.list('ipam-opt')),
-      Config: ipamConfigs(flags),
+      Config: ipam,
     },
     Internal: flags.on('internal'),
     Attachable: flags.on('attachable'),
@@ -153,9 +154,9 @@ async function create(context: Context, flags: Flags, operands: readonly string[
     ConfigFrom: configFrom === '' ? null : { Network: configFrom },
     Options: keyValues(flags.list('opt')),
     Labels: keyValues(flags.list('label')),
-    CheckDuplicate: true,
+    // later daemons always check
+    ...(compareVersions(await client.version(), '1.44') < 0 ? { CheckDuplicate: true } : {}),
   }
-  const client = await context.client()
   const answer = await client.json<{ Id: string; Warning?: string }>('POST', '/networks/create', { body })
   context.stdout.write(`${answer.Id}\n`)
 }

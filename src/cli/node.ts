@@ -176,7 +176,7 @@ async function ps(context: Context, flags: Flags, operands: readonly string[]): 
   for (const ref of refs) {
     try {
       const node = await client.json<NodeJson>('GET', `/nodes/${encodeURIComponent(await reference(client, ref))}`)
-      const filters = { ...flags.filters(), node: { ...flags.filters()?.['node'], [node.ID]: true as const } }
+      const filters = { ...flags.filters(), node: { ...flags.filters()?.node, [node.ID]: true as const } }
       tasks.push(...(await client.json<TaskJson[]>('GET', '/tasks', { filters })))
     } catch (error) {
       if (!(error instanceof CliError)) throw error

@@ -57,7 +57,7 @@ export function withDefaultTag(image: string): string {
 /** Pins `image` to `digest` unless it is pinned. */
 export function withDigest(image: string, digest: string): string {
   const reference = parseReference(image)
-  return !reference || reference.digest !== '' ? image : formatReference({ ...reference, digest })
+  return reference === undefined || reference.digest !== '' ? image : formatReference({ ...reference, digest })
 }
 
 /** As tables show it: the digest goes where there is a tag beside it. */

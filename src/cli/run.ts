@@ -100,7 +100,7 @@ async function find(first: string, rest: readonly string[]): Promise<Found> {
   const command = commands.find(({ name, aliases }) => name === second || aliases?.includes(second))
   if (command) return { kind: 'command', command, path: [group.name, command.name], commandWords: words }
   throw new CliError(
-    `${PROGRAM}: unknown command: ${groupPath} ${second}${didYouMean(second, commands)}\n\nUsage:  ${groupPath} COMMAND\n\nRun '${groupPath} --help' for more information`,
+    `${PROGRAM}: unknown command: ${groupPath} ${second}${didYouMean(second, commands)}\n\nUsage:  ${groupPath}\n\nRun '${groupPath} --help' for more information`,
   )
 }
 
@@ -196,9 +196,7 @@ export function makeContext(commandPath: string, globals: Flags, environment: En
       return abort.signal
     },
     client: () => {
-      client ??= import('./client.ts').then(
-        ({ ApiClient }) => new ApiClient(address, environment['DOCKER_API_VERSION']),
-      )
+      client ??= import('./client.ts').then(({ ApiClient }) => new ApiClient(address, environment.DOCKER_API_VERSION))
       return client
     },
   }

@@ -59,14 +59,14 @@ function formatted(info: unknown, format: string): string {
 
 function page(client: Readonly<Record<string, string>>, server: ServerVersion | undefined): string {
   const downgraded =
-    client['ApiVersion'] === client['DefaultAPIVersion'] ? '' : ` (downgraded from ${client['DefaultAPIVersion']})`
+    client.ApiVersion === client.DefaultAPIVersion ? '' : ` (downgraded from ${client.DefaultAPIVersion})`
   const lines = [
     'Client:',
-    ` Version:\t${client['Version']}`,
-    ` API version:\t${client['ApiVersion']}${downgraded}`,
-    ` Node version:\t${client['NodeVersion']}`,
-    ` OS/Arch:\t${client['Os']}/${client['Arch']}`,
-    ` Context:\t${client['Context']}`,
+    ` Version:\t${client.Version}`,
+    ` API version:\t${client.ApiVersion}${downgraded}`,
+    ` Node version:\t${client.NodeVersion}`,
+    ` OS/Arch:\t${client.Os}/${client.Arch}`,
+    ` Context:\t${client.Context}`,
   ]
   if (server) {
     lines.push('', `Server:${server.Platform?.Name ? ` ${server.Platform.Name}` : ''}`)
@@ -87,13 +87,33 @@ function componentLines(component: Component): string[] {
   }
   return [
     `  Version:\t${component.Version}`,
-    `  API version:\t${details['ApiVersion']} (minimum version ${details['MinAPIVersion']})`,
-    `  Go version:\t${details['GoVersion'] ?? ''}`,
-    `  Git commit:\t${details['GitCommit'] ?? ''}`,
-    `  Built:\t${details['BuildTime'] ?? ''}`,
-    `  OS/Arch:\t${details['Os']}/${details['Arch']}`,
-    `  Experimental:\t${details['Experimental'] ?? 'false'}`,
+    `  API version:\t${details.ApiVersion} (minimum version ${details.MinAPIVersion})`,
+    `  Go version:\t${details.GoVersion ?? ''}`,
+    `  Git commit:\t${details.GitCommit ?? ''}`,
+    `  Built:\t${buildDate(details.BuildTime ?? '')}`,
+    `  OS/Arch:\t${details.Os}/${details.Arch}`,
+    `  Experimental:\t${details.Experimental ?? 'false'}`,
   ]
+}
+
+/** "2026-05-07T21:09:36.000Z" → "Thu May  7 21:09:36 2026"; what is no time stays. */
+function buildDate(text: string): string {
+  const match = /^(\d{4})-(\d\d)-(\d\d)T(\d\d:\d\d:\d\d)/.exec(text)
+  if (!match) return text
+  const [, year = '', month = '', day = '', time = ''] = match
+  return `${WEEKDAYS[weekday(Number(year), Number(month), Number(day))]} ${MONTHS[Number(month) - 1]} ${String(Number(day)).padStart(2)} ${time} ${year}`
+}
+
+const WEEKDAYS = ['Sun', 'Mon', 'Tue', 'Wed', 'Thu', 'Fri', 'Sat']
+const MONTHS = ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', 'Oct', 'Nov', 'Dec']
+
+/** 0 for a Sunday: Zeller's congruence. */
+function weekday(year: number, month: number, day: number): number {
+  const m = month < 3 ? month + 12 : month
+  const y = month < 3 ? year - 1 : year
+  const zeller =
+    day + Math.floor((13 * (m + 1)) / 5) + y + Math.floor(y / 4) - Math.floor(y / 100) + Math.floor(y / 400)
+  return (zeller + 6) % 7
 }
 
 export const versionCommand: Command = {

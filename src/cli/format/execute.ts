@@ -1,11 +1,12 @@
 // Runs a parsed template over a value, as Go's text/template does, errors included.
 
-import { FunctionError, type FunctionTable } from './functions.ts'
+import { FunctionError, type FunctionTable, fits, type Parameter } from './functions.ts'
 import type { Operand, Pipeline, Template, TemplateNode } from './parse.ts'
 import { TemplateError } from './template-error.ts'
 import {
   GoFloat,
   GoMethod,
+  GoNil,
   GoStruct,
   isList,
   isMap,
@@ -84,10 +85,12 @@ class Execution {
         throw new LoopSignal(node.kind)
       case 'template': {
         const body = this.#template.defined.get(node.name)
-        if (!body)
+        if (!body) {
+          const column = node.at - (this.#template.source.lastIndexOf('\n', node.at) + 1)
           throw new TemplateError(
-            `template: :1:0: executing "" at <{{template "${node.name}"}}>: template "${node.name}" not defined`,
+            `template: :1:${column}: executing "" at <{{template "${node.name}"}}>: template "${node.name}" not defined`,
           )
+        }
         const value = node.pipeline ? this.#pipeline(node.pipeline, dot, scope) : undefined
         this.list(body, value, [['$', value]])
         return
@@ -110,7 +113,10 @@ class Execution {
       const operand = node.pipeline.commands[0]!.args[0]!
       throw this.#error(operand, `range can't iterate over ${printValue(value)}`)
     }
-    if (items.length === 0) return this.list(node.otherwise, dot, scope)
+    if (items.length === 0) {
+      this.list(node.otherwise, dot, scope)
+      return
+    }
     const { declare, assign } = node.pipeline
     for (const [key, item] of items) {
       const inner: Scope = [...scope]
@@ -145,9 +151,14 @@ class Execution {
     for (const [i, command] of pipeline.commands.entries()) {
       const piped: Value[] = i === 0 ? [] : [value]
       const [first, ...rest] = command.args
+      if (first!.kind === 'function') {
+        value = this.#call(first!, first!.name, command.source, rest, dot, scope, piped)
+        continue
+      }
+      if (first!.kind === 'nil') throw this.#error(first!, 'nil is not a command')
+      const given = rest.length > 0 || piped.length > 0
       const args = () => [...rest.map((operand) => this.#operand(operand, dot, scope)), ...piped]
-      if (first!.kind === 'function') value = this.#call(first!, first!.name, rest, args, dot, scope, piped)
-      else value = this.#operand(first!, dot, scope, rest.length > 0 || piped.length > 0 ? args : undefined)
+      value = this.#operand(first!, dot, scope, given ? args : undefined)
     }
     return value
   }
@@ -155,8 +166,8 @@ class Execution {
   #call(
     at: Operand,
     name: string,
+    source: string,
     rest: readonly Operand[],
-    args: () => Value[],
     dot: Value,
     scope: Scope,
     piped: readonly Value[],
@@ -172,12 +183,37 @@ class Execution {
     }
     const func = this.#functions.get(name)
     if (!func) throw this.#error(at, `"${name}" is not a defined function`)
+    const { parameters } = func
+    const count = rest.length + piped.length
+    if (parameters && parameters.length !== count) {
+      throw this.#error(at, `wrong number of args for ${name}: want ${parameters.length} got ${count}`)
+    }
+    const args = rest.map((operand, i) => {
+      const value = this.#operand(operand, dot, scope)
+      this.#checkArgument(operand, value, parameters?.[i] ?? 'any')
+      return value
+    })
+    const last = parameters?.at(-1) ?? 'any'
+    if (piped.length > 0 && !fits(piped[0], last)) {
+      throw this.#error(at, `wrong type for value; expected ${last}; got ${typeName(piped[0])}`)
+    }
     try {
-      return func(args())
+      return func.call([...args, ...piped])
     } catch (error) {
       if (!(error instanceof FunctionError)) throw error
-      throw this.#error(at, error.bare ? error.message : `error calling ${name}: ${error.message}`)
+      throw this.#error({ ...at, source }, `error calling ${name}: ${error.message}`)
     }
+  }
+
+  #checkArgument(operand: Operand, value: Value, parameter: Parameter): void {
+    if (fits(value, parameter)) return
+    const literal = operand.kind === 'number' || operand.kind === 'string' || operand.kind === 'bool'
+    throw this.#error(
+      operand,
+      literal
+        ? `expected ${parameter === 'int' ? 'integer' : parameter}; found ${operand.source}`
+        : `wrong type for value; expected ${parameter}; got ${typeName(value)}`,
+    )
   }
 
   #operand(operand: Operand, dot: Value, scope: Scope, args?: () => Value[]): Value {
@@ -189,7 +225,7 @@ class Execution {
       case 'dot':
         return refuseArgs(dot)
       case 'nil':
-        throw this.#error(operand, 'nil is not a command')
+        return null
       case 'string':
         return refuseArgs(operand.text)
       case 'number':
@@ -205,7 +241,7 @@ class Execution {
       case 'chain':
         return this.#path(operand, this.#operand(operand.base, dot, scope), operand.path, args)
       case 'function':
-        return this.#call(operand, operand.name, [], args ?? (() => []), dot, scope, [])
+        return this.#call(operand, operand.name, operand.source, [], dot, scope, [])
       case 'pipeline':
         return refuseArgs(this.#pipeline(operand.pipeline, dot, scope))
     }
@@ -222,6 +258,15 @@ class Execution {
 
   #field(operand: Operand, receiver: Value, name: string, args?: () => Value[]): Value {
     if (receiver === undefined) throw this.#error(operand, `nil data; no entry for key "${name}"`)
+    if (receiver instanceof GoNil) {
+      const known = receiver.fields.has(name)
+      throw this.#error(
+        operand,
+        known
+          ? `nil pointer evaluating ${receiver.typeName}.${name}`
+          : `can't evaluate field ${name} in type ${receiver.typeName}`,
+      )
+    }
     if (receiver === null) throw this.#error(operand, `nil pointer evaluating interface {}.${name}`)
     let value: Value
     if (receiver instanceof GoStruct) {
@@ -246,7 +291,6 @@ class Execution {
     const before = this.#template.source.slice(0, operand.at)
     const line = before.split('\n').length
     const column = operand.at - (before.lastIndexOf('\n') + 1)
-    const text = operand.source.length > 20 ? `${operand.source.slice(0, 20)}...` : operand.source
-    return new TemplateError(`template: :${line}:${column}: executing "" at <${text}>: ${message}`)
+    return new TemplateError(`template: :${line}:${column}: executing "" at <${operand.source}>: ${message}`)
   }
 }

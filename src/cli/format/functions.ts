@@ -1,47 +1,44 @@
 // The functions of Docker's templates: Go's built-in ones and json, split, join, title, lower, upper, pad, truncate.
 
-import { quote } from '../strconv.ts'
 import { encodeJson } from './json.ts'
 import { formatPrintf } from './printf.ts'
-import { GoDuration, GoFloat, GoStruct, isList, isMap, isTrue, printValue, typeName, type Value } from './value.ts'
+import { GoDuration, GoFloat, GoNil, isList, isMap, isTrue, printValue, typeName, type Value } from './value.ts'
 
-/** What a function says of its arguments; `bare`: Go reports it without "error calling". */
-export class FunctionError extends Error {
-  readonly bare: boolean
-  constructor(message: string, options: { readonly bare?: boolean } = {}) {
-    super(message)
-    this.bare = options.bare ?? false
-  }
+/** What a function says of its arguments. */
+export class FunctionError extends Error {}
+
+/** What a parameter takes: a string, an integer, a list of strings, anything. */
+export type Parameter = 'string' | 'int' | '[]string' | 'any'
+
+export interface TemplateFunction {
+  /** undefined: any number of anything. */
+  readonly parameters: readonly Parameter[] | undefined
+  readonly call: (args: readonly Value[]) => Value
 }
-
-export type TemplateFunction = (args: readonly Value[]) => Value
 export type FunctionTable = ReadonlyMap<string, TemplateFunction>
 
-function takes(name: string, count: number, call: TemplateFunction): [string, TemplateFunction] {
-  const check: TemplateFunction = (args) => {
-    if (args.length !== count) {
-      throw new FunctionError(`wrong number of args for ${name}: want ${count} got ${args.length}`, { bare: true })
-    }
-    return call(args)
-  }
-  return [name, check]
+type Entry = readonly [string, TemplateFunction]
+
+function takes(name: string, parameters: readonly Parameter[], call: TemplateFunction['call']): Entry {
+  return [name, { parameters, call }]
 }
 
-function text(value: Value): string {
-  if (typeof value === 'string') return value
-  throw new FunctionError(`wrong type for value; expected string; got ${typeName(value)}`, { bare: true })
+function takesAny(name: string, call: TemplateFunction['call']): Entry {
+  return [name, { parameters: undefined, call }]
 }
 
-function list(value: Value): readonly Value[] {
-  if (value === null || value === undefined) return []
-  if (isList(value)) return value
-  throw new FunctionError(`wrong type for value; expected []string; got ${typeName(value)}`, { bare: true })
+/** Does `value` fit the parameter? A nil is an empty list. */
+export function fits(value: Value, parameter: Parameter): boolean {
+  if (parameter === 'any') return true
+  if (parameter === 'string') return typeof value === 'string'
+  if (parameter === 'int') return typeof value === 'number'
+  return value === null || value === undefined || isList(value)
 }
 
-function integer(value: Value): number {
-  if (typeof value === 'number') return value
-  throw new FunctionError(`wrong type for value; expected int; got ${typeName(value)}`, { bare: true })
-}
+// the executor has checked these with `fits`
+const text = (value: Value) => (typeof value === 'string' ? value : '')
+const integer = (value: Value) => (typeof value === 'number' ? value : 0)
+const list = (value: Value) => (isList(value) ? value : [])
 
 const toTitle = (source: string) =>
   source.replace(/(^|[^\p{L}\p{N}_'])(\p{L})/gu, (_, before: string, letter: string) => before + letter.toUpperCase())
@@ -108,16 +105,20 @@ function scalar(value: Value): string | number | boolean {
   return value as string | number | boolean
 }
 
+const isNil = (value: Value) => value === null || value === undefined || value instanceof GoNil
+
 function equal(args: readonly Value[]): boolean {
   const [first, ...rest] = args
   if (rest.length === 0) throw new FunctionError('missing argument for comparison')
   return rest.some((other) => {
-    if (first === null || first === undefined || other === null || other === undefined) {
-      return (first ?? null) === (other ?? null)
+    if (isNil(first) || isNil(other)) {
+      return isNil(first) === isNil(other)
     }
     const kinds = [basicKind(first), basicKind(other)]
     if (kinds[0] === undefined || kinds[1] === undefined)
-      throw new FunctionError(`non-comparable type ${typeName(kinds[0] === undefined ? first : other)}`)
+      throw new FunctionError(
+        `non-comparable type ${printValue(kinds[0] === undefined ? first : other)}: ${typeName(kinds[0] === undefined ? first : other)}`,
+      )
     if (kinds[0] !== kinds[1]) throw new FunctionError('incompatible types for comparison')
     return scalar(first) === scalar(other)
   })
@@ -163,48 +164,36 @@ const escapeScript = (source: string) =>
 
 export const templateFunctions: FunctionTable = new Map<string, TemplateFunction>([
   // and, or: evaluated by the executor, which looks at no more operands than it needs
-  ['and', (args) => args.find((arg) => !isTrue(arg)) ?? args.at(-1)],
-  ['or', (args) => args.find((arg) => isTrue(arg)) ?? args.at(-1)],
-  takes('not', 1, ([value]) => !isTrue(value)),
-  takes('len', 1, ([value]) => length(value)),
-  ['index', index],
-  ['slice', slice],
-  ['print', sprint],
-  ['println', (args) => `${args.map(printValue).join(' ')}\n`],
-  ['printf', ([format, ...args]) => formatPrintf(text(format), args)],
-  ['html', (args) => escapeHtml(sprint(args))],
-  ['js', (args) => escapeScript(sprint(args))],
-  ['urlquery', (args) => encodeURIComponent(sprint(args)).replaceAll('%20', '+')],
-  ['eq', equal],
-  takes('ne', 2, (args) => !equal(args)),
-  takes('lt', 2, (args) => less(args)),
-  takes('le', 2, (args) => less(args) || equal(args)),
-  takes('gt', 2, ([a, b]) => less([b, a])),
-  takes('ge', 2, ([a, b]) => less([b, a]) || equal([a, b])),
-  takes('json', 1, ([value]) => encodeJson(value)),
-  takes('split', 2, ([value, separator]) => text(value).split(text(separator))),
-  takes('join', 2, ([value, separator]) => list(value).map(text).join(text(separator))),
-  takes('title', 1, ([value]) => toTitle(text(value))),
-  takes('lower', 1, ([value]) => text(value).toLowerCase()),
-  takes('upper', 1, ([value]) => text(value).toUpperCase()),
-  takes('pad', 3, pad),
-  takes('truncate', 2, truncate),
+  takesAny('and', (args) => args.find((arg) => !isTrue(arg)) ?? args.at(-1)),
+  takesAny('or', (args) => args.find((arg) => isTrue(arg)) ?? args.at(-1)),
+  takes('not', ['any'], ([value]) => !isTrue(value)),
+  takes('len', ['any'], ([value]) => length(value)),
+  takesAny('index', index),
+  takesAny('slice', slice),
+  takesAny('print', sprint),
+  takesAny('println', (args) => `${args.map(printValue).join(' ')}\n`),
+  takesAny('printf', ([format, ...args]) => formatPrintf(text(format), args)),
+  takesAny('html', (args) => escapeHtml(sprint(args))),
+  takesAny('js', (args) => escapeScript(sprint(args))),
+  takesAny('urlquery', (args) => encodeURIComponent(sprint(args)).replaceAll('%20', '+')),
+  takesAny('eq', equal),
+  takes('ne', ['any', 'any'], (args) => !equal(args)),
+  takes('lt', ['any', 'any'], (args) => less(args)),
+  takes('le', ['any', 'any'], (args) => less(args) || equal(args)),
+  takes('gt', ['any', 'any'], ([a, b]) => less([b, a])),
+  takes('ge', ['any', 'any'], ([a, b]) => less([b, a]) || equal([a, b])),
+  takes('json', ['any'], ([value]) => encodeJson(value)),
+  takes('split', ['string', 'string'], ([value, separator]) => text(value).split(text(separator))),
+  takes('join', ['[]string', 'string'], ([value, separator]) => list(value).map(printValue).join(text(separator))),
+  takes('title', ['string'], ([value]) => toTitle(text(value))),
+  takes('lower', ['string'], ([value]) => text(value).toLowerCase()),
+  takes('upper', ['string'], ([value]) => text(value).toUpperCase()),
+  takes('pad', ['string', 'int', 'int'], pad),
+  takes('truncate', ['string', 'int'], truncate),
 ])
 
 /** For a table's header: the functions leave column names as they are, but pad keeps the columns in line. */
 export const headerFunctions: FunctionTable = new Map([
   ...templateFunctions,
-  ...['json', 'split', 'join', 'title', 'lower', 'upper', 'truncate'].map((name): [string, TemplateFunction] => [
-    name,
-    ([value]) => value,
-  ]),
+  ...['json', 'split', 'join', 'title', 'lower', 'upper', 'truncate'].map((name) => takesAny(name, ([value]) => value)),
 ])
-
-/** Go's %q: used by printf. */
-export function quoted(value: Value): string {
-  return typeof value === 'string'
-    ? quote(value)
-    : value instanceof GoStruct
-      ? printValue(value)
-      : `%!q(${typeName(value)}=${printValue(value)})`
-}

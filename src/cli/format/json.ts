@@ -4,9 +4,12 @@ import {
   GoDuration,
   GoFloat,
   GoMethod,
+  GoNil,
   GoStruct,
   GoTime,
   isList,
+  NIL_LIST,
+  NIL_MAP,
   printFloat,
   sortedEntries,
   type Value,
@@ -30,7 +33,8 @@ export function goTime(text: string): string {
 
 /** Compact JSON of a template's value (the `json` function: no HTML escapes). */
 export function encodeJson(value: Value): string {
-  if (value === undefined || value === null || value instanceof GoMethod) return 'null'
+  if (value === undefined || value === null || value instanceof GoMethod || value instanceof GoNil) return 'null'
+  if (value === NIL_LIST || value === NIL_MAP) return 'null'
   if (typeof value === 'string') return goString(value)
   if (typeof value === 'number') return goNumber(value)
   if (typeof value === 'boolean') return String(value)

@@ -6,6 +6,8 @@ import { type Token, tokenize } from './tokens.ts'
 
 export interface Command {
   readonly args: readonly Operand[]
+  /** Its text, for errors. */
+  readonly source: string
 }
 
 export interface Pipeline {
@@ -55,7 +57,7 @@ export type TemplateNode =
       readonly otherwise: readonly TemplateNode[]
     }
   | { readonly kind: 'break' | 'continue' }
-  | { readonly kind: 'template'; readonly name: string; readonly pipeline: Pipeline | undefined }
+  | { readonly kind: 'template'; readonly name: string; readonly at: number; readonly pipeline: Pipeline | undefined }
 
 export interface Template {
   readonly source: string
@@ -162,7 +164,7 @@ class Parser {
         const more = this.#skipSpace()
         const pipeline = more.kind === '}}' ? undefined : this.#pipeline('template clause', '}}')
         if (!pipeline) this.#next++
-        nodes.push({ kind: 'template', name: name.value, pipeline })
+        nodes.push({ kind: 'template', name: name.value, at: name.at, pipeline })
         return undefined
       }
       case 'define':
@@ -175,7 +177,7 @@ class Parser {
         const { nodes: body, end } = this.#list()
         if (end.kind !== 'end') throw this.#error(`unexpected ${end.kind === 'eof' ? 'EOF' : '{{else}}'}`)
         this.#defined.set(name.value, body)
-        if (pipeline) nodes.push({ kind: 'template', name: name.value, pipeline })
+        if (pipeline) nodes.push({ kind: 'template', name: name.value, at: name.at, pipeline })
         return undefined
       }
       default:
@@ -251,8 +253,7 @@ class Parser {
       commands.push(this.#command(context))
       const after = this.#skipSpace()
       if (after.kind === '|') {
-        this.#next++
-        if (this.#skipSpace().kind === end) throw this.#error(`missing value for ${context}`)
+        this.#next++ // Go takes a pipe into nothing
       } else if (after.kind !== end) {
         throw this.#error(`unexpected ${describe(after)} in ${context === 'command' ? 'operand' : context}`)
       }
@@ -265,6 +266,8 @@ class Parser {
 
   #command(context: string): Command {
     const args: Operand[] = []
+    const start = this.#skipSpace().at
+    const command = () => ({ args, source: this.#source.slice(start, this.#peek().at).trimEnd() })
     for (;;) {
       this.#skipSpace()
       const operand = this.#operand()
@@ -276,10 +279,10 @@ class Parser {
       const after = this.#peek()
       if (after.kind === 'space') {
         const next = this.#skipSpace()
-        if (next.kind === '|' || next.kind === ')' || next.kind === '}}') return { args }
+        if (next.kind === '|' || next.kind === ')' || next.kind === '}}') return command()
         continue
       }
-      return { args }
+      return command()
     }
   }
 
@@ -288,12 +291,14 @@ class Parser {
     const base = this.#term(token)
     if (!base) return undefined
     const path: string[] = []
+    // Go places a chain of fields at its second link
+    const { at } = this.#peek()
     while (this.#peek().kind === 'field') path.push(this.#take().text.slice(1))
     if (path.length === 0) return base
     const source = this.#source.slice(token.at, this.#peek().at)
-    if (base.kind === 'field') return { ...base, path: [...base.path, ...path], source }
-    if (base.kind === 'variable') return { ...base, path: [...base.path, ...path], source }
-    return { kind: 'chain', base, path, at: token.at, source }
+    if (base.kind === 'field') return { ...base, path: [...base.path, ...path], at, source }
+    if (base.kind === 'variable') return { ...base, path: [...base.path, ...path], at, source }
+    return { kind: 'chain', base, path, at, source }
   }
 
   #term(token: Token): Operand | undefined {
@@ -337,7 +342,17 @@ class Parser {
         const pipeline = this.#pipeline('parenthesized pipeline', ')')
         return { kind: 'pipeline', pipeline, at, source: this.#source.slice(at, this.#peek().at) }
       }
-      default:
+      case '{{':
+      case '}}':
+      case ')':
+      case '|':
+      case ':=':
+      case '=':
+      case ',':
+      case 'space':
+      case 'text':
+      case 'keyword':
+      case 'eof':
         return undefined
     }
   }

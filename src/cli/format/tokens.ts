@@ -132,9 +132,9 @@ function readAction(
 function unquote(text: string): string {
   const body = text.slice(1, -1)
   if (text[0] === '`') return body
-  return body.replace(/\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|[0-7]{3}|.)/g, (_, escape: string) => {
-    if (/^[xuU]/.test(escape)) return String.fromCodePoint(Number.parseInt(escape.slice(1), 16))
-    if (/^[0-7]{3}/.test(escape)) return String.fromCodePoint(Number.parseInt(escape, 8))
-    return ESCAPES[escape] ?? escape
+  return body.replace(/\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|[0-7]{3}|.)/g, (_, code: string) => {
+    if (/^[xuU]/.test(code)) return String.fromCodePoint(Number.parseInt(code.slice(1), 16))
+    if (/^[0-7]{3}/.test(code)) return String.fromCodePoint(Number.parseInt(code, 8))
+    return ESCAPES[code] ?? code
   })
 }

@@ -11,16 +11,23 @@ export class GoStruct {
   /** Fields of embedded structs, and methods: reachable in templates, no part of the value as printed. */
   readonly promoted: ReadonlyMap<string, Value>
   readonly encode: (() => string) | undefined
+  /** Of a type with a String method: what it prints as. */
+  readonly text: string | undefined
 
   constructor(
     typeName: string,
     fields: ReadonlyMap<string, Value>,
-    options: { readonly promoted?: ReadonlyMap<string, Value>; readonly encode?: () => string } = {},
+    options: {
+      readonly promoted?: ReadonlyMap<string, Value>
+      readonly encode?: () => string
+      readonly text?: string | undefined
+    } = {},
   ) {
     this.typeName = typeName
     this.fields = fields
     this.promoted = options.promoted ?? new Map()
     this.encode = options.encode
+    this.text = options.text
   }
 
   has(name: string): boolean {
@@ -55,6 +62,16 @@ export class GoFloat {
   }
 }
 
+/** A nil pointer to a struct: false, null as JSON, and naming one of its fields is an error. */
+export class GoNil {
+  readonly typeName: string
+  readonly fields: ReadonlySet<string>
+  constructor(typeName: string, fields: ReadonlySet<string>) {
+    this.typeName = typeName
+    this.fields = fields
+  }
+}
+
 /** A method with arguments: `{{.Label "key"}}`. */
 export class GoMethod {
   readonly call: (args: readonly Value[]) => Value
@@ -74,15 +91,20 @@ export type Value =
   | GoDuration
   | GoTime
   | GoStruct
+  | GoNil
   | GoMethod
   | readonly Value[]
   | ReadonlyMap<string, Value>
+
+/** A nil slice and a nil map: empty, but null as JSON. */
+export const NIL_LIST: readonly Value[] = []
+export const NIL_MAP: ReadonlyMap<string, Value> = new Map()
 
 export const isList = (value: Value): value is readonly Value[] => Array.isArray(value)
 export const isMap = (value: Value): value is ReadonlyMap<string, Value> => value instanceof Map
 
 export function isTrue(value: Value): boolean {
-  if (value === undefined || value === null) return false
+  if (value === undefined || value === null || value instanceof GoNil) return false
   if (typeof value === 'boolean') return value
   if (typeof value === 'number') return value !== 0
   if (typeof value === 'string') return value !== ''
@@ -100,7 +122,7 @@ export function sortedEntries(map: ReadonlyMap<string, Value>): [string, Value][
 /** The value as Go's %v prints it. */
 export function printValue(value: Value): string {
   if (value === undefined) return '<no value>'
-  if (value === null) return '<nil>'
+  if (value === null || value instanceof GoNil) return '<nil>'
   if (typeof value === 'string') return value
   if (typeof value === 'boolean') return String(value)
   if (typeof value === 'number') return BigInt(Math.trunc(value)).toString()
@@ -113,6 +135,7 @@ export function printValue(value: Value): string {
     return `map[${sortedEntries(value)
       .map(([k, v]) => `${k}:${printValue(v)}`)
       .join(' ')}]`
+  if (value.text !== undefined) return value.text
   const body = [...value.fields.values()].map(printValue).join(' ')
   return `{${body}}`
 }

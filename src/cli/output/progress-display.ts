@@ -11,6 +11,8 @@ export interface ProgressLine {
   /** Shown behind the counts; without it and without `hideCounts`, they are bytes. */
   readonly units?: string
   readonly hideCounts?: boolean
+  /** Says something without its bar: shown in a pipe as well. */
+  readonly summary?: boolean
 }
 
 export interface ProgressOutput {
@@ -32,10 +34,10 @@ export class ProgressDisplay {
   }
 
   update(line: ProgressLine): void {
-    const bar = this.#bar(line)
     if (!this.#out.isTTY) {
       // bars are for eyes; a line that has not changed says nothing
-      if (bar !== '' || this.#last.get(line.id) === line.action) return
+      const isBar = ((line.current ?? 0) > 0 || (line.total ?? 0) > 0) && !line.summary
+      if (isBar || this.#last.get(line.id) === line.action) return
       this.#last.set(line.id, line.action)
       this.#out.write(`${line.id}: ${line.action}\n`)
       return
@@ -47,7 +49,7 @@ export class ProgressDisplay {
       this.#out.write('\n')
     }
     const up = this.#rows.size - row
-    this.#out.write(`\x1b[${up}A\x1b[2K\r${line.id}: ${line.action} ${bar}\r\x1b[${up}B`)
+    this.#out.write(`\x1b[${up}A\x1b[2K\r${line.id}: ${line.action} ${this.#bar(line)}\r\x1b[${up}B`)
   }
 
   /** A line of its own below what has been drawn; later updates begin below it. */

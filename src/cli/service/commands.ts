@@ -247,7 +247,7 @@ export const serviceCommands: readonly Command[] = [
     name: 'create',
     usage: '[OPTIONS] IMAGE [COMMAND] [ARG...]',
     summary: 'Create a new service',
-    examples: `  ${PROGRAM} service create --name web --replicas 3 -p 8080:80 nginx\n  ${PROGRAM} service create --mode global --mount type=bind,src=/,dst=/host,ro busybox top`,
+    examples: `  ${PROGRAM} service create --name web --replicas 3 -p 8080:80 nginx\n  ${PROGRAM} service create --mode global --mount type=bind,src=/,dst=/h busybox top`,
     flags: createFlags,
     operands: OPERANDS_SOME,
     stopAtOperand: true,

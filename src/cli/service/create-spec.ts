@@ -41,7 +41,6 @@ export const DEFAULT_RESTART_POLICY: RestartPolicy = {
   Condition: 'any',
   Delay: 5 * SECOND_NS,
   MaxAttempts: 0,
-  Window: 0,
 }
 
 /** @throws {CliError} for flags that contradict each other, with Docker's text. */

@@ -141,14 +141,14 @@ export async function listTasks(context: Context, flags: Flags, operands: readon
   const { ids, missing } = await serviceIds(client, operands)
   if (ids.length === 0) throw new CliError(missing.join('\n'))
   const given = flags.filters() ?? {}
-  const nodes = Object.keys(given['node'] ?? {})
+  const nodes = Object.keys(given.node ?? {})
   const self = nodes.includes('self') ? await ownNodeId(client) : undefined
   const filters: Filters = {
     ...given,
     ...(nodes.length > 0
       ? { node: Object.fromEntries(nodes.map((node) => [node === 'self' ? (self ?? node) : node, true as const])) }
       : {}),
-    service: { ...given['service'], ...Object.fromEntries(ids.map((id) => [id, true as const])) },
+    service: { ...given.service, ...Object.fromEntries(ids.map((id) => [id, true as const])) },
   }
   const tasks = await client.json<TaskJson[]>('GET', '/tasks', { filters })
   const quiet = flags.on('quiet')

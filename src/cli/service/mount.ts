@@ -80,10 +80,10 @@ export function parseMount(text: string): MountSpec {
         image = after
         break
       case 'tmpfs-size':
-        tmpfs.SizeBytes = valueOf(key, after, parseBytes)
+        tmpfs.SizeBytes = numberValue(key, after, parseBytes)
         break
       case 'tmpfs-mode':
-        tmpfs.Mode = valueOf(key, after, parseOctal)
+        tmpfs.Mode = numberValue(key, after, parseOctal)
         break
       default:
         throw new ValueError(`unexpected key '${key}' in '${field}'`)
@@ -144,7 +144,7 @@ function switchValue(key: string, text: string): boolean {
   }
 }
 
-function valueOf(key: string, text: string, parse: (text: string) => number): number {
+function numberValue(key: string, text: string, parse: (text: string) => number): number {
   try {
     return parse(text)
   } catch {

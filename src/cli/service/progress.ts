@@ -188,7 +188,7 @@ function jobLine(id: string, task: TaskJson): ProgressLine {
 
 function jobProgress(done: number, total: number): ProgressLine {
   const action = `${String(done).padStart(String(total).length)} out of ${total} complete`
-  return { id: 'job progress', action, current: done, total, hideCounts: true }
+  return { id: 'job progress', action, current: done, total, hideCounts: true, summary: true }
 }
 
 class ReplicatedJobProgress implements ProgressTracker {

@@ -3,7 +3,17 @@
 // exactly the fields that they have.
 
 import { encodeJson, goNumber, goString, goTime } from '../format/json.ts'
-import { GoDuration, GoFloat, GoStruct, GoTime, type Value } from '../format/value.ts'
+import {
+  GoDuration,
+  GoFloat,
+  GoNil,
+  GoStruct,
+  GoTime,
+  NIL_LIST,
+  NIL_MAP,
+  printValue,
+  type Value,
+} from '../format/value.ts'
 
 export type Shape =
   | { readonly kind: 'string' | 'int' | 'float' | 'bool' | 'time' | 'duration' | 'any' }
@@ -14,6 +24,8 @@ export interface StructShape {
   readonly kind: 'struct'
   readonly name: string
   readonly fields: readonly Field[]
+  /** The field that its String method prints. */
+  readonly shown: string | undefined
 }
 
 export interface Field {
@@ -43,10 +55,11 @@ export const strings = list(string)
 export const stringMap = map(string)
 
 /** Fields by name: `Name?` is left out when empty, `...Name` is embedded, `Name=key` has another key in JSON. */
-export function struct(name: string, fields: Readonly<Record<string, Shape>>): StructShape {
+export function struct(name: string, fields: Readonly<Record<string, Shape>>, shown?: string): StructShape {
   return {
     kind: 'struct',
     name,
+    shown,
     fields: Object.entries(fields).map(([text, shape]) => {
       const embedded = text.startsWith('...')
       const [full = '', key] = text.replace('...', '').replace('?', '').split('=')
@@ -78,14 +91,24 @@ export function decode(shape: Shape, json: unknown): Value {
     case 'any':
       return fromJson(json)
     case 'pointer':
-      return json === null || json === undefined ? null : decode(shape.of, json)
+      return decodePointer(shape.of, json)
     case 'list':
-      return Array.isArray(json) ? json.map((item) => decode(shape.of, item)) : null
+      return Array.isArray(json) ? json.map((item) => decode(shape.of, item)) : NIL_LIST
     case 'map':
-      return isRecord(json) ? new Map(Object.entries(json).map(([key, value]) => [key, decode(shape.of, value)])) : null
+      return isRecord(json)
+        ? new Map(Object.entries(json).map(([key, value]) => [key, decode(shape.of, value)]))
+        : NIL_MAP
     case 'struct':
       return decodeStruct(shape, isRecord(json) ? json : {})
   }
+}
+
+function decodePointer(shape: Shape, json: unknown): Value {
+  const missing = json === null || json === undefined
+  if (shape.kind !== 'struct') return missing ? null : decode(shape, json)
+  const starred = { ...shape, name: `*${shape.name}` }
+  if (!missing) return decodeStruct(starred, isRecord(json) ? json : {})
+  return new GoNil(starred.name, new Set(shape.fields.map(({ name }) => name)))
 }
 
 /** As `decode`, for a struct. */
@@ -102,7 +125,8 @@ export function decodeStruct(shape: StructShape, json: Readonly<Record<string, u
     if (inner instanceof GoStruct)
       for (const source of [inner.promoted, inner.fields]) for (const [k, v] of source) promoted.set(k, v)
   }
-  return new GoStruct(shape.name, fields, { promoted, encode: () => encode(shape, json) })
+  const text = shape.shown === undefined ? undefined : printValue(fields.get(shape.shown))
+  return new GoStruct(shape.name, fields, { promoted, text, encode: () => encode(shape, json) })
 }
 
 /** JSON of anything as template values: objects are maps, and a missing key is no error. */
@@ -166,7 +190,11 @@ function isEmpty(shape: Shape, json: unknown): boolean {
       return !Array.isArray(json) || json.length === 0
     case 'map':
       return !isRecord(json) || Object.keys(json).length === 0
-    default:
+    case 'string':
+    case 'int':
+    case 'float':
+    case 'bool':
+    case 'duration':
       return json === undefined || json === null || json === 0 || json === false || json === ''
   }
 }

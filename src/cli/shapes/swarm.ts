@@ -17,7 +17,7 @@ import {
   time,
 } from './shape.ts'
 
-const version = struct('swarm.Version', { 'Index?': int })
+const version = struct('swarm.Version', { 'Index?': int }, 'Index')
 const meta = struct('swarm.Meta', { Version: version, CreatedAt: time, UpdatedAt: time })
 const annotations = struct('swarm.Annotations', { 'Name?': string, Labels: stringMap })
 const driver = struct('swarm.Driver', { 'Name?': string, 'Options?': stringMap })
@@ -196,7 +196,7 @@ const portConfig = struct('swarm.PortConfig', {
 })
 const endpointSpec = struct('swarm.EndpointSpec', { 'Mode?': string, 'Ports?': list(portConfig) })
 
-const serviceSpec = struct('swarm.ServiceSpec', {
+export const serviceSpecShape = struct('swarm.ServiceSpec', {
   '...Annotations': annotations,
   TaskTemplate: taskSpec,
   Mode: struct('swarm.ServiceMode', {
@@ -216,8 +216,8 @@ const serviceSpec = struct('swarm.ServiceSpec', {
 export const serviceShape = struct('swarm.Service', {
   ID: string,
   '...Meta': meta,
-  Spec: serviceSpec,
-  'PreviousSpec?': pointer(serviceSpec),
+  Spec: serviceSpecShape,
+  'PreviousSpec?': pointer(serviceSpecShape),
   Endpoint: struct('swarm.Endpoint', {
     Spec: endpointSpec,
     'Ports?': list(portConfig),

@@ -9,6 +9,7 @@ import { type Flags, switchType } from '../flags.ts'
 import { PROGRAM } from '../help.ts'
 import { ProgressDisplay } from '../output/progress-display.ts'
 import { caFlags, changedCaConfig, pemFileType, readPem } from './flags.ts'
+import { updateSwarm } from './update-swarm.ts'
 
 const POLL_MS = 200
 
@@ -31,15 +32,13 @@ function checkFlags(flags: Flags): void {
 async function run(context: Context, flags: Flags): Promise<void> {
   checkFlags(flags)
   const client = await context.client()
-  const swarm = await client.json<SwarmJson>('GET', '/swarm')
-  if (!flags.on('rotate')) return printTrustRoot(context, swarm)
+  if (!flags.on('rotate')) return printTrustRoot(context, await client.json<SwarmJson>('GET', '/swarm'))
   const cert = flags.changed('ca-cert') ? readPem(flags.text('ca-cert')) : ''
   const key = flags.changed('ca-key') ? readPem(flags.text('ca-key')) : ''
-  const config = changedCaConfig(swarm.Spec.CAConfig, flags, cert)
-  const rotate = cert === '' && key === '' ? { ForceRotate: (config.ForceRotate ?? 0) + 1 } : {}
-  await client.text('POST', '/swarm/update', {
-    query: { version: String(swarm.Version?.Index ?? 0) },
-    body: { ...swarm.Spec, CAConfig: { ...config, SigningCACert: cert, SigningCAKey: key, ...rotate } },
+  await updateSwarm(client, ({ Spec }) => {
+    const config = changedCaConfig(Spec.CAConfig, flags, cert)
+    const rotate = cert === '' && key === '' ? { ForceRotate: (config.ForceRotate ?? 0) + 1 } : {}
+    return { ...Spec, CAConfig: { ...config, SigningCACert: cert, SigningCAKey: key, ...rotate } }
   })
   if (flags.on('detach')) return
   const interrupted = await follow(context, client, flags.on('quiet'))

@@ -15,6 +15,7 @@ import {
   parseListenAddress,
   specFlags,
 } from './flags.ts'
+import { updateSwarm } from './update-swarm.ts'
 
 const AVAILABILITIES = ['active', 'pause', 'drain']
 
@@ -155,26 +156,6 @@ async function joinToken(context: Context, flags: Flags, operands: readonly stri
   await client.json<SwarmJson>('GET', '/swarm')
   const info = await client.json<InfoJson>('GET', '/info')
   await printJoinCommands(context, client, info.Swarm?.NodeID ?? '', [role])
-}
-
-async function updateSwarm(
-  client: ApiClient,
-  change: (swarm: SwarmJson) => SwarmJson['Spec'],
-  rotate: Readonly<Record<string, boolean>> = {},
-): Promise<{ readonly before: SwarmJson['Spec']; readonly after: SwarmJson['Spec'] }> {
-  const swarm = await client.json<SwarmJson>('GET', '/swarm')
-  const after = change(swarm)
-  await client.text('POST', '/swarm/update', {
-    query: {
-      version: String(swarm.Version?.Index ?? 0),
-      rotateWorkerToken: false,
-      rotateManagerToken: false,
-      rotateManagerUnlockKey: false,
-      ...rotate,
-    },
-    body: after,
-  })
-  return { before: swarm.Spec, after }
 }
 
 async function update(context: Context, flags: Flags): Promise<void> {
