@@ -1,0 +1,251 @@
+// Command lines from words to exit code: usage, suggestions, completion, addresses, and progress on a terminal and in a
+// pipe. A recorder answers in the daemon's place.
+
+import { createHash } from 'node:crypto'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { PassThrough } from 'node:stream'
+import t from 'tap'
+import type { ServiceJson, TaskJson } from '../../src/cli/api-types.ts'
+import type { Flag } from '../../src/cli/command.ts'
+import { listType, switchType, textType } from '../../src/cli/flags.ts'
+import { ProgressDisplay } from '../../src/cli/output/progress-display.ts'
+import { run } from '../../src/cli/run.ts'
+import { FlagError, scan } from '../../src/cli/scan.ts'
+import { progressTracker } from '../../src/cli/service/progress.ts'
+import { DockerRecorder } from '../e2e/support/docker-recorder.ts'
+
+const folder = mkdtempSync(join(tmpdir(), 'cli-run-'))
+const socket = join(folder, 'docker.sock')
+const recorder = new DockerRecorder({ ID: 'web', Spec: { Name: 'web' } })
+t.before(() => recorder.listen(socket))
+t.teardown(async () => {
+  await recorder.close()
+  rmSync(folder, { recursive: true })
+})
+
+async function swarmctl(words: readonly string[], environment: Record<string, string> = {}) {
+  const [stdin, stdout, stderr] = [new PassThrough(), new PassThrough(), new PassThrough()]
+  stdin.end()
+  const code = await run(
+    words,
+    { HOME: folder, DOCKER_HOST: `unix://${socket}`, ...environment },
+    { stdin, stdout, stderr },
+  )
+  const text = (stream: PassThrough) => String(stream.read() ?? '')
+  return { code, stdout: text(stdout), stderr: text(stderr) }
+}
+
+t.test('help is on stdout when asked for, on stderr when nothing else could be done', async (t) => {
+  const asked = await swarmctl(['--help'])
+  t.match(asked.stdout, /Usage: {2}swarmctl \[OPTIONS\] COMMAND/)
+  t.equal((await swarmctl(['help'])).stdout, asked.stdout)
+  t.equal((await swarmctl([])).stderr, asked.stdout)
+  t.match((await swarmctl(['service'])).stderr, /Run 'swarmctl service COMMAND --help'/)
+  const page = (await swarmctl(['service', 'create', '--help'])).stdout
+  t.match(
+    page,
+    /^Usage: {2}swarmctl service create \[OPTIONS\] IMAGE \[COMMAND\] \[ARG\.\.\.\]\n\nCreate a new service\n/,
+  )
+  t.equal((await swarmctl(['help', 'service', 'create'])).stdout, page)
+  t.ok(page.split('\n').every((line) => line.length <= 80))
+  t.match((await swarmctl(['node', 'list', '--help'])).stdout, /Aliases:\n {2}swarmctl node ls, swarmctl node list/)
+  t.equal((await swarmctl(['swarm', 'update'])).stdout, (await swarmctl(['swarm', 'update', '--help'])).stdout)
+})
+
+t.test('what is mistyped gets a suggestion', async (t) => {
+  const command = await swarmctl(['servcie', 'ls'])
+  t.equal(command.code, 1)
+  t.match(command.stderr, /unknown command: swarmctl servcie\n\nDid you mean this\?\n\tservice\n/)
+  t.match((await swarmctl(['service', 'creat'])).stderr, /Did you mean this\?\n\tcreate\n/)
+  const flag = await swarmctl(['service', 'create', '--replica', '3', 'x'])
+  t.equal(flag.code, 125)
+  t.match(flag.stderr, /^unknown flag: --replica\n\nDid you mean this\?\n\t--replicas\n/)
+})
+
+t.test('an unreachable daemon is named, with what to do', async (t) => {
+  const { code, stderr } = await swarmctl(['-H', 'unix:///nonexistent.sock', 'node', 'ls'])
+  t.equal(code, 1)
+  t.match(stderr, /^Cannot connect to the daemon at unix:\/\/\/nonexistent\.sock\. Is swarmd running\?\nStart swarmd/)
+})
+
+t.test('the daemon comes from -H, then --context, DOCKER_HOST, DOCKER_CONTEXT, the current context', async (t) => {
+  const name = 'other'
+  const meta = join(folder, '.docker/contexts/meta', createHash('sha256').update(name).digest('hex'))
+  mkdirSync(meta, { recursive: true })
+  writeFileSync(
+    join(meta, 'meta.json'),
+    JSON.stringify({ Name: name, Endpoints: { docker: { Host: 'unix:///from-context.sock' } } }),
+  )
+  const host = async (words: readonly string[], environment: Record<string, string> = {}) =>
+    /daemon at (\S+)\./.exec(
+      (await swarmctl([...words, 'node', 'ls'], { DOCKER_HOST: '', ...environment })).stderr,
+    )?.[1]
+  t.equal(await host(['-H', 'unix:///a.sock'], { DOCKER_CONTEXT: name }), 'unix:///a.sock')
+  t.equal(await host(['--context', name], { DOCKER_HOST: 'unix:///b.sock' }), 'unix:///from-context.sock')
+  t.equal(await host([], { DOCKER_HOST: 'unix:///b.sock', DOCKER_CONTEXT: name }), 'unix:///b.sock')
+  t.equal(await host([], { DOCKER_CONTEXT: name }), 'unix:///from-context.sock')
+  writeFileSync(join(folder, '.docker/config.json'), JSON.stringify({ currentContext: name }))
+  t.equal(await host([]), 'unix:///from-context.sock')
+  rmSync(join(folder, '.docker/config.json'))
+  t.match((await swarmctl(['--context', 'absent', 'node', 'ls'])).stderr, /context "absent": context not found/)
+  t.match(
+    (await swarmctl(['-H', 'x', '--context', name, 'node', 'ls'])).stderr,
+    /either specify --host or --context, not both/,
+  )
+})
+
+t.test('an old daemon is not asked for what it cannot do', async (t) => {
+  const refused = await swarmctl(['service', 'create', '-d', '--oom-score-adj', '5', 'x'], {
+    DOCKER_API_VERSION: '1.41',
+  })
+  t.equal(refused.stderr, '"--oom-score-adj" requires API version 1.46, but the Docker daemon API version is 1.41\n')
+  t.equal(refused.code, 1)
+})
+
+t.test('completion offers commands, flags, values and names of objects', async (t) => {
+  const offered = async (...words: string[]) =>
+    (await swarmctl(['__complete', ...words])).stdout
+      .split('\n')
+      .filter(Boolean)
+      .map((line) => line.split('\t')[0])
+  t.same(await offered('se'), ['secret', 'service'])
+  t.same(await offered('service', 'r'), ['rm', 'rollback'])
+  t.same(await offered('service', 'rm', ''), ['web'])
+  t.same(await offered('service', 'rm', 'web', ''), [])
+  t.same(await offered('service', 'scale', ''), ['web='])
+  t.same(await offered('node', 'inspect', ''), ['node1', 'self'])
+  t.same(await offered('service', 'create', '--restart-co'), ['--restart-condition'])
+  t.same(await offered('service', 'create', '--restart-condition', 'o'), ['on-failure'])
+  t.same(await offered('service', 'create', '--restart-condition=o'), ['--restart-condition=on-failure'])
+  t.same(await offered('service', 'create', '--secret', 's'), ['s1', 's2'])
+  t.same(await offered('-H', `unix://${socket}`, 'node', 'ins'), ['inspect'])
+  t.same(await offered('swarm', 'join-token', ''), ['worker', 'manager'])
+  t.same(await offered('completion', 'f'), ['fish'])
+  t.same(await offered('--cont'), ['--context'])
+  t.same(await offered('--context', 'ot'), ['other'])
+  for (const shell of ['bash', 'zsh', 'fish'])
+    t.match((await swarmctl(['completion', shell])).stdout, /swarmctl __complete/)
+})
+
+const flags: readonly Flag[] = [
+  { name: 'all', short: 'a', type: switchType, help: '' },
+  { name: 'name', short: 'n', type: textType, help: '' },
+  { name: 'env', short: 'e', type: listType, help: '' },
+]
+const scanned = (words: readonly string[], stopAtOperand = false) => {
+  const { values, operands, rest } = scan(words, flags, {}, { stopAtOperand })
+  return { ...Object.fromEntries(values), operands: [...operands, ...rest] }
+}
+
+t.test('words are read as pflag reads them', async (t) => {
+  t.same(scanned(['-an', 'x', 'y']), { all: ['true'], name: ['x'], operands: ['y'] })
+  t.same(scanned(['-nx', '-e=1', '--env', '-2', '--env=']), { name: ['x'], env: ['1', '-2', ''], operands: [] })
+  t.same(scanned(['a', '-a', '--', '-n', 'b']), { all: ['true'], operands: ['a', '-n', 'b'] })
+  t.same(scanned(['--all=false', '-']), { all: ['false'], operands: ['-'] })
+  t.same(scanned(['-a', 'image', '-e', 'x', '--'], true), { all: ['true'], operands: ['image', '-e', 'x', '--'] })
+  t.throws(() => scanned(['-az']), new FlagError("unknown shorthand flag: 'z' in -z"))
+  t.throws(() => scanned(['-an']), new FlagError("flag needs an argument: 'n' in -n"))
+  t.throws(() => scanned(['--name']), new FlagError('flag needs an argument: --name'))
+  t.throws(() => scanned(['--=x']), new FlagError('bad flag syntax: --=x'))
+})
+
+const task = (slot: number, state: string, more: Partial<TaskJson> = {}): TaskJson =>
+  ({
+    ID: `t${slot}${state}`,
+    Slot: slot,
+    NodeID: 'n1',
+    DesiredState: 'running',
+    Status: { State: state },
+    ...more,
+  }) as TaskJson
+const service = (mode: object, more: object = {}): ServiceJson =>
+  ({ ID: 's', Spec: { Mode: mode }, ...more }) as ServiceJson
+
+function drawn(serviceJson: ServiceJson, readings: readonly (readonly TaskJson[])[], isTTY = false): string {
+  let text = ''
+  const display = new ProgressDisplay({ write: (chunk) => (text += chunk), isTTY, columns: 80 })
+  const tracker = progressTracker(serviceJson)!
+  for (const tasks of readings) {
+    const step = tracker.next({ service: serviceJson, tasks, activeNodes: new Set(['n1']), rollback: false })
+    for (const line of step.lines) display.update(line)
+  }
+  return text
+}
+
+t.test('in a pipe, progress is plain lines, each once', async (t) => {
+  const text = drawn(service({ Replicated: { Replicas: 2 } }), [
+    [task(1, 'preparing')],
+    [task(1, 'running'), task(2, 'starting')],
+    [task(1, 'running'), task(2, 'starting')],
+    [task(1, 'running'), task(2, 'running')],
+  ])
+  t.equal(
+    text,
+    [
+      'overall progress: 0 out of 2 tasks',
+      '1/2:  ',
+      '2/2:  ',
+      'overall progress: 1 out of 2 tasks',
+      'overall progress: 2 out of 2 tasks',
+      '',
+    ].join('\n'),
+  )
+})
+
+t.test('a failed task shows its error on its line', async (t) => {
+  const failed = task(1, 'failed', {
+    DesiredState: 'shutdown',
+    Status: { State: 'failed', Err: 'task: non-zero exit (1)' },
+  })
+  t.match(drawn(service({ Replicated: { Replicas: 1 } }), [[failed]]), /^1\/1: task: non-zero exit \(1\)$/m)
+})
+
+t.test('on a terminal, each task has a line that is rewritten in place', async (t) => {
+  const text = drawn(service({ Replicated: { Replicas: 1 } }), [[task(1, 'running')]], true)
+  t.equal(
+    text,
+    '\n\x1b[1A\x1b[2K\roverall progress: 0 out of 1 tasks \r\x1b[1B' +
+      '\n\x1b[1A\x1b[2K\r1/1:   \r\x1b[1B' +
+      '\x1b[1A\x1b[2K\r1/1: running   \r\x1b[1B' +
+      '\x1b[2A\x1b[2K\roverall progress: 1 out of 1 tasks \r\x1b[2B',
+  )
+})
+
+t.test('tasks on nodes that are down do not count', async (t) => {
+  const tracker = progressTracker(service({ Replicated: { Replicas: 1 } }))!
+  const reading = { service: service({ Replicated: { Replicas: 1 } }), rollback: false }
+  const lost = { ...task(1, 'running'), NodeID: 'n2' }
+  t.notOk(tracker.next({ ...reading, tasks: [lost], activeNodes: new Set(['n1']) }).converged)
+  t.ok(tracker.next({ ...reading, tasks: [lost], activeNodes: new Set(['n2']) }).converged)
+})
+
+t.test('a job is done when all of this iteration is complete', async (t) => {
+  const job = service(
+    { ReplicatedJob: { MaxConcurrent: 1, TotalCompletions: 2 } },
+    { JobStatus: { JobIteration: { Index: 5 } } },
+  )
+  const tracker = progressTracker(job)!
+  const step = (tasks: readonly TaskJson[]) =>
+    tracker.next({ service: job, tasks, activeNodes: new Set(['n1']), rollback: false })
+  const of = (slot: number, state: string, index: number) => task(slot, state, { JobIteration: { Index: index } })
+  t.notOk(step([of(0, 'complete', 4), of(1, 'complete', 4)]).converged)
+  const half = step([of(0, 'complete', 5), of(1, 'running', 5)])
+  t.same(
+    half.lines.slice(-2).map(({ action }) => action),
+    ['1 out of 2 complete', '1 out of 1 tasks'],
+  )
+  t.ok(step([of(0, 'complete', 5), of(1, 'complete', 5)]).converged)
+})
+
+t.test('a global job waits for the nodes it began with', async (t) => {
+  const job = service({ GlobalJob: {} }, { JobStatus: { JobIteration: { Index: 0 } } })
+  const tracker = progressTracker(job)!
+  const step = (tasks: readonly TaskJson[]) =>
+    tracker.next({ service: job, tasks, activeNodes: new Set(['n1', 'n2']), rollback: false })
+  const on = (node: string, state: string) => task(0, state, { NodeID: node, JobIteration: { Index: 0 } })
+  t.same(step([]).lines, [{ id: 'job progress', action: 'waiting for tasks' }])
+  t.notOk(step([on('n1', 'running')]).converged)
+  t.ok(step([on('n1', 'complete'), on('n2', 'running')]).converged)
+})
