@@ -3,6 +3,7 @@
 // loops take where a field is absent.
 
 import type { ServiceMode, ServiceSpec, SwarmSpec, UpdateConfig } from './spec.ts'
+import { serviceSpecDecoder } from './validation/service-decoder.ts'
 
 const SECOND_NS = 1_000_000_000
 
@@ -69,7 +70,7 @@ function shownUpdate(config: UpdateConfig | undefined): UpdateConfig {
 export function serviceSpecWithDefaults(spec: ServiceSpec): ServiceSpec {
   const { Name, Labels, TaskTemplate = {}, Mode, UpdateConfig: update, RollbackConfig: rollback, ...rest } = spec
   const { ContainerSpec: container, Resources, RestartPolicy: restart, Placement, ...task } = TaskTemplate
-  return {
+  const shown: ServiceSpec = {
     ...(Name === undefined ? {} : { Name }),
     Labels: Labels ?? {},
     TaskTemplate: {
@@ -97,6 +98,8 @@ export function serviceSpecWithDefaults(spec: ServiceSpec): ServiceSpec {
     RollbackConfig: shownUpdate(rollback),
     ...rest,
   }
+  // The decoder puts every field where Docker has it.
+  return serviceSpecDecoder(shown, '') ?? shown
 }
 
 /** A cluster's settings with Swarm's values where the request has none (0 counts as none, as in Docker). */

@@ -136,13 +136,13 @@ t.test('a service that breaks a rule is refused with the text that Swarm has for
     [
       'unclosed template',
       container({ Env: ['A={{.Node.ID'] }),
-      grpc('expanding env failed: template: expansion:1: unclosed action'),
+      grpc('expanding env failed: expanding env "A={{.Node.ID": template: expansion:1: unclosed action'),
     ],
     [
       'unknown template field',
       container({ Hostname: '{{.Nope}}' }),
       grpc(
-        'expanding hostname failed: template: expansion:1:3: executing "expansion" at <.Nope>: can\'t evaluate field Nope',
+        'expanding hostname failed: template: expansion:1:2: executing "expansion" at <.Nope>: can\'t evaluate field Nope in type *template.Context',
       ),
     ],
     [
@@ -419,7 +419,10 @@ t.test('the cluster and its nodes have settings within limits', async (t) => {
     refusalOf(() => validateInit(80, [], 0)).message,
     'Datapath port number is not in valid range (1024-49151) : 80',
   )
-  t.match(refusalOf(() => validateInit(0, ['10.0.0.0'], 24)).message, 'invalid default address pool: 10.0.0.0')
+  t.match(
+    refusalOf(() => validateInit(0, ['10.0.0.0'], 24)).message,
+    'invalid base pool 10.0.0.0: invalid CIDR address: 10.0.0.0',
+  )
   t.match(refusalOf(() => validateInit(0, ['10.0.0.0/24'], 16)).message, 'smaller than one subnet')
   t.match(refusalOf(() => validateJoin([], 'x')).message, 'at least 1 RemoteAddr is required to join')
   t.match(refusalOf(() => validateJoin(['a:1'], 'x')).message, 'invalid join token')

@@ -135,11 +135,11 @@ export function validateInit(port: number, pools: readonly string[], subnetSize:
     throw refusal(`Datapath port number is not in valid range (1024-49151) : ${port}`)
   }
   if (subnetSize !== 0 && (subnetSize > 29 || subnetSize < 1)) {
-    throw refusal(`invalid default address pool subnet size: ${subnetSize} (1 to 29)`)
+    throw refusal(`subnet size is out of range: ${subnetSize}`)
   }
   for (const pool of pools) {
     const subnet = parseSubnet(pool)
-    if (subnet === undefined) throw refusal(`invalid default address pool: ${pool}`)
+    if (subnet === undefined) throw refusal(`invalid base pool ${pool}: invalid CIDR address: ${pool}`)
     if (subnetSize !== 0 && subnetSize < subnet.prefix) {
       throw refusal(`invalid CIDR: ${pool}: the pool is smaller than one subnet of size /${subnetSize}`)
     }

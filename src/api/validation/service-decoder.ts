@@ -157,7 +157,7 @@ const container: Decoder<ContainerSpec> = object<ContainerSpec>({
   Sysctls: labels,
   CapabilityAdd: texts,
   CapabilityDrop: texts,
-  Ulimits: list(object({ Name: text, Soft: always(integer, 0), Hard: always(integer, 0) })),
+  Ulimits: list(object({ Name: text, Hard: always(integer, 0), Soft: always(integer, 0) })),
   OomScoreAdj: integer,
 })
 

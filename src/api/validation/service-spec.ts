@@ -1,7 +1,7 @@
 // Every limit that Swarm puts on a service's spec, each with Swarm's text. What needs the store (names taken, ports
 // in use, secrets that exist) is checked by the handlers.
 
-import type { HealthConfig, Resources, ServiceSpec, TaskSpec, UpdateConfig } from '../spec.ts'
+import type { ContainerSpec, HealthConfig, Labels, Resources, ServiceSpec, TaskSpec, UpdateConfig } from '../spec.ts'
 import { parseConstraint } from './constraint.ts'
 import { isImageReference } from './image-reference.ts'
 import { validateDnsName } from './names.ts'
@@ -67,16 +67,15 @@ function validateCredentialSpec(task: TaskSpec): void {
 /** What a manager refuses. `spec` is as it would be stored. */
 export function validateServiceSpec(spec: ServiceSpec): void {
   validateDnsName(spec.Name)
-  validateTask(spec.TaskTemplate ?? {})
+  validateTask(spec.TaskTemplate ?? {}, spec.Labels ?? {})
   const isJob = spec.Mode?.ReplicatedJob !== undefined || spec.Mode?.GlobalJob !== undefined
   if (isJob && spec.UpdateConfig !== undefined) throw invalidArgument('Jobs may not have an update config')
-  if (isJob && spec.RollbackConfig !== undefined) throw invalidArgument('Jobs may not have a rollback config')
   validateUpdate(spec.UpdateConfig, 'update')
   validateUpdate(spec.RollbackConfig, 'rollback')
   validateEndpoint(spec)
 }
 
-function validateTask(task: TaskSpec): void {
+function validateTask(task: TaskSpec, labels: Labels): void {
   validateResources(task.Resources?.Limits)
   validateResources(task.Resources?.Reservations)
   if ((task.RestartPolicy?.Delay ?? 0) < 0) throw invalidArgument('TaskSpec: restart-delay cannot be negative')
@@ -87,13 +86,19 @@ function validateTask(task: TaskSpec): void {
   }
   validateSecretReferences(task)
   validateConfigReferences(task)
-  validateContainer(task)
+  validateTemplates(task.ContainerSpec ?? {}, labels)
+  validateContainer(task.ContainerSpec ?? {})
+}
+
+/** As Go prints it: exponents have two digits. */
+function goNumber(value: number): string {
+  return String(value).replace(/e-(\d)$/, 'e-0$1')
 }
 
 function validateResources(resources: Resources | undefined): void {
   const { NanoCPUs = 0, MemoryBytes = 0, GenericResources = [] } = resources ?? {}
   if (NanoCPUs !== 0 && NanoCPUs < LEAST_NANO_CPUS) {
-    throw invalidArgument(`invalid cpu value ${NanoCPUs / 1e9}: Must be at least 0.001`)
+    throw invalidArgument(`invalid cpu value ${goNumber(NanoCPUs / 1e9)}: Must be at least 0.001`)
   }
   if (MemoryBytes !== 0 && MemoryBytes < LEAST_MEMORY_BYTES) {
     throw invalidArgument(`invalid memory value ${MemoryBytes}: Must be at least 4MiB`)
@@ -147,14 +152,20 @@ function validateConfigReferences(task: TaskSpec): void {
   }
 }
 
-function validateContainer(task: TaskSpec): void {
-  const container = task.ContainerSpec ?? {}
-  if (container.Hostname) validateTemplate('hostname', container.Hostname)
-  for (const variable of container.Env ?? []) validateTemplate('env', variable)
-  for (const mount of container.Mounts ?? []) {
-    validateTemplate('mounts', mount.Source ?? '')
-    validateTemplate('mounts', mount.Target ?? '')
+function validateTemplates(container: ContainerSpec, labels: Labels): void {
+  if (container.Hostname) validateTemplate('hostname', container.Hostname, labels)
+  for (const variable of container.Env ?? []) {
+    const equals = variable.indexOf('=')
+    const detail = `expanding env ${JSON.stringify(variable)}: `
+    if (equals >= 0) validateTemplate('env', variable.slice(equals + 1), labels, detail)
   }
+  for (const { Source = '', Target = '' } of container.Mounts ?? []) {
+    validateTemplate('mounts', Source, labels, `expanding mount source ${JSON.stringify(Source)}: `)
+    validateTemplate('mounts', Target, labels, `expanding mount target ${JSON.stringify(Target)}: `)
+  }
+}
+
+function validateContainer(container: ContainerSpec): void {
   const image = container.Image ?? ''
   if (image === '') throw invalidArgument('ContainerSpec: image reference must be provided')
   if (!isImageReference(image)) {

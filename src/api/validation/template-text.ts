@@ -1,42 +1,82 @@
 // A first look at Go templates in hostname, env and mounts, so that a service whose every task would be rejected is
 // refused when it is created. The worker expands them; here only syntax and the names of fields are checked.
 
+import type { Labels } from '../spec.ts'
 import { invalidArgument } from './refusal.ts'
 
-const FIELDS = new Set([
-  '.Service.ID',
-  '.Service.Name',
-  '.Service.Labels',
-  '.Node.ID',
-  '.Node.Hostname',
-  '.Node.Platform.Architecture',
-  '.Node.Platform.OS',
-  '.Task.ID',
-  '.Task.Name',
-  '.Task.Slot',
-])
+/** a struct, a plain value, or the map of the service's labels */
+type Field = Shape | 'value' | 'labels'
 
-/** Objects that may stand as a whole, for `index` and printing. */
-const OBJECTS = new Set(['.', '.Service', '.Node', '.Node.Platform', '.Task'])
-
-function isKnownField(field: string): boolean {
-  return FIELDS.has(field) || OBJECTS.has(field) || field.startsWith('.Service.Labels.')
+interface Shape {
+  /** as Go names the type in its errors */
+  readonly type: string
+  readonly fields: Readonly<Record<string, Field>>
 }
 
-/** @param what as Swarm names it: "hostname", "env", "mounts" */
-export function validateTemplate(what: string, template: string): void {
-  for (let at = template.indexOf('{{'); at >= 0; at = template.indexOf('{{', at + 2)) {
-    const end = template.indexOf('}}', at)
-    if (end < 0) throw invalidArgument(`expanding ${what} failed: template: expansion:1: unclosed action`)
-    const action = template.slice(at + 2, end).replace(/"(?:[^"\\]|\\.)*"|`[^`]*`/g, '""')
-    for (const [field] of action.matchAll(/(?<![\w$)\]])\.[\w.]+/g)) {
-      if (!isKnownField(field)) {
-        const unknown = field.slice(1).split('.').at(-1)
-        throw invalidArgument(
-          `expanding ${what} failed: template: expansion:1:${at + 3}: executing "expansion" at <${field}>: can't evaluate field ${unknown}`,
-        )
-      }
+const CONTEXT: Shape = {
+  type: '*template.Context',
+  fields: {
+    Service: {
+      type: 'struct { ID string; Name string; Labels map[string]string }',
+      fields: { ID: 'value', Name: 'value', Labels: 'labels' },
+    },
+    Node: {
+      type: 'struct { ID string; Hostname string; Platform template.Platform }',
+      fields: {
+        ID: 'value',
+        Hostname: 'value',
+        Platform: { type: 'template.Platform', fields: { Architecture: 'value', OS: 'value' } },
+      },
+    },
+    Task: {
+      type: 'struct { ID string; Name string; Slot string }',
+      fields: { ID: 'value', Name: 'value', Slot: 'value' },
+    },
+  },
+}
+
+/** What Go would say of `.A.B.C` that begins at `offset`; undefined where all of it is known. */
+function problemOf(chain: string, offset: number, labels: Labels): string | undefined {
+  const names = chain.slice(1).split('.')
+  // Go points at the second part of a chain, where there is one.
+  const at = offset + (names.length > 1 ? (names[0]?.length ?? 0) + 1 : 0)
+  const where = `template: expansion:1:${at}: executing "expansion" at <${chain}>:`
+  let field: Field = CONTEXT
+  for (const name of names) {
+    if (field === 'value' || name === '') return undefined
+    if (field === 'labels') {
+      return Object.hasOwn(labels, name) ? undefined : `${where} map has no entry for key ${JSON.stringify(name)}`
     }
-    at = end
+    const next: Field | undefined = Object.hasOwn(field.fields, name) ? field.fields[name] : undefined
+    if (next === undefined) return `${where} can't evaluate field ${name} in type ${field.type}`
+    field = next
   }
+  return undefined
+}
+
+function firstProblem(template: string, labels: Labels): string | undefined {
+  for (let start = template.indexOf('{{'); start >= 0; ) {
+    const end = template.indexOf('}}', start)
+    if (end < 0) return 'template: expansion:1: unclosed action'
+    // Blanked rather than cut, so that offsets stay.
+    const action = template
+      .slice(start, end)
+      .replace(/"(?:[^"\\]|\\.)*"|`[^`]*`/g, (quoted) => '"'.padEnd(quoted.length - 1, ' ').concat('"'))
+    for (const match of action.matchAll(/(?<![\w$)\]])\.[\w.]+/g)) {
+      const problem = problemOf(match[0], start + match.index, labels)
+      if (problem !== undefined) return problem
+    }
+    start = template.indexOf('{{', end)
+  }
+  return undefined
+}
+
+/**
+ * @param what as Swarm names the field: "hostname", "env", "mounts"
+ * @param labels of the service
+ * @param detail put before the problem: which of several
+ */
+export function validateTemplate(what: string, template: string, labels: Labels, detail = ''): void {
+  const problem = firstProblem(template, labels)
+  if (problem !== undefined) throw invalidArgument(`expanding ${what} failed: ${detail}${problem}`)
 }

@@ -71,21 +71,22 @@ export function flagParameter(call: Call, name: string): boolean {
   return !['', '0', 'no', 'false', 'none'].includes(parameter(call, name).trim().toLowerCase())
 }
 
-/** A strict boolean, as Go's strconv reads it. */
+/** A strict boolean, as Go's strconv reads it. Docker adds strconv's own words for listings and inspections only. */
 export function booleanParameter(call: Call, name: string): boolean {
   const value = parameter(call, name)
   if (['', '0', 'f', 'F', 'false', 'FALSE', 'False'].includes(value)) return false
   if (['1', 't', 'T', 'true', 'TRUE', 'True'].includes(value)) return true
-  throw refusal(`invalid value for ${name}: ${value}`)
+  const detail = call.method === 'GET' ? `: strconv.ParseBool: parsing ${JSON.stringify(value)}: invalid syntax` : ''
+  throw refusal(`invalid value for ${name}: ${value}${detail}`)
 }
 
 /** @param what as Docker names it: "service" */
 export function versionParameter(call: Call, what: string): number {
   const value = parameter(call, 'version')
   if (!/^\d{1,15}$/.test(value)) {
-    throw refusal(
-      `invalid ${what} version '${value}': strconv.ParseUint: parsing ${JSON.stringify(value)}: invalid syntax`,
-    )
+    // Docker has less to say of secrets and configs.
+    const detail = ` '${value}': strconv.ParseUint: parsing ${JSON.stringify(value)}: invalid syntax`
+    throw refusal(`invalid ${what} version${what === 'secret' || what === 'config' ? '' : detail}`)
   }
   return Number(value)
 }

@@ -1,6 +1,7 @@
 // /services and /tasks.
 
 import { serviceSpecDecoder } from '../../api/validation/service-decoder.ts'
+import { CodedError } from '../../lib/errors.ts'
 import { withField } from '../../manager/control/encoding.ts'
 import { parseFilters } from '../../manager/control/filters.ts'
 import { find } from '../../manager/control/lookup.ts'
@@ -59,6 +60,21 @@ async function list(server: ServerContext, call: Call, state: ManagerState): Pro
   )
 }
 
+/** A network that is not the cluster's may be this machine's: Docker says then what is wrong with it. */
+async function explainNetwork(server: ServerContext, error: unknown): Promise<never> {
+  if (error instanceof CodedError && error.code === 'NO_SUCH_OBJECT' && error.details.kind === 'network') {
+    const name = String(error.details.input)
+    const path = await server.engine.versionedPath(41, `/networks/${encodeURIComponent(name)}`)
+    if ((await server.engine.get(path)).status === 200) {
+      throw new CodedError(
+        'FORBIDDEN',
+        `The network ${name} cannot be used with services. Only networks scoped to the swarm can be used, such as those created with the overlay driver.`,
+      )
+    }
+  }
+  throw error
+}
+
 export function serviceRoutes(server: ServerContext): readonly Route[] {
   return [
     { place: 'manager', method: 'GET', path: '/services', handle: (call, state) => list(server, call, state) },
@@ -68,7 +84,9 @@ export function serviceRoutes(server: ServerContext): readonly Route[] {
       path: '/services/create',
       handle: async (call, state) => {
         const spec = specForVersion(decodeJson(call, serviceSpecDecoder), call.version)
-        const { id } = await createService(controlOf(server, state), spec, registryAuth(call))
+        const { id } = await createService(controlOf(server, state), spec, registryAuth(call)).catch((error: unknown) =>
+          explainNetwork(server, error),
+        )
         sendJson(call, 201, { ID: id })
       },
     },
@@ -95,7 +113,7 @@ export function serviceRoutes(server: ServerContext): readonly Route[] {
           registryAuth: registryAuth(call),
           registryAuthFrom: parameter(call, 'registryAuthFrom'),
           rollback: parameter(call, 'rollback'),
-        })
+        }).catch((error: unknown) => explainNetwork(server, error))
         sendJson(call, 200, { Warnings: null })
       },
     },

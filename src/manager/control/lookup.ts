@@ -16,7 +16,8 @@ export function find<K extends Findable>(view: StoreView, kind: K, input: string
   const named = byFullName(view, kind, input)
   const found = named.length > 0 || input === '' ? named : view.list(kind).filter((each) => each.id.startsWith(input))
   const [first, ...others] = found
-  if (first === undefined) throw new CodedError('NO_SUCH_OBJECT', `${kind} ${input} not found`)
+  if (first === undefined)
+    throw new CodedError('NO_SUCH_OBJECT', `${kind} ${input} not found`, { details: { kind, input } })
   if (others.length > 0) {
     throw new CodedError('AMBIGUOUS', `${kind} ${input} is ambiguous (${found.length} matches found)`)
   }

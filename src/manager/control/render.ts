@@ -15,8 +15,8 @@ import { tlsInfo } from '../../lib/x509-node.ts'
 import type { StoreView } from '../store/types.ts'
 import { encodedOnce, withField } from './encoding.ts'
 
-function version(index: number): { readonly Index: number } {
-  return { Index: index }
+function version(index: number): { readonly Index?: number } {
+  return index === 0 ? {} : { Index: index }
 }
 
 function head(object: { readonly id: string; readonly meta: Meta }, index = object.meta.version) {
@@ -41,11 +41,25 @@ function endpoint(stored: Endpoint | undefined) {
   }
 }
 
+/** Go prints these two, and what is in them, even where they are empty. */
+function withPrivileges(spec: ServiceSpec): object {
+  const container = spec.TaskTemplate?.ContainerSpec
+  if (container?.Privileges === undefined) return spec
+  const { CredentialSpec: credentials, SELinuxContext: selinux, ...rest } = container.Privileges
+  const Privileges = {
+    CredentialSpec: credentials === undefined ? null : { Config: '', File: '', Registry: '', ...credentials },
+    SELinuxContext:
+      selinux === undefined ? null : { Disable: false, User: '', Role: '', Type: '', Level: '', ...selinux },
+    ...rest,
+  }
+  return { ...spec, TaskTemplate: { ...spec.TaskTemplate, ContainerSpec: { ...container, Privileges } } }
+}
+
 function service(stored: Service, show: (spec: ServiceSpec) => ServiceSpec) {
   return {
     ...head(stored),
-    Spec: show(stored.spec),
-    ...(stored.previousSpec === undefined ? {} : { PreviousSpec: stored.previousSpec }),
+    Spec: withPrivileges(show(stored.spec)),
+    ...(stored.previousSpec === undefined ? {} : { PreviousSpec: withPrivileges(stored.previousSpec) }),
     Endpoint: endpoint(stored.endpoint),
     ...(stored.updateStatus === undefined ? {} : { UpdateStatus: stored.updateStatus }),
     ...(stored.jobStatus === undefined

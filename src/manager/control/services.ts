@@ -85,7 +85,8 @@ export async function updateService(context: ControlContext, request: ServiceUpd
   }
   await proposeCurrent(context, (view) => {
     const current = find(view, 'service', request.service)
-    const spec = accepted(view, request.spec, request.spec.Name ?? '')
+    if (request.spec.Name === undefined) throw managerRefusal('UNIMPLEMENTED', 'renaming services is not supported')
+    const spec = accepted(view, request.spec, request.spec.Name)
     if (modeName(spec.Mode) !== modeName(current.spec.Mode)) {
       throw managerRefusal('UNIMPLEMENTED', 'service mode change is not allowed')
     }
