@@ -50,6 +50,8 @@ export class Dispatcher {
   readonly #liveness: Liveness
   readonly #sessions = new Map<string, Session>()
   readonly #streams: StreamBroker
+  /** the last write under way of each node's record */
+  readonly #writes = new Map<string, Promise<void>>()
   #scope: Scope | undefined
 
   constructor(options: DispatcherOptions) {
@@ -268,9 +270,13 @@ export class Dispatcher {
     }
   }
 
-  /** Writes the node's record in the background; one that stays the same is not written. */
+  /**
+   * Writes the node's record in the background; one that stays the same is not written. One write of a node after the
+   * other: a change is decided on what the one before it has left, not on what it is about to replace.
+   */
   #write(scope: Scope, nodeId: string, change: (node: Node) => Node | undefined): void {
-    scope.spawn('node update', async () => {
+    const before = this.#writes.get(nodeId) ?? Promise.resolve()
+    const mine = before.then(async () => {
       try {
         await updateNode(this.#view, this.#options.proposer, nodeId, (node) => {
           const next = change(node)
@@ -280,7 +286,10 @@ export class Dispatcher {
         this.#log.warn({ nodeId, code: errorCode(error) }, 'node record not written')
         this.#sessions.get(nodeId)?.close(SESSION_CLOSE.expired, 'the node record could not be written')
       }
+      if (this.#writes.get(nodeId) === mine) this.#writes.delete(nodeId)
     })
+    this.#writes.set(nodeId, mine)
+    scope.spawn('node update', () => mine)
   }
 
   #changed(events: readonly StoreEvent[]): void {
