@@ -3,6 +3,7 @@
  * image made from busybox. Nothing of it is left after `down`.
  */
 import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { createWriteStream, existsSync } from 'node:fs'
 import { copyFile, mkdir, mkdtemp, readFile, rm, symlink } from 'node:fs/promises'
 import { request } from 'node:http'
@@ -28,8 +29,8 @@ mkdir -p /run/docker /run/containerd /run/netns
 mount -t tmpfs tmpfs /run/docker
 mount -t tmpfs tmpfs /run/containerd
 echo 1 >/proc/sys/net/ipv4/ip_forward
-shift
-exec "$@"
+echo ready
+while :; do sleep 3600 & wait $!; done
 `
 
 export class WorkerEngine {
@@ -37,7 +38,9 @@ export class WorkerEngine {
   /** On a memory-backed file system that the engine sees too. */
   readonly execRoot: string
   readonly #cgroup: string
-  #pid = 0
+  /** The first process of its namespaces; all others end with it. */
+  #initPid = 0
+  #daemonParent = 0
 
   private constructor(dir: string, execRoot: string, cgroup: string) {
     this.dir = dir
@@ -49,6 +52,7 @@ export class WorkerEngine {
     const dir = await mkdtemp(`/tmp/${name}-`)
     const execRoot = await mkdtemp(`/dev/shm/${name}-`)
     const engine = new WorkerEngine(dir, execRoot, `/${name}-${process.pid}`)
+    await engine.#boot()
     await engine.start()
     await engine.#importBox()
     return engine
@@ -58,24 +62,21 @@ export class WorkerEngine {
     return join(this.dir, 'docker.sock')
   }
 
+  /** Starts the daemon, for the first time or again. */
   async start(flags: readonly string[] = []): Promise<void> {
     const daemon = [
       ...['dockerd', '--data-root', join(this.dir, 'data'), '--exec-root', join(this.dir, 'exec')],
       ...['--pidfile', join(this.dir, 'pid'), '-H', `unix://${this.socket}`, '--storage-driver', 'overlay2'],
       ...['--exec-opt', 'native.cgroupdriver=cgroupfs', '--cgroup-parent', this.#cgroup, ...flags],
     ]
-    const namespaces = ['--net', '--mount', '--uts', '--pid', '--fork', '--kill-child', '--mount-proc']
+    const namespaces = ['--net', '--mount', '--uts', '--pid']
+    const child = spawn('nsenter', ['--target', String(this.#initPid), ...namespaces, '--', ...daemon], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+    })
     const log = createWriteStream(join(this.dir, 'engine.log'), { flags: 'a' })
-    const child = spawn(
-      'unshare',
-      [...namespaces, '--propagation', 'private', 'bash', '-c', INIT, 'init', this.dir, ...daemon],
-      {
-        stdio: ['ignore', 'pipe', 'pipe'],
-      },
-    )
     child.stdout.pipe(log)
     child.stderr.pipe(log)
-    this.#pid = child.pid ?? 0
+    this.#daemonParent = child.pid ?? 0
     for (let waitedMs = 0; !(await this.#answers()); waitedMs += 50) {
       if (waitedMs > START_MS || child.exitCode !== null)
         throw new Error(`dockerd did not start:\n${await readFile(join(this.dir, 'engine.log'), 'utf8')}`)
@@ -83,14 +84,10 @@ export class WorkerEngine {
     }
   }
 
-  /** SIGTERM and its end; containers end with it. */
+  /** SIGTERM and its end. Without live-restore containers end with it. */
   async stop(): Promise<void> {
-    const daemonPid = (await must(['pgrep', '-P', String(this.#pid)])).trim()
-    process.kill(Number(daemonPid), 'SIGTERM')
-    for (let waitedMs = 0; existsSync(`/proc/${this.#pid}`); waitedMs += 20) {
-      if (waitedMs > START_MS) throw new Error('dockerd did not stop')
-      await delay(20)
-    }
+    process.kill(await onlyChild(this.#daemonParent), 'SIGTERM')
+    await gone(this.#daemonParent, 'dockerd')
   }
 
   docker(...args: readonly string[]): Promise<string> {
@@ -99,15 +96,25 @@ export class WorkerEngine {
 
   /** Runs a program in the engine's network. */
   inNetwork(argv: readonly string[]): readonly string[] {
-    return ['nsenter', `--net=/proc/${this.#pid}/ns/net`, ...argv]
+    return ['nsenter', `--net=/proc/${this.#initPid}/ns/net`, ...argv]
   }
 
   async down(): Promise<void> {
-    if (existsSync(`/proc/${this.#pid}`)) await this.stop()
+    if (existsSync(`/proc/${this.#daemonParent}`)) await this.stop()
+    process.kill(this.#initPid, 'SIGKILL')
+    await gone(this.#initPid, 'the first process')
     await removeCgroups(this.#cgroup)
     await run(['umount', '-R', '-l', join(this.dir, 'cg')])
     await rm(this.dir, { recursive: true, force: true })
     await rm(this.execRoot, { recursive: true, force: true })
+  }
+
+  async #boot(): Promise<void> {
+    const namespaces = ['--net', '--mount', '--uts', '--pid', '--fork', '--kill-child', '--mount-proc']
+    const init = ['--propagation', 'private', 'bash', '-c', INIT, 'init', this.dir]
+    const child = spawn('unshare', [...namespaces, ...init], { stdio: ['ignore', 'pipe', 'ignore'] })
+    await once(child.stdout, 'data')
+    this.#initPid = await onlyChild(child.pid ?? 0)
   }
 
   async #importBox(): Promise<void> {
@@ -136,5 +143,16 @@ export class WorkerEngine {
       ping.once('error', () => resolve(false))
       ping.end()
     })
+  }
+}
+
+async function onlyChild(parentPid: number): Promise<number> {
+  return Number((await must(['pgrep', '-P', String(parentPid)])).trim().split('\n')[0])
+}
+
+async function gone(pid: number, what: string): Promise<void> {
+  for (let waitedMs = 0; existsSync(`/proc/${pid}`); waitedMs += 20) {
+    if (waitedMs > START_MS) throw new Error(`${what} did not end`)
+    await delay(20)
   }
 }
