@@ -200,15 +200,16 @@ function securityOptions(privileges: Privileges): readonly string[] | undefined 
 
 const PREDEFINED: ReadonlySet<string> = new Set(['host', 'none', 'bridge'])
 
-/** undefined: the engine's default bridge, as for a Swarm service without networks. */
+/**
+ * undefined: the engine's default bridge, as for a Swarm service without networks. Cluster networks have no data plane in
+ * this version, so their tasks stand on the node's bridge; the API says so when such a service is made.
+ */
 function networkMode(order: TaskOrder): string | undefined {
   const wanted = order.task.spec.Networks ?? []
   const names = wanted.map(({ Target: target = '' }) => order.networks.get(target)?.spec.Name ?? target)
-  const overlay = names.find((name) => !PREDEFINED.has(name))
-  if (overlay !== undefined)
-    throw taskFailed(`network ${overlay} is not available on this node: only the networks host, bridge and none are`)
-  if (names.length > 1) throw taskFailed(`a task can use only one of the networks ${names.join(', ')}`)
-  return names[0]
+  const local = names.filter((name) => PREDEFINED.has(name))
+  if (local.length > 1) throw taskFailed(`a task can use only one of the networks ${local.join(', ')}`)
+  return local[0]
 }
 
 /** Without absent, null and empty values, as Go's clients leave them out. */
