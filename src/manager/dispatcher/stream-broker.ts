@@ -4,7 +4,7 @@ import { DISPATCHER_PROTOCOL_VERSION, STREAM_CREDIT_BYTES, type StreamFrame } fr
 import type { Clock } from '../../lib/clock.ts'
 import { decode, encode } from '../../lib/codec.ts'
 import type { Connection } from '../../lib/connection.ts'
-import { CodedError } from '../../lib/errors.ts'
+import { CodedError, errorCode } from '../../lib/errors.ts'
 import type { Random } from '../../lib/random.ts'
 
 const OPEN_TIMEOUT_MS = 10_000
@@ -48,6 +48,15 @@ interface Pending {
 
 function send(connection: Connection, frame: StreamFrame): void {
   connection.send(encode([DISPATCHER_PROTOCOL_VERSION, frame]))
+}
+
+/** What the worker sent last is read when it has closed already: it needs no credit then. */
+function grant(connection: Connection, bytes: number): void {
+  try {
+    send(connection, { kind: 'credit', bytes })
+  } catch (error) {
+    if (errorCode(error) !== 'CONNECTION_CLOSED') throw error
+  }
 }
 
 function parse(bytes: Uint8Array): StreamFrame {
@@ -113,7 +122,7 @@ export class StreamBroker {
       ask(streamId)
       for (let chunk = await pipe.next(); chunk; chunk = await pipe.next()) {
         yield chunk
-        if (connection) send(connection, { kind: 'credit', bytes: chunk.byteLength })
+        if (connection) grant(connection, chunk.byteLength)
       }
     } finally {
       timeout.cancel()
