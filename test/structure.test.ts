@@ -38,8 +38,10 @@ const AMBIENT: readonly (readonly [string, RegExp])[] = [
 interface SourceFile {
   readonly path: string
   readonly code: string
-  /** paths of imported files of the project */
+  /** paths of imported files of the project, also of types and of what is loaded when it is needed */
   readonly imports: readonly string[]
+  /** of these, the ones that are loaded with the file: where a circle would be one at run time */
+  readonly loads: readonly string[]
 }
 
 /** The code without comments and without what stands in plain strings, so that words in texts do not count. */
@@ -56,9 +58,11 @@ function filesBelow(folder: string): readonly string[] {
 
 function read(path: string): SourceFile {
   const code = withoutComments(readFileSync(join(ROOT, path), 'utf8'))
-  const specifiers = [...code.matchAll(/(?:from|import)\s*\(?\s*['"](\.{1,2}\/[^'"]+)['"]/g)].map((match) => match[1]!)
-  const imports = specifiers.map((specifier) => relative(ROOT, resolve(ROOT, dirname(path), specifier)))
-  return { path, code, imports }
+  const paths = (pattern: RegExp): readonly string[] =>
+    [...code.matchAll(pattern)].map((match) => relative(ROOT, resolve(ROOT, dirname(path), match[1]!)))
+  const imports = paths(/(?:from|import)\s*\(?\s*['"](\.{1,2}\/[^'"]+)['"]/g)
+  const loads = paths(/^(?:import|export)\s(?!type\b)[^'"]*?['"](\.{1,2}\/[^'"]+)['"]/gm)
+  return { path, code, imports, loads }
 }
 
 const source = filesBelow('src').map(read)
@@ -87,7 +91,7 @@ t.test('no file imports itself by a detour', async (t) => {
     const at = trail.indexOf(path)
     if (at >= 0) cycles.push([...trail.slice(at), path].join(' → '))
     if (at >= 0 || done.has(path)) return
-    for (const target of byPath.get(path)?.imports ?? []) visit(target, [...trail, path])
+    for (const target of byPath.get(path)?.loads ?? []) visit(target, [...trail, path])
     done.add(path)
   }
   for (const file of source) visit(file.path, [])
