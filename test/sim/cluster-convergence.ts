@@ -1,0 +1,140 @@
+// What is still amiss in a cluster whose faults are healed and whose users rest. Nothing, within bounded time: that is
+// convergence.
+
+import type { Node, Service, Task } from '../../src/api/objects.ts'
+import { compareTaskStates } from '../../src/api/spec.ts'
+import type { Manager } from '../../src/manager/manager.ts'
+import { nodeMeetsExpressions } from '../../src/manager/scheduler/constraint.ts'
+import type { SimMachine } from './cluster-machine.ts'
+import { isSound } from './cluster-programs.ts'
+
+/** @returns for people; empty where all is as it should be */
+export function complaints(machines: readonly SimMachine[], seenOrphans: Set<string>): readonly string[] {
+  const managers = machines.flatMap((machine) => (machine.manager ? [machine.manager] : []))
+  const leaders = managers.filter((manager) => manager.isLeader)
+  const leader = leaders[0]
+  if (!leader || leaders.length > 1) return [`${leaders.length} leaders`]
+  return [
+    ...ofManagers(leader, managers),
+    ...ofNodes(leader, machines),
+    ...leader.store.list('service').flatMap((service) => ofService(service, leader)),
+    ...ofTasks(leader),
+    ...ofContainers(leader, machines, seenOrphans),
+  ]
+}
+
+function ofManagers(leader: Manager, managers: readonly Manager[]): readonly string[] {
+  const { conf } = leader.raft.status()
+  const nodes = leader.store.list('node')
+  const wanted = nodes.filter((node) => node.spec.Role === 'manager')
+  return [
+    ...wanted.flatMap((node) =>
+      node.manager && conf.voters.includes(node.manager.raftId) ? [] : [`manager ${node.id} is no voter`],
+    ),
+    ...conf.members.flatMap(({ id }) =>
+      wanted.some((node) => node.manager?.raftId === id) ? [] : [`member ${id} is no manager’s`],
+    ),
+    ...(conf.outgoing.length > 0 ? ['a membership change is under way'] : []),
+    ...managers.flatMap((manager) => {
+      const applied = manager.status()?.applied ?? 0
+      const behind = applied !== leader.status()?.applied || manager.store.stateHash() !== leader.store.stateHash()
+      return behind ? [`manager ${manager.nodeId} is at ${applied}`] : []
+    }),
+    ...(managers.length === wanted.length ? [] : [`${managers.length} managers run, ${wanted.length} are wanted`]),
+  ]
+}
+
+function ofNodes(leader: Manager, machines: readonly SimMachine[]): readonly string[] {
+  const nodes = leader.store.list('node')
+  return [
+    ...nodes.flatMap((node) => [
+      ...(node.status.state === 'ready'
+        ? []
+        : [`node ${node.description.Hostname ?? node.id} is ${node.status.state}`]),
+      ...(node.role === (node.spec.Role ?? 'worker') ? [] : [`node ${node.id} is still ${node.role}`]),
+    ]),
+    ...machines.flatMap(({ host, files }) =>
+      !files || nodes.some((node) => node.id === files.nodeId && node.role === files.role)
+        ? []
+        : [`${host} is ${files.role} ${files.nodeId}`],
+    ),
+  ]
+}
+
+function runs(task: Task): boolean {
+  return task.desiredState === 'running' && task.status.state === 'running'
+}
+
+function ofService(service: Service, { store }: Manager): readonly string[] {
+  const { spec } = service
+  const live = store
+    .tasksOfService(service.id)
+    .filter(
+      (task) =>
+        compareTaskStates(task.desiredState, 'running') <= 0 && compareTaskStates(task.status.state, 'running') <= 0,
+    )
+  const found: string[] = []
+  if (service.problem) found.push(`service ${spec.Name}: ${service.problem.message}`)
+  const placement = spec.TaskTemplate?.Placement
+  const meets = (node: Node) => nodeMeetsExpressions(node, placement?.Constraints)
+  const open = store.list('node').filter((node) => (node.spec.Availability ?? 'active') === 'active' && meets(node))
+  const wanted = spec.Mode?.Replicated?.Replicas
+  const sound = isSound(spec.TaskTemplate) && live.every((task) => isSound(task.spec))
+  if (wanted === undefined) {
+    for (const node of store.list('node')) {
+      const there = live.filter((task) => task.nodeId === node.id)
+      const least = sound && open.includes(node) ? 1 : 0
+      const most = node.spec.Availability === 'drain' || !meets(node) ? 0 : 1
+      if (there.filter(runs).length < least || (sound && there.length > most))
+        found.push(`service ${spec.Name} has ${there.length} tasks on ${node.description.Hostname}`)
+    }
+  } else {
+    const hostPort = (spec.EndpointSpec?.Ports ?? []).some((port) => port.PublishMode === 'host')
+    const perNode = Math.min(placement?.MaxReplicas || Infinity, hostPort ? 1 : Infinity)
+    const least = open.length === 0 ? 0 : Math.min(wanted, perNode * open.length)
+    const running = live.filter(runs).length
+    if (sound && running < least) found.push(`${running} of ${least} replicas of ${spec.Name} run`)
+    if (sound && live.length > wanted) found.push(`${live.length} tasks of ${spec.Name}, ${wanted} replicas are wanted`)
+    if (sound && running >= wanted && isUnderWay(service)) found.push(`${spec.Name}: ${service.updateStatus?.State}`)
+  }
+  return found
+}
+
+function isUnderWay(service: Service): boolean {
+  return ['updating', 'rollback_started'].includes(service.updateStatus?.State ?? '')
+}
+
+function ofTasks({ store }: Manager): readonly string[] {
+  return store.list('task').flatMap((task) => {
+    const text = `task ${task.id} of ${task.serviceName}`
+    if (!store.get('service', task.serviceId)) return [`${text}, whose service is gone`]
+    const ended = compareTaskStates(task.status.state, 'running') > 0
+    if (!ended && compareTaskStates(task.desiredState, 'running') > 0) return [`${text} has not stopped`]
+    if (task.nodeId !== '' && !ended && !store.get('node', task.nodeId)) return [`${text}, whose node is gone`]
+    return []
+  })
+}
+
+function ofContainers(leader: Manager, machines: readonly SimMachine[], seenOrphans: Set<string>): readonly string[] {
+  const orphans = new Set<string>()
+  const found: string[] = []
+  const running = new Set<string>()
+  for (const { host, engine, files } of machines) {
+    for (const { taskId, state } of engine.containers()) {
+      const task = leader.store.get('task', taskId)
+      if (state === 'running') running.add(taskId)
+      const wrong = !task || task.nodeId !== files?.nodeId
+      const late = task && state === 'running' && compareTaskStates(task.status.state, 'running') > 0
+      if (!wrong && !late) continue
+      orphans.add(taskId)
+      // Between two looks a container may be on its way out.
+      if (seenOrphans.has(taskId)) found.push(`a ${state} container of ${taskId} is left on ${host}`)
+    }
+  }
+  for (const task of leader.store.list('task'))
+    if (runs(task) && !running.has(task.id) && isSound(task.spec))
+      found.push(`task ${task.id} runs without a container`)
+  seenOrphans.clear()
+  for (const taskId of orphans) seenOrphans.add(taskId)
+  return found
+}

@@ -1,0 +1,227 @@
+// The users of a simulated cluster: they draw what to ask for and ask the manager that they believe to lead, through the same
+// handlers as the API.
+
+import type { Node, Service } from '../../src/api/objects.ts'
+import type { ServiceSpec, UpdateConfig } from '../../src/api/spec.ts'
+import { CodedError } from '../../src/lib/errors.ts'
+import type { SeededRandom } from '../../src/lib/random.ts'
+import type { ControlContext } from '../../src/manager/control/context.ts'
+import { removeNode, updateNode } from '../../src/manager/control/nodes.ts'
+import { createSecret, removeUnused } from '../../src/manager/control/secrets-configs.ts'
+import { createService, removeService, updateService } from '../../src/manager/control/services.ts'
+import type { ClusterProfile } from './cluster-profile.ts'
+import { PROGRAMS } from './cluster-programs.ts'
+
+const NANOS_PER_MS = 1e6
+
+export interface OperatorContext extends ControlContext {
+  readonly sight: {
+    readonly leaderId: string | undefined
+    readonly reachability: (nodeId: string) => 'reachable' | 'unreachable' | 'unknown'
+  }
+}
+
+export interface Operation {
+  readonly text: string
+  readonly scope:
+    | { readonly kind: 'service'; readonly name: string }
+    | { readonly kind: 'node' }
+    | { readonly kind: 'other' }
+  /** The spec that a service gets, where the operation changes nothing but its image. */
+  readonly image?: ServiceSpec
+  readonly perform: (context: OperatorContext) => Promise<unknown>
+}
+
+export class Operator {
+  readonly #random: SeededRandom
+  readonly #profile: ClusterProfile
+  #made = 0
+
+  constructor(random: SeededRandom, profile: ClusterProfile) {
+    this.#random = random
+    this.#profile = profile
+  }
+
+  /** @param calm without operations that disturb what runs */
+  draw(context: OperatorContext, calm: boolean): Operation {
+    const { view } = context
+    const services = view.list('service')
+    if (!calm && this.#random.float() < this.#profile.nodeOperationShare) return this.#nodeOperation(context)
+    if (services.length === 0 || (services.length < this.#profile.maxServices && this.#random.float() < 0.3))
+      return this.#create(context)
+    return this.#change(this.#pick(services)!)
+  }
+
+  #create({ view }: OperatorContext): Operation {
+    const name = `s${++this.#made}`
+    if (this.#random.float() < 0.1) {
+      const Data = Buffer.from(`secret of ${name}`).toString('base64')
+      return {
+        text: `create secret ${name}`,
+        scope: { kind: 'other' },
+        perform: (context) => createSecret(context, { Name: name, Data }),
+      }
+    }
+    const spec = this.#spec(name, view.list('secret'))
+    return {
+      text: `create ${name} ${describe(spec)}`,
+      scope: { kind: 'service', name },
+      perform: (context) => createService(context, spec, ''),
+    }
+  }
+
+  #spec(
+    Name: string,
+    secrets: readonly { readonly id: string; readonly spec: { readonly Name?: string } }[],
+  ): ServiceSpec {
+    const random = this.#random
+    const global = random.float() < 0.2
+    const secret = random.float() < 0.3 ? this.#pick(secrets) : undefined
+    const port = random.float()
+    const published = 30_000 + this.#made
+    const Ports =
+      port < 0.15
+        ? [{ TargetPort: 80, PublishedPort: published, PublishMode: 'ingress' as const, Protocol: 'tcp' as const }]
+        : port < 0.25
+          ? [{ TargetPort: 80, PublishedPort: published, PublishMode: 'host' as const, Protocol: 'tcp' as const }]
+          : port < 0.35
+            ? [{ TargetPort: 80, PublishMode: 'ingress' as const, Protocol: 'tcp' as const }]
+            : undefined
+    return {
+      Name,
+      TaskTemplate: {
+        ContainerSpec: {
+          Image: this.#image(),
+          ...(random.float() < 0.4 && { Healthcheck: { Test: ['CMD', 'true'] } }),
+          ...(secret && {
+            Secrets: [
+              {
+                SecretID: secret.id,
+                SecretName: secret.spec.Name ?? '',
+                File: { Name: 's', UID: '0', GID: '0', Mode: 0o444 },
+              },
+            ],
+          }),
+        },
+        RestartPolicy: {
+          Condition: random.float() < 0.8 ? 'any' : 'on-failure',
+          Delay: Math.floor(random.float() * 4_000) * NANOS_PER_MS,
+        },
+        ...(random.float() < 0.2 && { Resources: { Reservations: { NanoCPUs: 1e8 } } }),
+        Placement: {
+          ...(random.float() < 0.2 && { Constraints: ['node.role==worker'] }),
+          ...(random.float() < 0.15 && !global && { MaxReplicas: 1 + random.below(3) }),
+        },
+      },
+      Mode: global ? { Global: {} } : { Replicated: { Replicas: random.below(this.#profile.maxReplicas + 1) } },
+      UpdateConfig: this.#updateConfig(true),
+      RollbackConfig: this.#updateConfig(false),
+      ...(Ports && { EndpointSpec: { Ports } }),
+    }
+  }
+
+  #updateConfig(update: boolean): UpdateConfig {
+    const random = this.#random
+    return {
+      Parallelism: random.below(4),
+      Delay: random.float() < 0.5 ? 0 : Math.floor(random.float() * 3_000) * NANOS_PER_MS,
+      FailureAction: this.#pick(
+        update ? (['pause', 'continue', 'rollback'] as const) : (['pause', 'continue'] as const),
+      )!,
+      Monitor: (500 + Math.floor(random.float() * 5_000)) * NANOS_PER_MS,
+      MaxFailureRatio: random.float() < 0.7 ? 0 : random.float() * 0.5,
+      Order: random.float() < 0.5 ? 'start-first' : 'stop-first',
+    }
+  }
+
+  #image(): string {
+    const random = this.#random
+    const bad = random.float() < this.#profile.badImageRate
+    const sound = this.#pick(['good', 'good', 'good', 'slow', 'stubborn'] as const)!
+    return `${bad ? this.#pick(PROGRAMS)! : sound}:${++this.#made}`
+  }
+
+  #change(service: Service): Operation {
+    const { spec } = service
+    const name = spec.Name ?? ''
+    const scope = { kind: 'service', name } as const
+    const kind = this.#random.float()
+    const update = (next: ServiceSpec, rollback = '') => {
+      return (context: OperatorContext) => {
+        const version = context.view.get('service', service.id)?.meta.version ?? 0
+        return updateService(context, {
+          service: service.id,
+          version,
+          spec: next,
+          registryAuth: '',
+          registryAuthFrom: '',
+          rollback,
+        })
+      }
+    }
+    if (kind < 0.4) {
+      const Image = this.#image()
+      const TaskTemplate = { ...spec.TaskTemplate, ContainerSpec: { ...spec.TaskTemplate?.ContainerSpec, Image } }
+      const next = { ...spec, TaskTemplate }
+      return { text: `update ${name} ${describe(next)}`, scope, image: next, perform: update(next) }
+    }
+    if (kind < 0.6 && spec.Mode?.Replicated) {
+      const Replicas = this.#random.below(this.#profile.maxReplicas + 1)
+      const next = { ...spec, Mode: { Replicated: { Replicas } } }
+      return { text: `scale ${name} to ${Replicas}`, scope, perform: update(next) }
+    }
+    if (kind < 0.7) {
+      const ForceUpdate = (spec.TaskTemplate?.ForceUpdate ?? 0) + 1
+      const next = { ...spec, TaskTemplate: { ...spec.TaskTemplate, ForceUpdate } }
+      return { text: `force ${name}`, scope, image: next, perform: update(next) }
+    }
+    if (kind < 0.8 && service.previousSpec)
+      return { text: `roll back ${name}`, scope, perform: update(spec, 'previous') }
+    if (kind < 0.88) {
+      return { text: `remove ${name}`, scope, perform: (context) => removeService(context, service.id) }
+    }
+    const secret = spec.TaskTemplate?.ContainerSpec?.Secrets?.[0]?.SecretID
+    if (kind < 0.9 && secret)
+      return {
+        text: `remove secret of ${name}`,
+        scope: { kind: 'other' },
+        perform: (context) => removeUnused(context, 'secret', secret),
+      }
+    const next = { ...spec, UpdateConfig: this.#updateConfig(true), RollbackConfig: this.#updateConfig(false) }
+    return { text: `configure updates of ${name}`, scope, perform: update(next) }
+  }
+
+  #nodeOperation({ view }: OperatorContext): Operation {
+    const node = this.#pick(view.list('node'))!
+    const name = node.description.Hostname ?? node.id
+    const scope = { kind: 'node' } as const
+    const change = (spec: Partial<Node['spec']>) => async (context: OperatorContext) => {
+      const current = context.view.get('node', node.id)
+      if (!current) throw new CodedError('NOT_FOUND', 'the node is gone')
+      await updateNode(context, context.sight, node.id, current.meta.version, { ...current.spec, ...spec })
+    }
+    const kind = this.#random.float()
+    if (kind < 0.2) return { text: `drain ${name}`, scope, perform: change({ Availability: 'drain' }) }
+    if (kind < 0.3) return { text: `pause ${name}`, scope, perform: change({ Availability: 'pause' }) }
+    if (kind < 0.6) return { text: `activate ${name}`, scope, perform: change({ Availability: 'active' }) }
+    if (kind < 0.75) return { text: `promote ${name}`, scope, perform: change({ Role: 'manager' }) }
+    if (kind < 0.9) return { text: `demote ${name}`, scope, perform: change({ Role: 'worker' }) }
+    const force = this.#random.float() < 0.5
+    return {
+      text: `remove node ${name}${force ? ' by force' : ''}`,
+      scope,
+      perform: (context) => removeNode(context, node.id, force),
+    }
+  }
+
+  #pick<T>(items: readonly T[]): T | undefined {
+    return items[this.#random.below(items.length)]
+  }
+}
+
+function describe({ TaskTemplate, Mode, UpdateConfig }: ServiceSpec): string {
+  const health = TaskTemplate?.ContainerSpec?.Healthcheck ? ' with a health check' : ''
+  const { Order, Parallelism, FailureAction } = UpdateConfig ?? {}
+  const size = Mode?.Global ? 'global' : `×${Mode?.Replicated?.Replicas}`
+  return `${TaskTemplate?.ContainerSpec?.Image}${health} ${size} (${Order}, ${Parallelism}, ${FailureAction})`
+}

@@ -1,0 +1,22 @@
+// A promise of the cluster that a simulated run has broken.
+
+export type ClusterProperty =
+  | 'managers are equal at an equal index'
+  | 'acknowledged writes are kept'
+  | 'task states only rise'
+  | 'no task moves'
+  | 'unique names, ports and numbers'
+  | 'placement'
+  | 'availability during an update'
+  | 'nothing fails unseen'
+  | 'convergence'
+
+export class ClusterViolation extends Error {
+  readonly property: ClusterProperty
+
+  constructor(property: ClusterProperty, detail: string) {
+    super(`${property}: ${detail}`)
+    this.name = 'ClusterViolation'
+    this.property = property
+  }
+}
