@@ -174,6 +174,11 @@ export class ClusterNode {
     await this.#part?.leave(signal)
   }
 
+  /** Before `run` is aborted for good: the cluster takes this node for down at once, and moves its tasks. */
+  announceLeave(): void {
+    this.#agent.announceLeave()
+  }
+
   /** After `run` has ended: removes every container of this node's tasks. */
   async removeContainers(signal: AbortSignal): Promise<void> {
     await this.#agent.removeContainers({ signal })
@@ -224,8 +229,15 @@ export class ClusterNode {
     }
   }
 
+  /** @throws {CodedError} FEATURE_LEVEL; a refusal of any other kind means that the role is about to change again */
   async #join(part: ManagerPart, signal: AbortSignal): Promise<void> {
-    await part.join(signal)
+    try {
+      await part.join(signal)
+    } catch (error) {
+      if (errorCode(error) === 'FEATURE_LEVEL') throw error
+      this.#log.warn({ code: errorCode(error), reason: errorMessage(error) }, 'not taken into the consensus')
+      throw new CodedError('DEMOTED', 'this node is not wanted as a manager')
+    }
     if (signal.aborted) return
     await this.#remember({ ...this.#membership, joined: true })
     this.#log.info({ raftId: this.#membership.raftId }, 'this node takes part in consensus')

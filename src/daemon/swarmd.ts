@@ -188,6 +188,10 @@ export class Swarmd implements ClusterAccess {
         const node = await this.#begin(identity, membershipOf(addresses, managers, '', false), undefined)
         await this.#within(JOIN_TIMEOUT_MS, () => role === 'worker' || node.manager !== undefined)
         await Promise.race([node.registered, sleep(clock, REGISTER_TIMEOUT_MS)])
+      } catch (error) {
+        // A join that only takes long goes on in the background; one that failed leaves nothing behind.
+        if (errorCode(error) !== 'JOIN_TIMEOUT') await this.#forget()
+        throw error
       } finally {
         this.#joining = undefined
       }
@@ -199,11 +203,10 @@ export class Swarmd implements ClusterAccess {
       const running = this.#running
       if (!running && !this.#failure && !(await this.#identityFile.load())) throw notInSwarm()
       if (running?.node.manager && force) await this.#resign(running.node)
+      running?.node.announceLeave()
       await this.#halt()
       if (running) await this.#removeContainers(running.node)
-      await this.#identityFile.remove()
-      await rm(this.#directory, { recursive: true, force: true })
-      this.#failure = undefined
+      await this.#forget()
     })
   }
 
@@ -267,14 +270,17 @@ export class Swarmd implements ClusterAccess {
       }
       return node
     } catch (error) {
-      // A join that takes long goes on in the background; an init that fails has made nothing.
-      if (first || !this.#running) {
-        await this.#halt()
-        this.#failure = undefined
-        await rm(this.#directory, { recursive: true, force: true })
-      }
+      await this.#forget()
       throw error
     }
+  }
+
+  /** As if this machine had never been a node. */
+  async #forget(): Promise<void> {
+    await this.#halt()
+    await this.#identityFile.remove()
+    await rm(this.#directory, { recursive: true, force: true })
+    this.#failure = undefined
   }
 
   #run(node: ClusterNode): void {
@@ -297,7 +303,7 @@ export class Swarmd implements ClusterAccess {
       const running = this.#running
       this.#running = undefined
       if (running) await this.#removeContainers(running.node)
-    } else this.#stop(error)
+    } else if (!this.#joining) this.#stop(error)
   }
 
   async #removeContainers(node: ClusterNode): Promise<void> {

@@ -52,6 +52,8 @@ const DESCRIBE_EVERY_MS = 60_000
 const ENGINE_RETRY_MS = 500
 const REPLACED_PAUSE_MS = 2_000
 const STREAMS_MAX = 128
+/** What managers grant at most for a planned stop. */
+const GOODBYE_GRACE_MS = 60_000
 
 export class Agent {
   readonly #options: AgentOptions
@@ -68,6 +70,7 @@ export class Agent {
   #ackTimer: Timer | undefined
   #streams = 0
   #redescribe = () => {}
+  #leaving = false
 
   constructor(options: AgentOptions) {
     this.#options = options
@@ -88,6 +91,11 @@ export class Agent {
   /** Looks at the engine again and reports if anything (or what `describe` adds) has changed. */
   refreshDescription(): void {
     this.#redescribe()
+  }
+
+  /** The stop that follows is for good: managers need not wait for this node to return. */
+  announceLeave(): void {
+    this.#leaving = true
   }
 
   /**
@@ -265,6 +273,7 @@ export class Agent {
         previousSessionId: this.#previousSessionId,
         featureLevel: this.#options.featureLevel,
       },
+      goodbyeGraceMs: () => (this.#leaving ? 0 : GOODBYE_GRACE_MS),
       onWelcome: (welcome) => this.#onWelcome(welcome, manager, session),
       onMessage: (message) => this.#onMessage(message, manager, tasks, scope, session),
     })

@@ -36,14 +36,14 @@ export interface SessionOptions {
   readonly hello: Extract<WorkerMessage, { kind: 'hello' }>
   readonly onWelcome: (welcome: Welcome) => void
   readonly onMessage: (message: AgentMessage) => void
+  /** How long a stop is said to last, asked when it begins. */
+  readonly goodbyeGraceMs: () => number
 }
 
 const WELCOME_TIMEOUT_MS = 3_000
 /** Heartbeats in the period after which managers call a silent node down, and the longest pause between two. */
 const HEARTBEATS_PER_PERIOD = 5
 const HEARTBEAT_MS_MAX = 1_000
-/** What managers grant at most for a planned stop. */
-const GOODBYE_GRACE_MS = 60_000
 
 const KINDS: ReadonlySet<string> = new Set<ManagerMessage['kind']>([
   'welcome',
@@ -150,7 +150,7 @@ export class Session {
   }
 
   #leave(): void {
-    this.send({ kind: 'goodbye', graceMs: GOODBYE_GRACE_MS })
+    this.send({ kind: 'goodbye', graceMs: this.#options.goodbyeGraceMs() })
     if (this.#over) return
     this.#finish({ kind: 'stopped' })
     this.#options.connection.close(1000, 'stopping')

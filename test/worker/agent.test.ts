@@ -446,3 +446,16 @@ t.test('logs are streamed against credit', async (t) => {
   t.strictSame(m1.frames[1], { kind: 'end' })
   await stop()
 })
+
+t.test('a stop announces a minute of grace, a leave none', async (t) => {
+  for (const leaves of [false, true]) {
+    const { manager, startAgent, until } = world()
+    const m1 = manager('m1')
+    const { agent, stop } = startAgent([m1])
+    await until(() => m1.sessions === 1, 'a session')
+    if (leaves) agent.announceLeave()
+    await stop()
+    await until(() => m1.heardOf('goodbye').length === 1, 'a goodbye')
+    t.match(m1.heardOf('goodbye'), [{ graceMs: leaves ? 0 : 60_000 }])
+  }
+})
