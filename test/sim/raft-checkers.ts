@@ -31,7 +31,7 @@ interface LogView {
 }
 
 interface Applied {
-  readonly entry: Entry
+  readonly entry: Omit<Entry, 'kind'>
   /** Of this entry and all before it. */
   readonly chain: string
 }
@@ -85,6 +85,14 @@ export class RaftCheckers {
   /** State machine safety (§5.4.3). Returns the chain of everything applied so far. */
   applies(id: RaftId, lastIndex: number, lastChain: string, entry: Entry): string {
     if (entry.index !== lastIndex + 1) {
+      throw new Violation('state machine safety', `${id} applies entry ${entry.index} after ${lastIndex}`)
+    }
+    return this.executes(id, lastIndex, lastChain, entry)
+  }
+
+  /** The same for a state machine that does not see every entry. */
+  executes(id: RaftId, lastIndex: number, lastChain: string, entry: Omit<Entry, 'kind'>): string {
+    if (entry.index <= lastIndex) {
       throw new Violation('state machine safety', `${id} applies entry ${entry.index} after ${lastIndex}`)
     }
     const chain = hash(`${lastChain}/${entry.index}/${entry.term}/${Buffer.from(entry.data).toString('base64')}`)

@@ -71,6 +71,11 @@ export class History {
     operation.onOutcome(false)
   }
 
+  /** All that clients saw, for digests. */
+  describe(): string {
+    return JSON.stringify(this.#operations)
+  }
+
   check(): void {
     const byKey = new Map<string, HistoryItem[]>()
     for (const { key, operation, called, returned, found, void: none } of this.#operations) {
