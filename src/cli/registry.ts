@@ -49,6 +49,12 @@ export const groups: readonly GroupEntry[] = [
     load: async () => (await import('./service/commands.ts')).serviceCommands,
   },
   {
+    name: 'stack',
+    summary: 'Manage Swarm stacks',
+    section: 'Swarm Commands',
+    load: async () => (await import('./stack/commands.ts')).stackCommands,
+  },
+  {
     name: 'swarm',
     summary: 'Manage Swarm',
     section: 'Swarm Commands',

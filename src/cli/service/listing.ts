@@ -14,15 +14,25 @@ import { printTasks } from '../task-list.ts'
 export async function listServices(context: Context, flags: Flags): Promise<void> {
   const client = await context.client()
   const quiet = flags.on('quiet')
-  const listed = await client.json<ServiceJson[]>('GET', '/services', {
+  const services = await client.json<ServiceJson[]>('GET', '/services', {
     filters: flags.filters(),
     query: { status: quiet ? undefined : 'true' },
   })
-  const services = quiet ? listed : await withStatus(client, listed)
+  await printServices(context, client, services, { format: flags.text('format'), quiet })
+}
+
+/** The table of services that `service ls` and `stack services` print. `format` is --format, '' without one. */
+export async function printServices(
+  context: Context,
+  client: ApiClient,
+  listed: readonly ServiceJson[],
+  { format, quiet }: { readonly format: string; readonly quiet: boolean },
+): Promise<void> {
+  const services = quiet ? [...listed] : await withStatus(client, listed)
   services.sort((a, b) => compareNatural(a.Spec.Name ?? '', b.Spec.Name ?? ''))
   context.stdout.write(
     renderListing({
-      format: flags.text('format') || (quiet ? '' : (context.config.servicesFormat ?? '')),
+      format: format || (quiet ? '' : (context.config.servicesFormat ?? '')),
       quiet,
       table: '{{.ID}}\t{{.Name}}\t{{.Mode}}\t{{.Replicas}}\t{{.Image}}\t{{.Ports}}',
       raw: 'id: {{.ID}}\\nname: {{.Name}}\\nmode: {{.Mode}}\\nreplicas: {{.Replicas}}\\nimage: {{.Image}}\\nports: {{.Ports}}\\n',

@@ -1,0 +1,33 @@
+// What belongs to a stack in the cluster: everything with its label.
+
+import type { NetworkJson, SecretJson, ServiceJson, TaskJson } from '../api-types.ts'
+import type { ApiClient } from '../client.ts'
+import { CliError } from '../command.ts'
+import { STACK_LABEL } from '../compose/names.ts'
+import type { Filters } from '../flags.ts'
+import { quote } from '../strconv.ts'
+
+/** @throws {CliError} for a name of blanks and quotes only. */
+export function checkStackName(name: string): void {
+  if (/^[\s"']*$/u.test(name)) throw new CliError(`invalid stack name: ${quote(name)}`)
+}
+
+/** The stack's label, beside the filters that the user gave. */
+export function stackFilters(stack: string, filters: Filters = {}): Filters {
+  return { ...filters, label: { ...filters.label, [`${STACK_LABEL}=${stack}`]: true } }
+}
+
+export const stackServices = (client: ApiClient, stack: string) =>
+  client.json<ServiceJson[]>('GET', '/services', { filters: stackFilters(stack) })
+
+export const stackNetworks = (client: ApiClient, stack: string) =>
+  client.json<NetworkJson[]>('GET', '/networks', { filters: stackFilters(stack) })
+
+export const stackSecrets = (client: ApiClient, stack: string) =>
+  client.json<SecretJson[]>('GET', '/secrets', { filters: stackFilters(stack) })
+
+export const stackConfigs = (client: ApiClient, stack: string) =>
+  client.json<SecretJson[]>('GET', '/configs', { filters: stackFilters(stack) })
+
+export const stackTasks = (client: ApiClient, stack: string) =>
+  client.json<TaskJson[]>('GET', '/tasks', { filters: stackFilters(stack) })
