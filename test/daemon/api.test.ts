@@ -486,6 +486,26 @@ t.test('a leader that steps down in the middle of a write is no reason to fail',
   t.equal(store.count('service'), 1)
 })
 
+t.test('a creation whose outcome nobody saw is tried again and made once', async (t) => {
+  const { leader, follower } = await serveFollower(t)
+  const { store } = leader.cluster
+  let attempts = 0
+  leader.cluster.become({
+    proposer: {
+      propose: async (transaction) => {
+        leader.cluster.apply(transaction)
+        attempts++
+        throw new CodedError('PROPOSAL_UNKNOWN', 'the leader changed meanwhile')
+      },
+    },
+  })
+  const created = await follower.call('POST', '/services/create', SERVICE)
+  t.match(created, { status: 201, json: { ID: store.byName('service', 'web')?.id } })
+  t.equal((await leader.call('POST', '/secrets/create', { Name: 's', Data: 'aGk=' })).status, 201)
+  t.same([store.count('service'), store.count('secret'), attempts], [1, 1, 2])
+  t.match(await follower.call('DELETE', '/services/web'), { status: 503, message: 'the leader changed meanwhile' })
+})
+
 function logLines(...lines: readonly (readonly [number, string])[]): Buffer {
   return Buffer.concat(
     lines.map(([stream, line]) => encodeFrame(stream, Buffer.from(`2026-01-01T00:00:00.1Z ${line}\n`))),

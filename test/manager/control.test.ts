@@ -45,7 +45,15 @@ async function newCluster(): Promise<{ readonly cluster: ApiCluster; readonly co
   if (current.kind !== 'manager') throw new Error('no manager')
   return {
     cluster,
-    control: { view: cluster.store, proposer: current.proposer, clock: new SystemClock(), random: cluster.random },
+    control: {
+      view: cluster.store,
+      proposer: current.proposer,
+      clock: new SystemClock(),
+      random: cluster.random,
+      get objectId() {
+        return cluster.random.id()
+      },
+    },
   }
 }
 

@@ -9,7 +9,7 @@ import { CodedError, errorCode, errorMessage } from '../../lib/errors.ts'
 import type { Log } from '../../lib/log.ts'
 import type { Random } from '../../lib/random.ts'
 import { acceptedMinor, NEWEST_MINOR, parseTarget, type Target, versionText } from './api-version.ts'
-import { asksForRetry, type Call, readBody, sendError } from './call.ts'
+import { asksForRetry, type Call, isRepeatable, OBJECT_ID_HEADER, RETRY_HEADER, readBody, sendError } from './call.ts'
 import { type ClusterAccess, FORWARD_PREFIX } from './cluster-access.ts'
 import { type ListenAddress, Listeners } from './connections.ts'
 import { Engine, type EngineAddress } from './engine.ts'
@@ -35,6 +35,8 @@ export interface ApiServerOptions {
   /** swarmd's own, for /version */
   readonly version: string
 }
+
+const OBJECT_ID = /^[0-9a-z]{25}$/
 
 /** How long a request waits for a leader before its client is told that there is none. */
 const LEADER_WAIT_MS = 5_000
@@ -188,6 +190,7 @@ export class ApiServer {
       body,
       signal: gone.signal,
       forwarded,
+      objectId: this.#objectId(request, forwarded),
     }
     switch (route.place) {
       case 'node':
@@ -197,6 +200,12 @@ export class ApiServer {
       case 'leader':
         return this.#onLeader(call, (state) => route.handle(call, state))
     }
+  }
+
+  /** Clients don't choose ids: the header counts from another manager only. */
+  #objectId(request: IncomingMessage, forwarded: boolean): string {
+    const given = request.headers[OBJECT_ID_HEADER]
+    return forwarded && typeof given === 'string' && OBJECT_ID.test(given) ? given : this.#options.random.id()
   }
 
   /** Reads see every write that was acknowledged before, on whichever manager. */
@@ -236,7 +245,9 @@ export class ApiServer {
         if ((await attempt()) === 'answered') return
       } catch (error) {
         // A forwarded request is tried again by the manager that has the client.
-        if (!asksForRetry(error) || call.forwarded || call.response.headersSent) throw error
+        const unseen = errorCode(error) === 'PROPOSAL_UNKNOWN' && isRepeatable(call)
+        if (unseen && call.forwarded) call.response.setHeader(RETRY_HEADER, '1')
+        if (!(asksForRetry(error) || unseen) || call.forwarded || call.response.headersSent) throw error
       }
       if (call.signal.aborted) return
       if (clock.nowMs() >= deadlineMs) throw noLeader()

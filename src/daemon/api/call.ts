@@ -23,10 +23,15 @@ export interface Call extends Target {
   readonly signal: AbortSignal
   /** it came from another manager, which took us for the leader */
   readonly forwarded: boolean
+  /** of what the request creates; chosen by the manager that has the client */
+  readonly objectId: string
 }
 
 /** Secrets and configs are at most 1,000 KiB, in base64; everything else is far smaller. */
 export const MAX_BODY_BYTES = 4 * 1024 * 1024
+
+/** The id for what a forwarded request creates. */
+export const OBJECT_ID_HEADER = 'x-swarmd-object-id'
 
 /** Tells a manager that forwarded to us to look for the leader again; nothing was done. */
 export const RETRY_HEADER = 'x-swarmd-retry'
@@ -144,6 +149,13 @@ export async function writeChunk(call: Pick<Call, 'response' | 'signal'>, chunk:
   } catch (error) {
     if (!call.signal.aborted) throw error
   }
+}
+
+/**
+ * A request that may be made twice: it only reads, or what it creates has its id already.
+ */
+export function isRepeatable(call: Pick<Call, 'method' | 'path'>): boolean {
+  return call.method === 'GET' || (call.method === 'POST' && call.path.endsWith('/create'))
 }
 
 /** Codes that say: not applied, ask the leader (which may be another by now) again. */

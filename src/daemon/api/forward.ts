@@ -4,7 +4,7 @@ import type { IncomingMessage } from 'node:http'
 import type { ManagerAddress } from '../../api/dispatcher.ts'
 import type { Clock } from '../../lib/clock.ts'
 import { CodedError, errorMessage } from '../../lib/errors.ts'
-import { type Call, RETRY_HEADER } from './call.ts'
+import { type Call, isRepeatable, OBJECT_ID_HEADER, RETRY_HEADER } from './call.ts'
 import { type ClusterAccess, FORWARD_PREFIX } from './cluster-access.ts'
 import { endToEndHeaders } from './pass-through.ts'
 
@@ -13,7 +13,8 @@ const ANSWER_MS = 20_000
 
 /**
  * @param url path and query for the leader, where they differ from the client's
- * @returns 'retry' where the leader certainly did nothing: it could not be reached, or leads no longer
+ * @returns 'retry' where the leader certainly did nothing (it could not be reached, or leads no longer), or where it does
+ *   no harm to ask again
  * @throws {CodedError} PROPOSAL_UNKNOWN where the connection broke after the request was sent
  */
 export function forward(
@@ -30,6 +31,7 @@ export function forward(
       path: `${FORWARD_PREFIX}${url}`,
       headers: {
         ...endToEndHeaders(call.request.headers),
+        [OBJECT_ID_HEADER]: call.objectId,
         ...(call.body.length > 0 || call.method === 'POST' ? { 'content-length': String(call.body.length) } : {}),
       },
     })
@@ -49,7 +51,7 @@ export function forward(
     outgoing.on('error', (error) => {
       timer.cancel()
       if (call.signal.aborted) resolve('answered')
-      else if (!sent || call.method === 'GET') resolve('retry')
+      else if (!sent || isRepeatable(call)) resolve('retry')
       else {
         reject(
           new CodedError(

@@ -139,7 +139,7 @@ async function create(server: ServerContext, call: Call): Promise<void> {
     if (local !== undefined && local.Name === body.Name) throw nameTaken(body.Name)
   }
   await server.onLeader(call, async (state) => {
-    sendJson(call, 201, { Id: await createNetwork(controlOf(server, state), networkSpecOf(body)), Warning: '' })
+    sendJson(call, 201, { Id: await createNetwork(controlOf(server, state, call), networkSpecOf(body)), Warning: '' })
   })
 }
 
@@ -156,7 +156,7 @@ async function remove(server: ServerContext, call: Call): Promise<void> {
   await server.onLeader(
     call,
     async (leader) => {
-      await removeNetwork(controlOf(server, leader), cluster.id)
+      await removeNetwork(controlOf(server, leader, call), cluster.id)
       sendEmpty(call, 204)
     },
     `/v${versionText(call.version)}/networks/${cluster.id}`,

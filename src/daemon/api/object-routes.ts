@@ -62,7 +62,7 @@ export function nodeRoutes(server: ServerContext): readonly Route[] {
       handle: async (call, state) => {
         const version = versionParameter(call, 'node')
         const spec = decodeJson(call, nodeSpecDecoder)
-        await updateNode(controlOf(server, state), sightOf(state), call.id, version, spec)
+        await updateNode(controlOf(server, state, call), sightOf(state), call.id, version, spec)
         sendEmpty(call, 200)
       },
     },
@@ -71,7 +71,7 @@ export function nodeRoutes(server: ServerContext): readonly Route[] {
       method: 'DELETE',
       path: '/nodes/{id}',
       handle: async (call, state) => {
-        await removeNode(controlOf(server, state), call.id, flagParameter(call, 'force'))
+        await removeNode(controlOf(server, state, call), call.id, flagParameter(call, 'force'))
         sendEmpty(call, 200)
       },
     },
@@ -102,7 +102,7 @@ export function secretRoutes(server: ServerContext): readonly Route[] {
       handle: async (call, state) => {
         const spec = decodeJson(call, secretSpecDecoder)
         templatingSince137(call, 'secret', spec.Templating)
-        sendJson(call, 201, { ID: await createSecret(controlOf(server, state), spec) })
+        sendJson(call, 201, { ID: await createSecret(controlOf(server, state, call), spec) })
       },
     },
     {
@@ -117,7 +117,7 @@ export function secretRoutes(server: ServerContext): readonly Route[] {
       path: '/secrets/{id}/update',
       handle: async (call, state) => {
         const spec = decodeJson(call, secretSpecDecoder)
-        await updateLabels(controlOf(server, state), 'secret', call.id, versionParameter(call, 'secret'), spec)
+        await updateLabels(controlOf(server, state, call), 'secret', call.id, versionParameter(call, 'secret'), spec)
         sendEmpty(call, 200)
       },
     },
@@ -126,7 +126,7 @@ export function secretRoutes(server: ServerContext): readonly Route[] {
       method: 'DELETE',
       path: '/secrets/{id}',
       handle: async (call, state) => {
-        await removeUnused(controlOf(server, state), 'secret', call.id)
+        await removeUnused(controlOf(server, state, call), 'secret', call.id)
         sendEmpty(call, 204)
       },
     },
@@ -158,7 +158,7 @@ export function configRoutes(server: ServerContext): readonly Route[] {
       handle: async (call, state) => {
         const spec = decodeJson(call, configSpecDecoder)
         templatingSince137(call, 'config', spec.Templating)
-        sendJson(call, 201, { ID: await createConfig(controlOf(server, state), spec) })
+        sendJson(call, 201, { ID: await createConfig(controlOf(server, state, call), spec) })
       },
     },
     {
@@ -173,7 +173,7 @@ export function configRoutes(server: ServerContext): readonly Route[] {
       path: '/configs/{id}/update',
       handle: async (call, state) => {
         const spec = decodeJson(call, configSpecDecoder)
-        await updateLabels(controlOf(server, state), 'config', call.id, versionParameter(call, 'config'), spec)
+        await updateLabels(controlOf(server, state, call), 'config', call.id, versionParameter(call, 'config'), spec)
         sendEmpty(call, 200)
       },
     },
@@ -182,7 +182,7 @@ export function configRoutes(server: ServerContext): readonly Route[] {
       method: 'DELETE',
       path: '/configs/{id}',
       handle: async (call, state) => {
-        await removeUnused(controlOf(server, state), 'config', call.id)
+        await removeUnused(controlOf(server, state, call), 'config', call.id)
         sendEmpty(call, 204)
       },
     },

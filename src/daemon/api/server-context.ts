@@ -21,6 +21,7 @@ export interface ServerContext {
   readonly onLeader: (call: Call, handle: (state: ManagerState) => Promise<void>, url?: string) => Promise<void>
 }
 
-export function controlOf(server: ServerContext, state: ManagerState): ControlContext {
-  return { view: state.view, proposer: state.proposer, clock: server.clock, random: server.random }
+export function controlOf(server: ServerContext, state: ManagerState, call: Call): ControlContext {
+  const { clock, random } = server
+  return { view: state.view, proposer: state.proposer, clock, random, objectId: call.objectId }
 }

@@ -107,8 +107,8 @@ export function serviceRoutes(server: ServerContext): readonly Route[] {
       path: '/services/create',
       handle: async (call, state) => {
         const spec = specForVersion(decodeJson(call, serviceSpecDecoder), call.version)
-        const { id } = await createService(controlOf(server, state), spec, registryAuth(call)).catch((error: unknown) =>
-          explainNetwork(server, error),
+        const { id } = await createService(controlOf(server, state, call), spec, registryAuth(call)).catch(
+          (error: unknown) => explainNetwork(server, error),
         )
         const Warnings = dataPlaneWarnings(state, spec)
         sendJson(call, 201, { ID: id, ...(Warnings.length > 0 && { Warnings }) })
@@ -131,7 +131,7 @@ export function serviceRoutes(server: ServerContext): readonly Route[] {
       path: '/services/{id}/update',
       handle: async (call, state) => {
         const spec = specForVersion(decodeJson(call, serviceSpecDecoder), call.version)
-        await updateService(controlOf(server, state), {
+        await updateService(controlOf(server, state, call), {
           service: call.id,
           version: versionParameter(call, 'service'),
           spec,
@@ -148,7 +148,7 @@ export function serviceRoutes(server: ServerContext): readonly Route[] {
       method: 'DELETE',
       path: '/services/{id}',
       handle: async (call, state) => {
-        await removeService(controlOf(server, state), call.id)
+        await removeService(controlOf(server, state, call), call.id)
         sendEmpty(call, 200)
       },
     },

@@ -47,7 +47,9 @@ export function swarmRoutes(server: ServerContext): readonly Route[] {
         }
         const version = versionParameter(call, 'swarm')
         const spec = decodeJson(call, swarmSpecDecoder)
-        await updateCluster(controlOf(server, state), version, spec, rotate, (digest) => cluster.newJoinToken(digest))
+        await updateCluster(controlOf(server, state, call), version, spec, rotate, (digest) =>
+          cluster.newJoinToken(digest),
+        )
         sendEmpty(call, 200)
       },
     },

@@ -11,6 +11,8 @@ export interface ControlContext {
   readonly proposer: Proposer
   readonly clock: Clock
   readonly random: Random
+  /** The id that an object gets which this request creates: the same in every attempt, so that none makes a second. */
+  readonly objectId: string
 }
 
 const MAX_ATTEMPTS = 20
@@ -20,15 +22,17 @@ const STALE = new Set(['OUT_OF_SEQUENCE', 'NOT_FOUND', 'EXISTS', 'IN_USE', 'NAME
 
 /**
  * Proposes what `build` makes of the current state, and asks it again where the store has moved meanwhile: `build` then
- * either sees why the request can't be granted and throws Docker's text, or makes a transaction that fits.
+ * either sees why the request can't be granted and throws Docker's text, or makes a transaction that fits. Undefined
+ * says that nothing is left to do: an earlier attempt, whose outcome nobody saw, was applied.
  */
 export async function proposeCurrent(
   context: ControlContext,
-  build: (view: StoreView) => Transaction,
+  build: (view: StoreView) => Transaction | undefined,
 ): Promise<number> {
   for (let attempt = 1; ; attempt++) {
     try {
-      return await context.proposer.propose(build(context.view))
+      const transaction = build(context.view)
+      return transaction === undefined ? context.view.index : await context.proposer.propose(transaction)
     } catch (error) {
       const stale = STALE.has(errorCode(error) ?? '') && !isHandlers(error)
       if (!stale) throw error

@@ -43,12 +43,13 @@ export async function createNetwork(context: ControlContext, spec: NetworkSpec):
   const now = formatTime(context.clock.wallMs())
   const network: Network = {
     kind: 'network',
-    id: context.random.id(),
+    id: context.objectId,
     meta: { version: 0, createdAt: now, updatedAt: now },
     spec,
     allocated: undefined,
   }
   await proposeCurrent(context, (view) => {
+    if (view.get('network', network.id) !== undefined) return undefined
     if (view.byName('network', spec.Name ?? '') !== undefined) throw nameTaken(spec.Name ?? '')
     const ingress = spec.Ingress ? view.list('network').find((each) => each.spec.Ingress) : undefined
     if (ingress !== undefined) {

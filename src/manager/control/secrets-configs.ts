@@ -29,8 +29,9 @@ async function create(
   make: (base: Pick<Secret, 'id' | 'meta'>) => Secret | Config,
 ): Promise<string> {
   const now = formatTime(context.clock.wallMs())
-  const object = make({ id: context.random.id(), meta: { version: 0, createdAt: now, updatedAt: now } })
+  const object = make({ id: context.objectId, meta: { version: 0, createdAt: now, updatedAt: now } })
   await proposeCurrent(context, (view) => {
+    if (view.get(kind, object.id) !== undefined) return undefined
     if (view.byName(kind, name) !== undefined) throw managerRefusal('ALREADY_EXISTS', `${kind} ${name} already exists`)
     return [{ kind: 'create', object }]
   })

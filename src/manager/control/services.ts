@@ -34,9 +34,9 @@ export async function createService(
   spec: ServiceSpec,
   registryAuth: string,
 ): Promise<{ readonly id: string }> {
-  const { random, clock } = context
-  const id = random.id()
+  const { random, clock, objectId: id } = context
   await proposeCurrent(context, (view) => {
+    if (view.get('service', id) !== undefined) return undefined
     const isTaken = (name: string) => view.byName('service', name) !== undefined
     const name = spec.Name ?? randomName(random, isTaken)
     const stored = accepted(view, spec, name)
