@@ -2,24 +2,22 @@
 // It knows neither disks nor sockets: storage and connections are given to it, so that the simulator runs it as it is.
 
 import type { LogOptions, ManagerAddress, StreamRequest } from '../api/dispatcher.ts'
-import type { Cluster, Node, Task } from '../api/objects.ts'
+import type { Task } from '../api/objects.ts'
 import { type Clock, sleep } from '../lib/clock.ts'
 import type { Connection } from '../lib/connection.ts'
-import { CodedError, errorCode, errorMessage } from '../lib/errors.ts'
+import { CodedError } from '../lib/errors.ts'
 import type { Log } from '../lib/log.ts'
 import type { Random } from '../lib/random.ts'
 import { Scope } from '../lib/scope.ts'
 import { RaftNode } from '../raft/raft-node.ts'
 import type { RaftNodeOptions, RaftNodeStatus } from '../raft/raft-node-types.ts'
-import { createControlLoops } from './control-loops.ts'
 import { Dispatcher, redirect } from './dispatcher/dispatcher.ts'
 import { updateNode } from './dispatcher/node-writer.ts'
-import { raisedFeatureLevel } from './membership/feature-level.ts'
-import { type Consensus, RoleManager } from './membership/role-manager.ts'
+import { Leadership } from './leadership.ts'
 import { Store } from './store/store.ts'
 import { StoreMachine } from './store/store-machine.ts'
 import { StoreProposer } from './store/store-proposer.ts'
-import type { Proposer, Transaction, TransactionResult } from './store/types.ts'
+import type { Proposer, TransactionResult } from './store/types.ts'
 
 /** How long a new member may take to catch up before it becomes a voter all the same. */
 const CATCH_UP_TIMEOUT_MS = 60_000
@@ -55,20 +53,14 @@ export class Manager {
   readonly #raftId: string
   readonly #address: string
   readonly #clock: Clock
-  readonly #random: Random
-  readonly #log: Log
+  readonly #leadership: Leadership
   #recovered = false
-  #leading: Scope | undefined
-  /** the term that this manager leads or led in */
-  #term = 0
 
   constructor(options: ManagerOptions) {
     this.nodeId = options.nodeId
     this.#raftId = options.raftId
     this.#address = options.address
     this.#clock = options.clock
-    this.#random = options.random
-    this.#log = options.log
     const machine = new StoreMachine({ store: this.store, log: options.log })
     this.raft = new RaftNode({
       id: options.raftId,
@@ -81,7 +73,7 @@ export class Manager {
       ...(options.raftConfig ? { config: options.raftConfig } : {}),
     })
     this.proposer = new StoreProposer({
-      propose: (data) => this.raft.proposeAsLeader(data, this.#term),
+      propose: (data) => this.raft.proposeAsLeader(data, this.#leadership.term ?? 0),
       takeCheckpoint: () => machine.takeCheckpoint(),
       clock: options.clock,
     })
@@ -93,11 +85,24 @@ export class Manager {
       random: options.random,
       log: options.log,
     })
+    this.#leadership = new Leadership({
+      store: this.store,
+      proposer: this.proposer,
+      dispatcher: this.dispatcher,
+      consensus: {
+        ownRaftId: options.raftId,
+        remove: (raftId) => this.#removeMember(raftId),
+        transferLeadership: () => this.raft.transferLeadership(),
+      },
+      clock: options.clock,
+      random: options.random,
+      log: options.log,
+    })
   }
 
   /** True while this manager leads and its state is complete. */
   get isLeader(): boolean {
-    return this.#leading !== undefined
+    return this.#leadership.term !== undefined
   }
 
   /** Its member of the consensus; undefined before it has recovered and after its end. */
@@ -130,10 +135,11 @@ export class Manager {
   async run({ signal }: { readonly signal: AbortSignal }): Promise<void> {
     const scope = new Scope(signal)
     const unsubscribe = this.raft.subscribe((change) => {
-      if (change.kind === 'leadership') {
-        if (change.isLeader) this.#lead(scope, change.term)
-        else void this.#yieldLeadership()
-      }
+      if (change.kind === 'leadership' && change.isLeader) {
+        this.#leadership.begin(change.term, scope.signal, (error) =>
+          scope.spawn('leadership', () => Promise.reject(error)),
+        )
+      } else if (change.kind === 'leadership') void this.#leadership.end()
       if (change.kind === 'removed') {
         scope.spawn('membership', async () => {
           throw new CodedError('MEMBER_REMOVED', 'this node was removed from the consensus of the managers')
@@ -155,7 +161,7 @@ export class Manager {
       await scope.wait()
     } finally {
       unsubscribe()
-      await this.#yieldLeadership()
+      await this.#leadership.end()
       await scope.close()
     }
   }
@@ -178,7 +184,7 @@ export class Manager {
     readonly featureLevel: number
   }): Promise<void> {
     const node = this.store.get('node', member.nodeId)
-    if (node?.role !== 'manager' || nodeOfRaftId(member.raftId) !== member.nodeId) {
+    if (node?.role !== 'manager' || node.spec.Role !== 'manager' || nodeOfRaftId(member.raftId) !== member.nodeId) {
       throw new CodedError('NODE_FORBIDDEN', `node ${member.nodeId} is not a manager`)
     }
     const level = this.store.cluster()?.featureLevel ?? 0
@@ -193,7 +199,9 @@ export class Manager {
     const { raftId, address, featureLevel } = member
     const conf = this.raft.status().conf
     if (!conf.voters.includes(raftId)) {
-      await this.raft.changeMembership({ steps: [{ kind: 'add-learner', member: { id: raftId, address } }] })
+      if (!conf.learners.includes(raftId)) {
+        await this.raft.changeMembership({ steps: [{ kind: 'add-learner', member: { id: raftId, address } }] })
+      }
       await this.#caughtUp(raftId)
       await this.raft.changeMembership({ steps: [{ kind: 'add-voter', member: { id: raftId, address } }] })
     }
@@ -245,14 +253,6 @@ export class Manager {
     return this.dispatcher.openStream(task.nodeId, request, signal)
   }
 
-  #consensus(): Consensus {
-    return {
-      ownRaftId: this.#raftId,
-      remove: (raftId) => this.#removeMember(raftId),
-      transferLeadership: () => this.raft.transferLeadership(),
-    }
-  }
-
   async #removeMember(raftId: string): Promise<void> {
     if (!this.raft.status().conf.members.some((member) => member.id === raftId)) return
     await this.raft.changeMembership({ steps: [{ kind: 'remove', id: raftId }] })
@@ -272,79 +272,4 @@ export class Manager {
       { retryable: true },
     )
   }
-
-  /** All that only a leader does: one scope, which ends with the leadership. */
-  #lead(scope: Scope, term: number): void {
-    if (this.#leading) return
-    this.#term = term
-    const leading = new Scope(scope.signal)
-    this.#leading = leading
-    this.#log.info({ term }, 'leading the cluster')
-    const shared = {
-      view: this.store,
-      subscribe: (listener: Parameters<Store['subscribe']>[0]) => this.store.subscribe(listener),
-      proposer: this.proposer,
-      clock: this.#clock,
-      random: this.#random,
-      log: this.#log,
-    }
-    const loops = [
-      this.dispatcher,
-      new RoleManager({ ...shared, consensus: this.#consensus() }),
-      ...createControlLoops(shared),
-    ]
-    for (const loop of loops) leading.spawn(loop.constructor.name, (signal) => loop.run({ signal }))
-    leading.spawn('feature level', (signal) => this.#raiseFeatureLevel(signal))
-    scope.spawn('leading', async () => {
-      try {
-        await leading.wait()
-      } catch (error) {
-        // A leader without one of its loops must not go on leading.
-        this.#log.error({ error: errorMessage(error), code: errorCode(error) }, 'a leader’s loop failed')
-        throw error
-      }
-    })
-  }
-
-  async #yieldLeadership(): Promise<void> {
-    const leading = this.#leading
-    this.#leading = undefined
-    await leading?.close('leadership lost')
-  }
-
-  async #raiseFeatureLevel(signal: AbortSignal): Promise<void> {
-    const check = async (): Promise<void> => {
-      const cluster = this.store.cluster()
-      const level = cluster && raisedFeatureLevel(cluster, this.store.list('node'))
-      if (!cluster || level === undefined) return
-      const object: Cluster = { ...cluster, featureLevel: level }
-      try {
-        await this.proposer.propose([{ kind: 'update', object, expectedVersion: cluster.meta.version }])
-      } catch (error) {
-        this.#log.warn({ code: errorCode(error) }, 'feature level not raised yet')
-      }
-    }
-    await check()
-    await new Promise<void>((resolve) => {
-      const unsubscribe = this.store.subscribe((events) => {
-        if (events.some((event) => event.objectKind === 'node' || event.objectKind === 'cluster')) void check()
-      })
-      signal.addEventListener(
-        'abort',
-        () => {
-          unsubscribe()
-          resolve()
-        },
-        { once: true },
-      )
-    })
-  }
-}
-
-/** The transaction that a new cluster begins with. */
-export function firstTransaction(cluster: Cluster, node: Node): Transaction {
-  return [
-    { kind: 'create', object: cluster },
-    { kind: 'create', object: node },
-  ]
 }
