@@ -59,7 +59,7 @@ export async function updateCluster(
 
 /** Why a manager may not just leave; Docker asks for `--force` then. */
 export function leaveRefusal(view: StoreView, nodeId: string, sight: ManagerSight): CodedError {
-  const { managers, reachable, keepsQuorum } = quorumWithout(view, nodeId, sight)
+  const { managers, reachable } = quorumWithout(view, nodeId, sight)
   const attempt = 'You are attempting to leave the swarm on a node that is participating as a manager. '
   if (managers <= 1) {
     return new CodedError(
@@ -67,9 +67,12 @@ export function leaveRefusal(view: StoreView, nodeId: string, sight: ManagerSigh
       `${attempt}Removing the last manager erases all current state of the swarm. Use \`--force\` to ignore this message. `,
     )
   }
-  const loss = keepsQuorum
-    ? ''
-    : `Removing this node leaves ${reachable} managers out of ${managers}. Without a Raft quorum your swarm will be inaccessible. `
+  const unreachable = managers - 1 - reachable
+  // Docker's rule: of two managers none may go, although the other would do.
+  const loss =
+    reachable - 1 <= unreachable
+      ? `Removing this node leaves ${reachable} managers out of ${managers}. Without a Raft quorum your swarm will be inaccessible. `
+      : ''
   return new CodedError(
     'NOT_MANAGER',
     `${attempt}${loss}The only way to restore a swarm that has lost consensus is to reinitialize it with \`--force-new-cluster\`. Use \`--force\` to suppress this message.`,

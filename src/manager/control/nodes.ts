@@ -10,7 +10,7 @@ import { beginsWithOne, type Filters, hasLabels } from './filters.ts'
 import { find } from './lookup.ts'
 import type { ManagerSight } from './render.ts'
 
-/** Managers that the others would still reach, and how many it takes, if this one went. */
+/** Managers that would be left if this one went. A follower knows little of the others: it takes them for reachable. */
 export function quorumWithout(
   view: StoreView,
   nodeId: string,
@@ -18,7 +18,7 @@ export function quorumWithout(
 ): { readonly managers: number; readonly reachable: number; readonly keepsQuorum: boolean } {
   const managers = view.list('node').filter((node) => node.manager !== undefined)
   const others = managers.filter((node) => node.id !== nodeId)
-  const reachable = others.filter((node) => sight.leaderId === node.id || sight.reachability(node.id) === 'reachable')
+  const reachable = others.filter((node) => sight.leaderId === node.id || sight.reachability(node.id) !== 'unreachable')
   const quorum = Math.floor(others.length / 2) + 1
   return { managers: managers.length, reachable: reachable.length, keepsQuorum: reachable.length >= quorum }
 }

@@ -12,6 +12,7 @@ export const TASK_FILTERS = ['name', 'id', 'label', 'service', 'node', 'desired-
 
 /** @throws {CodedError} NO_SUCH_OBJECT where a filter names a service or node that is not there */
 export function listTasks(view: StoreView, filters: Filters): readonly Task[] {
+  if (filters.size === 0) return view.list('task')
   const states = filters.get('desired-state')?.map((state) => {
     if (state !== '' && !Object.hasOwn(TASK_STATES, state.toLowerCase())) {
       throw refusal(`Invalid desired-state filter: '${state}'`)
