@@ -235,7 +235,7 @@ t.test('a window is full by number or by bytes, and empty when everything is ans
   fc.assert(
     fc.property(fc.array(fc.nat(100), { maxLength: 300 }), fc.nat(300), (sizes, answered) => {
       const window = new Inflights(10, 500)
-      sizes.forEach((size, n) => window.add(n + 1, size))
+      for (const [n, size] of sizes.entries()) window.add(n + 1, size)
       window.freeTo(answered)
       const left = sizes.slice(answered)
       const full = left.length >= 10 || left.reduce((sum, size) => sum + size, 0) >= 500
