@@ -1,7 +1,7 @@
 // swarmd's API between the real docker clients and a real engine: every command of Swarm's that needs no worker, and the
 // pass-through with its streams. The cluster is one manager in this process; tasks are not run here.
 
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
@@ -34,8 +34,9 @@ t.teardown(async () => {
 })
 const env = { DOCKER_HOST: `unix://${socket}`, DOCKER_CONFIG: join(folder, 'config'), PATH: process.env.PATH ?? '' }
 
-/** Debian's client and a newer one, where it stands. */
-const CLIENTS = ['/usr/bin/docker', '/usr/local/bin/docker']
+/** Debian's client, and a newer one where there is one. */
+const CLIENTS = ['/usr/bin/docker', '/usr/local/bin/docker'].filter((path) => existsSync(path))
+t.not(CLIENTS.length, 0, 'there is a docker client')
 
 for (const client of CLIENTS) {
   const docker = (args: readonly string[], input?: string): Promise<RunResult> =>
@@ -209,7 +210,7 @@ for (const client of CLIENTS) {
     t.match(await succeeds(t, 'ps', '--filter', `name=${name}`), name)
     await refused(t, /network with name bridge already exists/, 'network', 'create', '-d', 'overlay', 'bridge')
     await refused(t, /Invalid container name/, 'run', '--name', '!', 'busybox')
-    t.match((await ask(socket, 'GET', '/v1.51/containers/json')).headers['api-version'], '1.41')
+    t.equal((await ask(socket, 'GET', '/v1.51/containers/json')).status, 200, 'a newer version than the engine has')
     await succeeds(t, 'swarm', 'leave', '--force')
     t.match(await succeeds(t, 'info'), /Swarm: inactive/)
   })
