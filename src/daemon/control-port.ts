@@ -40,6 +40,14 @@ export interface ControlPortOptions {
 /** Close code of connections whose node lost the right to them (SESSION_CLOSE.removed). */
 const CLOSE_FORBIDDEN = 4003
 
+/** What the system says, and what to do about it. */
+const bindFailures: Readonly<Record<string, string>> = {
+  EADDRINUSE:
+    'bind: address already in use: another process has this port; choose another address or port to listen on',
+  EADDRNOTAVAIL: 'bind: cannot assign requested address: no interface of this machine has it',
+  EACCES: 'bind: permission denied',
+}
+
 interface Route {
   readonly access: Access | 'anyone'
   readonly handler: RequestHandler
@@ -106,7 +114,7 @@ export class ControlPort {
     const { server } = this.#server
     return new Promise((resolve, reject) => {
       const onError = (error: Error) => {
-        const why = errorCode(error) === 'EADDRINUSE' ? 'bind: address already in use' : error.message
+        const why = bindFailures[errorCode(error) ?? ''] ?? error.message
         const shown = isIP(address.host) === 6 ? `[${address.host}]` : address.host
         reject(new CodedError('LISTEN_FAILED', `listen tcp ${shown}:${address.port}: ${why}`, { cause: error }))
       }

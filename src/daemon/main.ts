@@ -12,15 +12,19 @@ import { ApiServer } from './api/api-server.ts'
 import type { ListenAddress } from './api/connections.ts'
 import { Engine } from './api/engine.ts'
 import { refuseEnginesSwarm } from './api/swarm-routes.ts'
+import { DirectoryLock } from './directory-lock.ts'
 import { type DaemonOptions, parseEngineAddress, parseOptions } from './options.ts'
 import { Swarmd } from './swarmd.ts'
 
-/** A second swarmd on the same directories would fight with the first. */
+/** A second swarmd that serves the same directories would fight with the first. */
 async function writePidfile(path: string): Promise<void> {
   await mkdir(dirname(path), { recursive: true, mode: 0o755 })
   const old = Number(await readFile(path, 'utf8').catch(() => ''))
   if (old > 0 && old !== process.pid && (await isSwarmd(old))) {
-    throw new CodedError('ALREADY_RUNNING', `swarmd is already running with process id ${old} (${path})`)
+    throw new CodedError(
+      'ALREADY_RUNNING',
+      `swarmd is already running with process id ${old} (${path}): stop it first, or give this one its own --exec-root and --data-root`,
+    )
   }
   await writeFile(path, `${process.pid}\n`)
 }
@@ -60,10 +64,19 @@ async function listen(server: ApiServer, address: ListenAddress, group: number |
 }
 
 async function run(options: DaemonOptions, log: Log): Promise<void> {
+  await mkdir(options.dataRoot, { recursive: true, mode: 0o711 })
+  const lock = await DirectoryLock.take(options.dataRoot)
+  try {
+    await writePidfile(options.pidfile)
+    await serve(options, log)
+  } finally {
+    await lock.release()
+  }
+}
+
+async function serve(options: DaemonOptions, log: Log): Promise<void> {
   const clock = new SystemClock()
   const random = new SystemRandom()
-  await mkdir(options.dataRoot, { recursive: true, mode: 0o711 })
-  await writePidfile(options.pidfile)
   const engineAddress = parseEngineAddress(options.engine)
   const socket = options.hosts.find((host) => host.kind === 'unix')
   const swarmd = new Swarmd({
@@ -122,9 +135,15 @@ async function main(): Promise<void> {
     await run(options, log)
     process.exit(0)
   } catch (error) {
+    const code = errorCode(error)
     if (error instanceof CodedError) process.stderr.write(`swarmd: ${error.message}\n`)
-    log.fatal({ code: errorCode(error), reason: error instanceof Error ? error.stack : String(error) }, 'swarmd stops')
-    process.exit(error instanceof CodedError && error.code === 'INVALID_FLAG' ? 125 : 1)
+    if (code === 'INVALID_FLAG') {
+      process.stderr.write('Run "swarmd --help" for its flags.\n')
+      process.exit(125)
+    }
+    const coded = error instanceof CodedError || !(error instanceof Error)
+    log.fatal({ code, reason: coded ? errorMessage(error) : error.stack }, 'swarmd stops')
+    process.exit(1)
   }
 }
 

@@ -142,6 +142,18 @@ export async function parseOptions(argv: readonly string[], version: string): Pr
       throw error ?? new CodedError('INVALID_FLAG', message)
     })
   const flags = await parser.parse()
+  for (const name of [
+    'engine',
+    'data-root',
+    'exec-root',
+    'pidfile',
+    'swarm-default-advertise-addr',
+    'log-level',
+    'group',
+  ]) {
+    const value: unknown = flags[name]
+    if (Array.isArray(value)) throw invalid(name, value.join(' '), 'given more than once')
+  }
   const execRoot = flags['exec-root']
   return {
     hosts: flags.host.map(parseListenAddress),

@@ -67,7 +67,7 @@ export class Engine {
   unreachable(cause: unknown): CodedError {
     return new CodedError(
       'ENGINE_UNREACHABLE',
-      `Cannot connect to the Docker daemon at ${this.name}. Is the docker daemon running? (${errorMessage(cause)})`,
+      `Cannot connect to the Docker daemon at ${this.name}. Is the docker daemon running? swarmd needs that engine: start it, or name another with swarmd's flag --engine (${errorMessage(cause)})`,
       { cause, retryable: true },
     )
   }

@@ -33,6 +33,8 @@ export interface Joined {
 
 const ATTEMPT_TIMEOUT_MS = 5_000
 const BACKOFF_MS = { first: 250, most: 4_000 } as const
+/** An address that nothing answers at is more often wrong than slow. */
+const UNANSWERED_TIMEOUT_MS = 5_000
 
 /**
  * Asks a cluster for a node id and a certificate. Nothing is written to disk.
@@ -44,7 +46,9 @@ export async function joinCluster(options: JoinOptions): Promise<Joined> {
   const { digest } = parseJoinToken(options.token)
   // One key for all attempts: the cluster derives the node's id from it, so that a second attempt is the same node.
   const keyPem = createKey()
-  const deadlineMs = clock.nowMs() + options.timeoutMs
+  const startMs = clock.nowMs()
+  const deadlineMs = startMs + options.timeoutMs
+  let answered = false
   for (let attempt = 0; ; attempt++) {
     const address = addresses[attempt % addresses.length]
     if (address === undefined) throw new CodedError('INVALID_ADDRESS', 'at least 1 RemoteAddr is required to join')
@@ -54,11 +58,13 @@ export async function joinCluster(options: JoinOptions): Promise<Joined> {
     } catch (error) {
       const delayMs = Math.min(BACKOFF_MS.first * 2 ** Math.floor(attempt / addresses.length), BACKOFF_MS.most)
       const jitteredMs = delayMs * (0.5 + random.float() / 2)
-      const final = !mayPass(error) || clock.nowMs() + jitteredMs >= deadlineMs
+      answered ||= !isUnanswered(error)
+      const lastMs = answered ? deadlineMs : Math.min(deadlineMs, startMs + UNANSWERED_TIMEOUT_MS)
+      const final = !mayPass(error) || clock.nowMs() + jitteredMs >= lastMs
       // Another of several addresses may be the right one, or in a better state.
-      if (final && (attempt + 1 >= addresses.length || clock.nowMs() >= deadlineMs)) throw error
+      if (final && (attempt + 1 >= addresses.length || clock.nowMs() >= deadlineMs)) throw explain(error)
       await sleep(clock, jitteredMs, signal)
-      if (signal?.aborted) throw error
+      if (signal?.aborted) throw explain(error)
     }
   }
 }
@@ -67,6 +73,19 @@ export async function joinCluster(options: JoinOptions): Promise<Joined> {
 export function mayPass(error: unknown): boolean {
   const code = errorCode(error)
   return (error instanceof CodedError && error.retryable) || code === 'CONNECTION_LOST' || code === 'PROPOSAL_UNKNOWN'
+}
+
+function isUnanswered(error: unknown): boolean {
+  return ['CONNECTION_REFUSED', 'CONNECTION_TIMEOUT'].includes(errorCode(error) ?? '')
+}
+
+function explain(error: unknown): unknown {
+  if (!(error instanceof CodedError) || !isUnanswered(error)) return error
+  return new CodedError(
+    error.code,
+    `could not reach a manager of the swarm: ${error.message}. Check the address, that swarmd runs there as a manager, and that its control port (2377 unless chosen otherwise) is open to this machine`,
+    { cause: error, retryable: true },
+  )
 }
 
 async function joinAt(address: string, digest: string, keyPem: string, options: JoinOptions): Promise<Joined> {
@@ -80,7 +99,7 @@ async function joinAt(address: string, digest: string, keyPem: string, options: 
   if (found !== digest)
     throw new CodedError(
       'ROOT_MISMATCH',
-      `remote CA does not match fingerprint. Expected: ${hex(digest)}, got: ${hex(found)}`,
+      `remote CA does not match fingerprint. Expected: ${hex(digest)}, got: ${hex(found)}. The join token is of another swarm, or older than its CA: "docker swarm join-token" on a manager shows the valid one`,
     )
   const csr = createRequest({ keyPem, subject: { commonName: 'swarm-node' } })
   const request = { csr, token, ...(availability && { availability }) }
