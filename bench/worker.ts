@@ -26,7 +26,7 @@ async function bare(engine: WorkerEngine, image: string, atOnce: number): Promis
   const startedMs = clock.nowMs()
   const made = await Promise.all(
     Array.from({ length: containers }, () =>
-      limiter.run(async () => {
+      limiter.run('begin', async () => {
         const container = await docker.createContainer({ Image: image, Cmd: COMMAND })
         await container.start()
         return container
@@ -34,7 +34,7 @@ async function bare(engine: WorkerEngine, image: string, atOnce: number): Promis
     ),
   )
   const tookMs = clock.nowMs() - startedMs
-  await Promise.all(made.map((container) => limiter.run(() => container.remove({ force: true, v: true }))))
+  await Promise.all(made.map((container) => limiter.run('begin', () => container.remove({ force: true, v: true }))))
   return tookMs
 }
 

@@ -180,7 +180,7 @@ t.test('a limiter runs so many at once, in order, also when some fail', async (t
   let most = 0
   const order: number[] = []
   const runs = Array.from({ length: 7 }, (_, at) =>
-    limiter.run(async () => {
+    limiter.run('begin', async () => {
       order.push(at)
       most = Math.max(most, ++active)
       await new Promise((resolve) => setImmediate(resolve))
@@ -188,7 +188,10 @@ t.test('a limiter runs so many at once, in order, also when some fail', async (t
       if (at % 2 === 0) throw new Error('failed')
     }),
   )
-  await Promise.allSettled(runs)
+  const last = limiter.run('finish', async () => {
+    order.push(99)
+  })
+  await Promise.allSettled([...runs, last])
   t.equal(most, 2)
-  t.strictSame(order, [0, 1, 2, 3, 4, 5, 6])
+  t.strictSame(order, [0, 1, 99, 2, 3, 4, 5, 6], 'what finishes something goes first')
 })

@@ -80,7 +80,7 @@ export class DockerExecutor implements Executor {
     const dockerSocketPath = this.#options.dockerSocketPath?.()
     const body = containerBody(order, { spec, files, dockerSocketPath })
     try {
-      const { Id } = await this.#limiter.run(() =>
+      const { Id } = await this.#limiter.run('begin', () =>
         this.#engine.json<{ Id: string }>({
           method: 'POST',
           path: '/containers/create',
@@ -106,7 +106,9 @@ export class DockerExecutor implements Executor {
     const { containerId } = container
     const started = this.#tracker.starting(containerId)
     try {
-      await this.#limiter.run(() => this.#engine.json({ method: 'POST', path: `/containers/${containerId}/start` }))
+      await this.#limiter.run('finish', () =>
+        this.#engine.json({ method: 'POST', path: `/containers/${containerId}/start` }),
+      )
       const now = await this.#tracker.inspect(containerId)
       if (now) return now
       throw taskFailed('starting container failed: the container is gone')
