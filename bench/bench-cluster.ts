@@ -1,0 +1,145 @@
+/**
+ * The two sides of every comparison: a cluster of `swarmd`, and one of the engines' own Swarm mode, on hosts alike.
+ * Only what measures need; how a cluster is formed must not differ between the sides but for the socket.
+ */
+import { readFileSync } from 'node:fs'
+import { callApi } from '../lab/engine-api.ts'
+import type { Lab } from '../lab/lab.ts'
+import type { LabHost, Target } from '../lab/lab-host.ts'
+
+const CONTROL_PORT = 2377
+const SETTLE_MS = 120_000
+const POLL_MS = 20
+/** Of /proc: USER_HZ is 100 on every Linux that runs containers. */
+const MS_PER_TICK = 10
+
+interface NodeObject {
+  readonly Spec: { readonly Role: string }
+  readonly Status: { readonly State: string }
+  readonly Description: { readonly Hostname: string }
+  readonly ManagerStatus?: { readonly Leader?: boolean; readonly Reachability: string }
+}
+
+export class BenchCluster {
+  readonly lab: Lab
+  readonly to: Target
+  /** As the table calls it. */
+  readonly title: string
+
+  private constructor(lab: Lab, to: Target) {
+    this.lab = lab
+    this.to = to
+    this.title = to === 'engine' ? 'Docker Swarm' : 'swarmctl'
+  }
+
+  static async form(lab: Lab, to: Target): Promise<BenchCluster> {
+    const cluster = new BenchCluster(lab, to)
+    const [first, ...others] = lab.hosts
+    if (!first) throw new Error('a lab without hosts forms no cluster')
+    const own = (host: LabHost) => ({ ListenAddr: `0.0.0.0:${CONTROL_PORT}`, AdvertiseAddr: host.address })
+    await cluster.api(first, 'POST', '/swarm/init', own(first))
+    const { JoinTokens: tokens } = await cluster.api<{ JoinTokens: { Manager: string; Worker: string } }>(
+      first,
+      'GET',
+      '/swarm',
+    )
+    for (const host of others) {
+      await cluster.api(host, 'POST', '/swarm/join', {
+        ...own(host),
+        RemoteAddrs: [`${first.address}:${CONTROL_PORT}`],
+        JoinToken: host.role === 'manager' ? tokens.Manager : tokens.Worker,
+      })
+    }
+    await cluster.whole()
+    return cluster
+  }
+
+  socket(host: LabHost): string {
+    return this.to === 'engine' ? host.paths.engineSocket : host.paths.swarmdSocket
+  }
+
+  /** An API call, its answer parsed. @throws on a status of 400 or more, with the error text. */
+  async api<T = unknown>(host: LabHost, method: string, path: string, body?: unknown): Promise<T> {
+    const answer = await callApi(this.socket(host), { method, path, body })
+    if (answer.status >= 400) {
+      throw new Error(`${method} ${path} on ${host.name}: ${answer.status} ${answer.body.trim()}`)
+    }
+    return (answer.body.startsWith('{') || answer.body.startsWith('[') ? JSON.parse(answer.body) : undefined) as T
+  }
+
+  /** The host that leads, as any manager that answers sees it. */
+  async leader(): Promise<LabHost> {
+    return until('the cluster has a leader', async () => {
+      for (const host of this.lab.managers) {
+        const nodes = await this.api<NodeObject[]>(host, 'GET', '/nodes').catch(() => [])
+        const leader = nodes.find((node) => node.ManagerStatus?.Leader)
+        if (leader) return this.lab.host(leader.Description.Hostname)
+      }
+      return undefined
+    })
+  }
+
+  /** Waits until all nodes are ready, all managers reachable, and one of them leads. */
+  async whole(): Promise<void> {
+    await until('all nodes are ready', async () => {
+      const nodes = await this.api<NodeObject[]>(await this.leader(), 'GET', '/nodes')
+      const managers = nodes.filter((node) => node.ManagerStatus?.Reachability === 'reachable')
+      const ready = nodes.filter((node) => node.Status.State === 'ready')
+      return ready.length === this.lab.hosts.length && managers.length === this.lab.managers.length
+    })
+  }
+
+  async killDaemon(host: LabHost): Promise<void> {
+    await (this.to === 'engine' ? host.killEngine() : host.killSwarmd())
+  }
+
+  async startDaemon(host: LabHost): Promise<void> {
+    await (this.to === 'engine' ? host.startEngine() : host.startSwarmd())
+  }
+
+  /** What the daemons of all hosts have used of processors since they started. */
+  cpuMs(): number {
+    return this.lab.hosts.reduce((sum, host) => sum + cpuMsOf(this.#pid(host)), 0)
+  }
+
+  /** Resident memory of this host's daemon. With Swarm mode that is the engine with its Swarm in it. */
+  residentMiB(host: LabHost): number {
+    const kib = /^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${this.#pid(host)}/status`, 'utf8'))?.[1]
+    return Number(kib) / 1024
+  }
+
+  #pid(host: LabHost): number {
+    const pid = host.process(this.to)?.pid
+    if (pid === undefined) throw new Error(`${this.to} does not run on ${host.name}`)
+    return pid
+  }
+}
+
+function cpuMsOf(pid: number): number {
+  const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+  return (Number(fields[11]) + Number(fields[12])) * MS_PER_TICK
+}
+
+/** Asks until the answer is truthy, which is the result. An error is a "not yet". */
+export async function until<T>(
+  what: string,
+  fact: () => Promise<T | undefined | false>,
+  options: { readonly pollMs?: number; readonly deadlineMs?: number } = {},
+): Promise<T> {
+  const { pollMs = POLL_MS, deadlineMs = SETTLE_MS } = options
+  const expires = performance.now() + deadlineMs
+  let last: unknown = 'it was not'
+  for (;;) {
+    try {
+      const value = await fact()
+      if (value) return value
+    } catch (error) {
+      last = error instanceof Error ? error.message : error
+    }
+    if (performance.now() > expires) throw new Error(`not within ${deadlineMs / 1000} s: ${what} (${last})`)
+    await pause(pollMs)
+  }
+}
+
+export const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms))

@@ -1,0 +1,144 @@
+/**
+ * `make bench`: the cluster beside the engine's own Swarm mode, in one run, on hosts alike: two labs of 3 managers and
+ * 2 workers each on this machine, measured in turns. Options (make bench ARGS="…"):
+ *   --only NAME   standing, writes, deploy, update or failover; may be repeated
+ *   --runs N      runs of each, 5 unless told
+ *   --quick       a first impression in under three minutes
+ *   --no-docker   without the comparison
+ *   --save        also keeps the results of a run that is quick, partial or without the comparison
+ *   --swarmd FILE another build of swarmd
+ */
+import { parseArgs } from 'node:util'
+import { Lab } from '../lab/lab.ts'
+import { BenchCluster } from './bench-cluster.ts'
+import { deploy } from './deploy.ts'
+import { failover } from './failover.ts'
+import { describeMachine, gitRevision, loadNow } from './machine.ts'
+import type { Bench, Figure, Measure } from './measure.ts'
+import { lastResults, type Results, saveResults, table } from './results.ts'
+import { standing } from './standing.ts'
+import { update } from './update.ts'
+import { writes } from './writes.ts'
+
+/** In this order: memory at rest is that of daemons that have done nothing yet. */
+const MEASURES: readonly Measure[] = [standing, writes, deploy, update, failover]
+
+const OURS = 'bench'
+const THEIRS = 'benchdocker'
+const LIMIT_MINUTES = { full: 15, quick: 5 } as const
+
+interface Options {
+  readonly measures: readonly Measure[]
+  readonly runs: number
+  readonly quick: boolean
+  readonly docker: boolean
+  readonly save: boolean
+  readonly swarmd: string | undefined
+}
+
+function readOptions(): Options {
+  const { values } = parseArgs({
+    options: {
+      only: { type: 'string', multiple: true },
+      runs: { type: 'string' },
+      quick: { type: 'boolean', default: false },
+      'no-docker': { type: 'boolean', default: false },
+      save: { type: 'boolean', default: false },
+      swarmd: { type: 'string' },
+    },
+  })
+  const names = MEASURES.map((measure) => measure.name)
+  const unknown = values.only?.find((name) => !names.includes(name))
+  if (unknown !== undefined) throw new Error(`--only ${unknown}: there is ${names.join(', ')}`)
+  const runs = Number(values.runs ?? (values.quick ? 1 : 5))
+  if (!Number.isInteger(runs) || runs < 1) throw new Error(`--runs ${values.runs}: a whole number from 1`)
+  const complete = !values.only && !values.quick && !values['no-docker']
+  return {
+    measures: MEASURES.filter(({ name }) => values.only?.includes(name) ?? true),
+    runs,
+    quick: values.quick,
+    docker: !values['no-docker'],
+    save: values.save || complete,
+    swarmd: values.swarmd,
+  }
+}
+
+function say(line: string): void {
+  process.stdout.write(`${line}\n`)
+}
+
+async function prepare(options: Options): Promise<Bench> {
+  const lab = (name: string, swarmd: { program?: string } | false) =>
+    Lab.up({ name, managers: 3, workers: 2, swarmd, log: (line) => say(`  ${name}: ${line}`) })
+  say('two labs of 3 managers and 2 workers')
+  const ours = await BenchCluster.form(await lab(OURS, options.swarmd ? { program: options.swarmd } : {}), 'swarmd')
+  const theirs = options.docker ? await BenchCluster.form(await lab(THEIRS, false), 'engine') : undefined
+  return { ours, theirs, runs: options.runs, quick: options.quick, say: (line) => say(`  ${line}`) }
+}
+
+async function measure(options: Options): Promise<void> {
+  const loadBefore = loadNow()
+  const bench = await prepare(options)
+  const [first] = bench.ours.lab.hosts
+  if (!first) throw new Error('a lab without hosts')
+  const machine = await describeMachine({
+    directory: bench.ours.lab.dir,
+    engineSocket: first.paths.engineSocket,
+    loadBefore,
+  })
+  const last = lastResults(machine)
+  const figures: Figure[] = []
+  try {
+    for (const each of options.measures) {
+      say(`\n# ${each.name}`)
+      figures.push(...(await each.run(bench)))
+    }
+  } finally {
+    say(`\n${table(figures, last)}\n`)
+  }
+  const { runs, quick } = options
+  const results: Results = {
+    format: 1,
+    date: new Date().toISOString(),
+    revision: await gitRevision(),
+    machine,
+    loadAfter: loadNow(),
+    options: { runs, quick },
+    figures,
+  }
+  say(
+    `${machine.cpus} × ${machine.cpu}, ${machine.memoryGiB} GiB, kernel ${machine.kernel}, engine ${machine.engine}, ` +
+      `Node ${machine.node}, a sync takes ${machine.syncMs} ms; load before: ${loadBefore}; revision ${results.revision}`,
+  )
+  if (loadBefore > machine.cpus / 2) say('The machine was busy with other work: believe ratios rather than figures.')
+  if (last) say(`The last results are of ${last.date}, revision ${last.revision}.`)
+  if (options.save) say(`Kept in ${saveResults(results)}`)
+}
+
+async function main(): Promise<number> {
+  const options = readOptions()
+  let removed: Promise<unknown> | undefined
+  const remove = (): Promise<unknown> => {
+    removed ??= Promise.allSettled([Lab.down({ name: OURS }), Lab.down({ name: THEIRS })])
+    return removed
+  }
+  const end = (why: string): void => {
+    say(`\n${why}: removing the labs`)
+    void remove().finally(() => process.exit(1))
+  }
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => end(signal))
+  const minutes = options.quick ? LIMIT_MINUTES.quick : LIMIT_MINUTES.full
+  const limit = setTimeout(() => end(`not done within ${minutes} minutes`), minutes * 60_000)
+  try {
+    await measure(options)
+    return 0
+  } catch (error) {
+    say(`The bench failed: ${error instanceof Error ? error.message : String(error)}`)
+    return 1
+  } finally {
+    clearTimeout(limit)
+    await remove()
+  }
+}
+
+process.exitCode = await main()
