@@ -103,19 +103,26 @@ async function form(lab: Lab, first: LabHost): Promise<void> {
   })
 }
 
-async function deploy(first: LabHost, version: string): Promise<void> {
-  const file = join(projectRoot, 'compose-examples/rolling-update.yml')
-  say(
-    `  ${first.name}$ WEB_IMAGE=hello:${version} swarmctl stack deploy -c compose-examples/rolling-update.yml ${STACK}`,
-  )
-  const env = { ...first.clientEnv('swarmd'), WEB_IMAGE: `hello:${version}` }
+/** Deploys the stack with images of that version. A deployment that ends in a rollback says so with its exit code. */
+async function deploy(first: LabHost, version: string, expected: 'success' | 'failure' = 'success'): Promise<void> {
+  say(`  ${first.name}$ VERSION=${version} swarmctl stack deploy -c lab/demo.yml ${STACK}`)
+  const env = { ...first.clientEnv('swarmd'), VERSION: version }
+  const file = join(projectRoot, 'lab/demo.yml')
   const { code, stdout, stderr } = await first.swarmctl(['stack', 'deploy', '-c', file, STACK], {
     env,
     timeoutMs: 120_000,
   })
-  // A deployment that ends in a rollback says so with its exit code.
-  if (code !== 0 && version !== 'broken') throw new Error(`stack deploy ended with ${code}:\n${stderr}${stdout}`)
-  if (code === 0 && version === 'broken') throw new Error('a broken update was called a success')
+  const report = `${stdout}${stderr}`
+  say(
+    report
+      .trimEnd()
+      .split('\n')
+      .filter((line) => line.startsWith(`${SERVICE}:`) || line.startsWith('Creating') || line.startsWith('Updating'))
+      .map((line) => `  ${line}`)
+      .join('\n'),
+  )
+  if ((code === 0) !== (expected === 'success'))
+    throw new Error(`stack deploy ended with exit code ${code}:\n${report}`)
 }
 
 async function demo(lab: Lab): Promise<void> {
@@ -141,7 +148,7 @@ async function demo(lab: Lab): Promise<void> {
   })
 
   await step('a broken update rolls itself back', async () => {
-    await deploy(first, 'broken')
+    await deploy(first, 'broken', 'failure')
     const state = await swarmctl(first, 'service', 'inspect', '--format', '{{.UpdateStatus.State}}', SERVICE)
     expect(state === 'rollback_completed', `the update ended as ${state}`)
     await until('version 2 answers everywhere', async () => {
