@@ -37,11 +37,11 @@ export interface DockerExecutorOptions {
   readonly log: Log
   /** What a service that binds /var/run/docker.sock is given, asked at each create; undefined: the engine's own. */
   readonly dockerSocketPath?: () => string | undefined
-  /** Creates and starts under way at once (default 8, see bench/worker.ts). */
+  /** Creates and starts under way at once (default 16, see bench/worker.ts). */
   readonly concurrency?: number
 }
 
-const CONCURRENCY = 8
+const CONCURRENCY = 16
 
 export class DockerExecutor implements Executor {
   readonly #options: DockerExecutorOptions
