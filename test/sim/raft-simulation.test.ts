@@ -13,6 +13,8 @@ const FIXED_SEEDS = 40
 /** Fresh ones, as many as fit into so many events. */
 const FRESH_EVENTS = 250_000
 
+t.setTimeout(0) // bounded by events, and a busy machine is no fault
+
 t.test('fixed seeds keep every promise and recover', async (t) => {
   for (let seed = 1; seed <= FIXED_SEEDS; seed++) {
     const { failure, acknowledged } = simulate({ seed })
