@@ -104,8 +104,8 @@ const volume = choice(
       consistency: text,
       bind: map({ propagation: text }, open),
       volume: map({ nocopy: bool, subpath: text }, open),
-      image: map({ subpath: text }, open),
-      cluster: map({}, open),
+      image: later(),
+      cluster: later(),
       tmpfs: map(
         {
           size: { kind: 'scalar', types: ['integer'], minimum: 0 },

@@ -148,7 +148,8 @@ interface RawPair {
   readonly value: YamlNode | null
 }
 
-function resolvePlain(text: string): Omit<ScalarNode, 'at'> {
+/** What an unquoted text means. */
+export function resolvePlain(text: string): Omit<ScalarNode, 'at'> {
   if (NULL.test(text)) return { kind: 'scalar', value: null }
   if (TRUE.test(text)) return { kind: 'scalar', value: true }
   if (FALSE.test(text)) return { kind: 'scalar', value: false }
