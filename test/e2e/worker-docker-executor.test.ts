@@ -233,7 +233,7 @@ t.test('a container bears everything that its service asked for', async (t) => {
 t.test('secrets and configs are files in memory with the owner and mode that were asked for', async (t) => {
   const task = taskOf(
     shell(
-      'cd /run/secrets; stat -c "%n %u:%g %a" * /etc/app.conf /plain; cat password /etc/app.conf /plain; touch password || echo read-only',
+      'cd /run/secrets; stat -c "%n %u:%g %a" * /etc/app.conf /plain; cat password /etc/app.conf /plain; touch password 2>/dev/null || echo read-only',
       {
         Env: ['COLOUR=blue'],
         Secrets: [
@@ -272,7 +272,6 @@ t.test('secrets and configs are files in memory with the owner and mode that wer
     'blue hush',
     'first',
     'as {{it}} is',
-    'touch: password: Read-only file system',
     'read-only',
   ])
   t.strictSame(readdirSync(join(engine.execRoot, 'task-files')), [])
