@@ -238,6 +238,12 @@ class Simulation {
       (side.has(from) && !side.has(to)) || (!oneWay && !side.has(from) && side.has(to))
     this.#trace(`partition ${[...side].join(' ')}${oneWay ? ' one way' : ''}`)
     this.#partitions.add(cuts)
+    // A broken connection can look like a dead leader.
+    for (const member of this.#upMembers()) {
+      const leader = member.core?.status().leader
+      if (leader && cuts(leader, member.id) && this.#random.float() < this.#profile.noticeRate / 2)
+        this.#notice(member, leader)
+    }
     this.#events.after(this.#random.float() * this.#profile.partitionMs, () => this.#partitions.delete(cuts))
   }
 
