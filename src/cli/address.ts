@@ -62,7 +62,11 @@ export function normalizeHost(host: string, tls: boolean): string {
   const text = host.trim()
   const [, scheme = 'tcp', rest = ''] = /^(?:([a-z+]+):\/\/)?(.*)$/.exec(text) ?? []
   if (scheme === 'unix') return `unix://${rest || DOCKER_SOCKET}`
-  if (scheme === 'ssh') return text
+  if (scheme === 'ssh') {
+    throw new CliError(
+      `swarmctl does not speak ssh itself: run \`ssh -NL /tmp/swarmd.sock:${SWARMD_SOCKET} ${rest}\` and use -H unix:///tmp/swarmd.sock`,
+    )
+  }
   if (scheme === 'tcp' || scheme === 'http' || scheme === 'https') {
     const [, name = '', port, path = ''] = /^(\[[^\]]*\]|[^:/]*)(?::(\d*))?(\/.*)?$/.exec(rest) ?? []
     if (rest !== '' && name === '' && !port) throw new CliError(`invalid bind address format: ${text}`)

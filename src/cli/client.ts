@@ -143,9 +143,6 @@ function dockerOptions(address: Address): Docker.DockerOptions {
   const tls = address.tls
   if (address.host.startsWith('unix://')) return { socketPath: address.host.slice('unix://'.length) }
   const url = new URL(address.host.replace(/^tcp:/, 'http:'))
-  if (url.protocol === 'ssh:') {
-    return { protocol: 'ssh', host: url.hostname, port: url.port || 22, username: url.username }
-  }
   const base = { host: url.hostname.replace(/^\[|\]$/g, ''), port: url.port, protocol: tls ? 'https' : 'http' } as const
   if (!tls) return base
   const agent = new HttpsAgent({

@@ -119,7 +119,7 @@ function serverLines(info: Json): string[] {
 }
 
 function runtimeLines(info: Json): string[] {
-  const names = Object.keys(record(info.Runtimes))
+  const names = Object.keys(record(info.Runtimes)).sort()
   if (names.length === 0) return []
   return [` Runtimes: ${names.join(' ')}`, ` Default Runtime: ${text(info.DefaultRuntime)}`]
 }

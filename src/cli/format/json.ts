@@ -31,23 +31,24 @@ export function goTime(text: string): string {
   return goString(text.replace(/(\.\d*?)0+(?=Z|[+-]\d\d:\d\d$)/, '$1').replace(/\.(?=Z|[+-]\d\d:\d\d$)/, ''))
 }
 
-/** Compact JSON of a template's value (the `json` function: no HTML escapes). */
-export function encodeJson(value: Value): string {
+/** Compact JSON of a template's value. The `json` function does not escape HTML; a listing's own line does. */
+export function encodeJson(value: Value, escapeHtml = false): string {
   if (value === undefined || value === null || value instanceof GoMethod || value instanceof GoNil) return 'null'
   if (value === NIL_LIST || value === NIL_MAP) return 'null'
-  if (typeof value === 'string') return goString(value)
+  if (typeof value === 'string') return goString(value, escapeHtml)
   if (typeof value === 'number') return goNumber(value)
   if (typeof value === 'boolean') return String(value)
   if (value instanceof GoFloat) return goNumber(value.value)
   if (value instanceof GoDuration) return goNumber(value.nanoseconds)
   if (value instanceof GoTime) return goTime(value.text)
-  if (isList(value)) return `[${value.map(encodeJson).join(',')}]`
-  if (value instanceof GoStruct) return value.encode ? value.encode() : encodeFields([...value.fields])
-  return encodeFields(sortedEntries(value))
+  if (isList(value)) return `[${value.map((item) => encodeJson(item, escapeHtml)).join(',')}]`
+  if (value instanceof GoStruct) return value.encode ? value.encode() : encodeFields([...value.fields], escapeHtml)
+  return encodeFields(sortedEntries(value), escapeHtml)
 }
 
-function encodeFields(entries: readonly (readonly [string, Value])[]): string {
-  return `{${entries.map(([key, value]) => `${goString(key)}:${encodeJson(value)}`).join(',')}}`
+function encodeFields(entries: readonly (readonly [string, Value])[], escapeHtml: boolean): string {
+  const pairs = entries.map(([key, value]) => `${goString(key, escapeHtml)}:${encodeJson(value, escapeHtml)}`)
+  return `{${pairs.join(',')}}`
 }
 
 /**

@@ -31,7 +31,7 @@ export function row(
   const promoted = new Map(
     Object.entries(methods).map(([name, method]) => [name, new GoMethod(([argument]) => method(String(argument)))]),
   )
-  return new GoStruct(typeName, map, { promoted, encode: () => encodeJson(map) })
+  return new GoStruct(typeName, map, { promoted, encode: () => encodeJson(map, true) })
 }
 
 /** The whole output. @throws {CliError} for a template that is wrong. */

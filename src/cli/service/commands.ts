@@ -78,7 +78,7 @@ async function create(context: Context, flags: Flags, operands: readonly string[
   )
   printWarnings(context, [...(answer.Warnings ?? []), ...(warning ? [warning] : [])])
   context.stdout.write(`${answer.ID}\n`)
-  if (!flags.on('detach')) await waitForService(context, answer.ID, flags.on('quiet'))
+  if (!flags.on('detach')) await waitForService(context, answer.ID, { quiet: flags.on('quiet') })
 }
 
 function printWarnings(context: Context, warnings: readonly string[]): void {
@@ -135,7 +135,7 @@ async function update(context: Context, flags: Flags, operands: readonly string[
   })
   if (warning) printWarnings(context, [warning])
   context.stdout.write(`${ref}\n`)
-  if (!flags.on('detach')) await waitForService(context, ref, flags.on('quiet'))
+  if (!flags.on('detach')) await waitForService(context, ref, { quiet: flags.on('quiet'), rollbackWanted: rollback })
 }
 
 async function rollback(context: Context, flags: Flags, operands: readonly string[]): Promise<void> {
@@ -144,7 +144,7 @@ async function rollback(context: Context, flags: Flags, operands: readonly strin
   const service = await client.json<ServiceJson>('GET', servicePath(ref))
   await postUpdate(context, client, service, service.Spec, { rollback: true })
   context.stdout.write(`${ref}\n`)
-  if (!flags.on('detach')) await waitForService(context, ref, flags.on('quiet'))
+  if (!flags.on('detach')) await waitForService(context, ref, { quiet: flags.on('quiet'), rollbackWanted: true })
 }
 
 async function scale(context: Context, flags: Flags, operands: readonly string[]): Promise<void> {
@@ -173,7 +173,7 @@ async function scale(context: Context, flags: Flags, operands: readonly string[]
   if (!flags.on('detach')) {
     for (const ref of scaled) {
       try {
-        await waitForService(context, ref, false)
+        await waitForService(context, ref, { quiet: false })
       } catch (error) {
         if (!(error instanceof CliError)) throw error
         errors.push(`${ref}: ${error.message}`)
@@ -247,7 +247,7 @@ export const serviceCommands: readonly Command[] = [
     name: 'create',
     usage: '[OPTIONS] IMAGE [COMMAND] [ARG...]',
     summary: 'Create a new service',
-    examples: `  ${PROGRAM} service create --name web --replicas 3 -p 8080:80 nginx\n  ${PROGRAM} service create --mode global --mount type=bind,src=/,dst=/h busybox top`,
+    examples: `  ${PROGRAM} service create --name web --replicas 3 -p 8080:80 nginx\n  ${PROGRAM} service create --mode global --mount type=bind,src=/,dst=/h busybox`,
     flags: createFlags,
     operands: OPERANDS_SOME,
     stopAtOperand: true,

@@ -11,11 +11,19 @@ import { progressTracker } from './progress.ts'
 const POLL_MS = 200
 const DEFAULT_MONITOR_MS = 5_000
 
+export interface WaitOptions {
+  readonly quiet: boolean
+  /** The user asked for a rollback: reaching it is success. */
+  readonly rollbackWanted?: boolean
+}
+
 /**
  * Returns when the service has converged, or when Ctrl-C says not to wait for it.
- * @throws {CliError} when its update or rollback is paused, or when it was rolled back.
+ * @throws {CliError} when its update or rollback is paused, or when it was rolled back and nobody asked for that (where
+ * docker ends with 0: scripts could not tell).
  */
-export async function waitForService(context: Context, serviceId: string, quiet: boolean): Promise<void> {
+export async function waitForService(context: Context, serviceId: string, options: WaitOptions): Promise<void> {
+  const { quiet, rollbackWanted = false } = options
   const display = quiet ? undefined : new ProgressDisplay(context.stdout)
   const client = await context.client()
   const interrupted = context.interrupted()
@@ -23,6 +31,7 @@ export async function waitForService(context: Context, serviceId: string, quiet:
   let convergedAtMs: number | undefined
   let rollback = false
   let rolledBack: string | undefined
+  let reason = ''
   for (;;) {
     const service = await client.json<ServiceJson>('GET', `/services/${encodeURIComponent(serviceId)}`)
     tracker ??= progressTracker(service)
@@ -34,6 +43,7 @@ export async function waitForService(context: Context, serviceId: string, quiet:
     if (state === 'completed' && convergedAtMs === undefined) return
     if (state === 'rollback_started') {
       if (!rollback && message !== '') display?.update({ id: 'rollback', action: message })
+      reason = message
       rollback = true
     }
     if (state === 'rollback_completed') {
@@ -43,8 +53,10 @@ export async function waitForService(context: Context, serviceId: string, quiet:
     const monitorMs = (service.Spec.UpdateConfig?.Monitor ?? 0) / 1e6 || DEFAULT_MONITOR_MS
     if (convergedAtMs !== undefined && context.clock.nowMs() - convergedAtMs >= monitorMs) {
       display?.update({ id: 'verify', action: `Service ${serviceId} converged` })
-      if (rolledBack !== undefined) display?.message(rolledBack, 'rollback')
-      return
+      if (rolledBack === undefined) return
+      display?.message(rolledBack, 'rollback')
+      if (rollbackWanted) return
+      throw new CliError(`service update rolled back: ${reason || rolledBack}`)
     }
     const tasks = await client.json<TaskJson[]>('GET', '/tasks', {
       filters: { service: { [service.ID]: true }, '_up-to-date': { true: true } },
