@@ -155,6 +155,9 @@ t.test('addresses of daemons and of swarms', async (t) => {
   t.equal(normalizeHost('tcp://host', true), 'tcp://host:2376')
   t.equal(normalizeHost('unix://', false), 'unix:///var/run/docker.sock')
   t.equal(normalizeHost('tcp://[::1]', false), 'tcp://[::1]:2375')
+  t.throws(() => normalizeHost('ssh://user@host', false), {
+    message: /does not speak ssh itself: run `ssh -NL .* user@host`/,
+  })
   t.throws(() => normalizeHost('ftp://x', false), { message: 'invalid bind address format: ftp://x' })
   t.equal(parseListenAddress('eth0'), 'eth0:2377')
   t.equal(parseListenAddress(':1234'), '0.0.0.0:1234')

@@ -66,7 +66,8 @@ async function swarmctl(words: readonly string[]): Promise<Outcome> {
 }
 
 const specOf = (outcome: Outcome) => outcome.requests[0]?.body as ServiceSpec | undefined
-const queryOf = (outcome: Outcome) => [...new URLSearchParams(outcome.requests[0]?.query)].sort()
+const byKey = ([a]: [string, string], [b]: [string, string]) => (a < b ? -1 : 1)
+const queryOf = (outcome: Outcome) => [...new URLSearchParams(outcome.requests[0]?.query)].sort(byKey)
 const asDocker = (text: string) => text.replaceAll('swarmctl', 'docker')
 /** 20.10 cannot say these, or says them in other words. */
 const LATER = /oom-score-adj|start-interval|bind-recursive|host-gateway|volume-subpath|b=::1|image-subpath/
@@ -226,7 +227,7 @@ function normalized(requests: readonly Recorded[]): unknown {
   return requests.map(({ method, path, query, body }) => ({
     method,
     path,
-    query: [...new URLSearchParams(query)].sort(),
+    query: [...new URLSearchParams(query)].sort(byKey),
     body: pruned(body),
   }))
 }
