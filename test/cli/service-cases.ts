@@ -19,6 +19,7 @@ export const createCases: readonly (readonly string[])[] = [
   ['-l', 'a=b', '--label', 'c', '--label', 'd=', '--container-label', 'x=y=z', 'busybox'],
   ['--cap-add', 'net_admin', '--cap-add', 'CAP_SYS_TIME', '--cap-drop', 'net_admin', '--cap-drop', 'all', 'busybox'],
   ['--cap-add', 'ALL', '--cap-add', 'chown', '--cap-drop', 'mknod', 'busybox'],
+  ['--cap-add', 'chown', '--cap-drop', 'CAP_CHOWN', '--cap-drop', 'mknod', 'busybox'],
   ['--sysctl', 'net.core.somaxconn=1024', '--sysctl', 'kernel.msgmax=1', 'busybox'],
   ['--ulimit', 'nofile=1024:2048', '--ulimit', 'core=-1', '--ulimit', 'nproc=10', 'busybox'],
   ['--oom-score-adj', '-500', 'busybox'],
