@@ -178,7 +178,9 @@ export class ApiServer {
     forwarded: boolean,
   ): Promise<void> {
     const gone = new AbortController()
-    response.on('close', () => gone.abort())
+    response.on('close', () => {
+      if (!response.writableFinished) gone.abort() // an AbortError costs as much as a small answer
+    })
     const body = await readBody(request)
     const call: Call = {
       ...target,

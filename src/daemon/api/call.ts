@@ -40,20 +40,34 @@ export const RETRY_HEADER = 'x-swarmd-retry'
 const MAX_DRAINED_BYTES = 64 * 1024 * 1024
 
 /** @throws {CodedError} BODY_TOO_LARGE */
-export async function readBody(request: IncomingMessage): Promise<Buffer> {
-  const chunks: Buffer[] = []
-  let size = 0
-  for await (const chunk of request) {
-    const bytes: Buffer = Buffer.from(chunk)
-    size += bytes.length
-    if (size <= MAX_BODY_BYTES) chunks.push(bytes)
-    if (size > MAX_DRAINED_BYTES) break
+export function readBody(request: IncomingMessage): Promise<Buffer> {
+  const { headers } = request
+  if ((headers['content-length'] ?? '0') === '0' && headers['transfer-encoding'] === undefined) {
+    return Promise.resolve(NO_BODY)
   }
-  if (size > MAX_BODY_BYTES) {
-    throw new CodedError('BODY_TOO_LARGE', `request body too large: at most ${MAX_BODY_BYTES} bytes are taken`)
-  }
-  return Buffer.concat(chunks)
+  // By events: iterating over the request costs three times as much, and most bodies are one chunk.
+  return new Promise((resolve, reject) => {
+    const chunks: Buffer[] = []
+    let size = 0
+    const tooLarge = () =>
+      new CodedError('BODY_TOO_LARGE', `request body too large: at most ${MAX_BODY_BYTES} bytes are taken`)
+    request.on('data', (chunk: Buffer) => {
+      size += chunk.length
+      if (size <= MAX_BODY_BYTES) chunks.push(chunk)
+      if (size <= MAX_DRAINED_BYTES) return
+      reject(tooLarge())
+      request.destroy()
+    })
+    request.on('end', () => {
+      if (size > MAX_BODY_BYTES) reject(tooLarge())
+      else resolve(chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks))
+    })
+    request.on('error', reject)
+    request.on('close', () => reject(new Error('the client went away before its request was complete')))
+  })
 }
+
+const NO_BODY = Buffer.alloc(0)
 
 /** @throws {CodedError} INVALID_JSON naming the place, INVALID_PARAMETER */
 export function decodeJson<T>(call: Call, decoder: Decoder<T>): T {

@@ -57,6 +57,24 @@ export class SortedObjects<T extends Identified> {
   }
 }
 
+/** Sorted objects that are looked up by their id much more often than they change. */
+export class ObjectTable<T extends Identified> extends SortedObjects<T> {
+  readonly #byId = new Map<string, T>()
+
+  override get(id: string): T | undefined {
+    return this.#byId.get(id)
+  }
+
+  override put(item: T): void {
+    super.put(item)
+    this.#byId.set(item.id, item)
+  }
+
+  override delete(id: string): void {
+    if (this.#byId.delete(id)) super.delete(id)
+  }
+}
+
 /** Objects grouped by a key, each group in the order of ids; empty groups are forgotten. */
 export class GroupedObjects<T extends Identified> {
   readonly #groups = new Map<string, SortedObjects<T>>()

@@ -6,13 +6,13 @@ import { compareTaskStates } from '../../api/spec.ts'
 import { formatTime } from '../../lib/clock.ts'
 import { claims, nameKey, occupiesNode, portKey, serviceGroups, taskGroups } from './indexes.ts'
 import { Reservations, reservationOf } from './reservations.ts'
-import { GroupedObjects, SortedObjects } from './sorted-objects.ts'
+import { GroupedObjects, ObjectTable } from './sorted-objects.ts'
 import { StateHash } from './state-hash.ts'
 import type { Change, RefusalCode, StoreEvent, StoreView, Transaction, TransactionResult } from './types.ts'
 
 export const OBJECT_KINDS = ['cluster', 'node', 'service', 'task', 'network', 'secret', 'config'] as const
 
-type Tables = { readonly [K in ObjectKind]: SortedObjects<ObjectsByKind[K]> }
+type Tables = { readonly [K in ObjectKind]: ObjectTable<ObjectsByKind[K]> }
 
 interface Refusal {
   readonly code: RefusalCode
@@ -23,13 +23,13 @@ interface Refusal {
 
 function emptyTables(): Tables {
   return {
-    cluster: new SortedObjects(),
-    node: new SortedObjects(),
-    service: new SortedObjects(),
-    task: new SortedObjects(),
-    network: new SortedObjects(),
-    secret: new SortedObjects(),
-    config: new SortedObjects(),
+    cluster: new ObjectTable(),
+    node: new ObjectTable(),
+    service: new ObjectTable(),
+    task: new ObjectTable(),
+    network: new ObjectTable(),
+    secret: new ObjectTable(),
+    config: new ObjectTable(),
   }
 }
 
@@ -262,7 +262,8 @@ export class Store implements StoreView {
   }
 
   #replace(index: number, old: StoreObject | undefined, next: StoreObject, events: StoreEvent[]): Refusal | undefined {
-    for (const claim of claims(next)) {
+    const claimed = claims(next)
+    for (const claim of claimed) {
       const holder = this.#claims.get(claim.key)
       if (holder && holder.id !== next.id) {
         const message = `${claim.what} is already in use by ${holder.kind} '${nameOf(holder)}' (${holder.id})`
@@ -272,7 +273,7 @@ export class Store implements StoreView {
     const shortage = this.#shortage(old, next)
     if (shortage) return shortage
     if (old) this.#delete(old)
-    this.#insert(next)
+    this.#insert(next, claimed)
     const kind = old ? 'update' : 'create'
     events.push({ index, kind, objectKind: next.kind, id: next.id, old, new: next })
     return undefined
@@ -288,8 +289,8 @@ export class Store implements StoreView {
     return { code: 'RESOURCES_CONFLICT', message, objectKind: 'task', id: next.id }
   }
 
-  #insert(object: StoreObject): void {
-    for (const claim of claims(object)) this.#claims.set(claim.key, object)
+  #insert(object: StoreObject, claimed = claims(object)): void {
+    for (const claim of claimed) this.#claims.set(claim.key, object)
     this.#hash.changed(keyOf(object), object)
     switch (object.kind) {
       case 'service':
