@@ -55,7 +55,7 @@ export class RaftCore {
     this.#election = new Election(this.#context)
     this.#requests = new Requests(this.#context)
     this.#lastHardState = stored.hardState
-    this.#lastSoftState = this.#softState()
+    this.#lastSoftState = this.softState()
   }
 
   tick(): void {
@@ -196,10 +196,15 @@ export class RaftCore {
     this.#context.log.compact(snapshot, firstKept)
   }
 
+  /** The part of `status` that every proposal asks for. */
+  softState(): SoftState {
+    return { role: this.#role, term: this.#context.ballot.term, leader: this.#leader }
+  }
+
   status(): CoreStatus {
     const { id, ballot, log, membership } = this.#context
     return {
-      ...this.#softState(),
+      ...this.softState(),
       retired: !this.#leadership && membership.wasRemoved(id) && !this.#mayLead(),
       id,
       vote: ballot.vote,
@@ -432,12 +437,8 @@ export class RaftCore {
     if (!membership.isVoter(id) && this.#leadership.settled) this.#follow('', undefined, true)
   }
 
-  #softState(): SoftState {
-    return { role: this.#role, term: this.#context.ballot.term, leader: this.#leader }
-  }
-
   #changedSoftState(): SoftState | undefined {
-    const now = this.#softState()
+    const now = this.softState()
     const last = this.#lastSoftState
     return now.role !== last.role || now.term !== last.term || now.leader !== last.leader ? now : undefined
   }

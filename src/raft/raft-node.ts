@@ -309,7 +309,7 @@ export class RaftNode<Result> {
         details: { sizeBytes: data.length, limitBytes: MAX_PROPOSAL_BYTES },
       })
     if (this.#proposals.size >= this.#config.maxPendingProposals) throw queueFull()
-    const { role, term } = core.status()
+    const { role, term } = core.softState()
     if (asLeaderIn !== undefined && (role !== 'leader' || term !== asLeaderIn)) throw notLeader(this.#leader())
     const requestId = this.#nextRequestId++
     this.metrics.proposals++
