@@ -146,8 +146,14 @@ export class ClusterNode {
   /** Makes the manager of a new cluster; before `run`. */
   async bootstrap(state: FirstState): Promise<void> {
     const part = await this.#createPart()
-    await part.bootstrap(state.cluster, state.node)
+    // The port first: it is what most often fails, and then nothing is on disk yet.
     await part.listen()
+    try {
+      await part.bootstrap(state.cluster, state.node)
+    } catch (error) {
+      await part.stopListening()
+      throw error
+    }
     this.#part = part
   }
 

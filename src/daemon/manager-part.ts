@@ -115,6 +115,12 @@ export class ManagerPart {
     this.#listening = true
   }
 
+  /** For a part that will not run. */
+  async stopListening(): Promise<void> {
+    this.#client.close()
+    await this.#port.close()
+  }
+
   /**
    * Runs until `signal` aborts; a leader hands over first.
    * @throws {CodedError} MEMBER_REMOVED; what stops a manager for good

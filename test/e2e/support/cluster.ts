@@ -49,8 +49,12 @@ export class Cluster {
     this.to = to
   }
 
-  /** Joins all hosts of `lab`, each in its role; those that are in already stay as they are. */
-  static async form(lab: Lab, to: Target = 'swarmd'): Promise<Cluster> {
+  /** Joins all hosts of `lab`, each in its role (unless `roleOf` tells); those that are in already stay as they are. */
+  static async form(
+    lab: Lab,
+    to: Target = 'swarmd',
+    roleOf: (host: LabHost) => LabHost['role'] = (host) => host.role,
+  ): Promise<Cluster> {
     const cluster = new Cluster(lab, to)
     const states = await Promise.all(lab.hosts.map((host) => cluster.swarmState(host)))
     const first = lab.hosts.find((_, index) => states[index]?.ControlAvailable) ?? lab.managers[0]
@@ -70,7 +74,7 @@ export class Cluster {
       await cluster.api(host, 'POST', '/swarm/join', {
         ...own(host),
         RemoteAddrs: [`${first.address}:${CONTROL_PORT}`],
-        JoinToken: host.role === 'manager' ? JoinTokens.Manager : JoinTokens.Worker,
+        JoinToken: roleOf(host) === 'manager' ? JoinTokens.Manager : JoinTokens.Worker,
       })
     }
     await waitFor(
