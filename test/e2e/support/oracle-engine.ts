@@ -3,7 +3,7 @@
 
 import { type ChildProcess, execFile, spawn } from 'node:child_process'
 import { cpSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, symlinkSync } from 'node:fs'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { promisify } from 'node:util'
 
 const exec = promisify(execFile)
@@ -16,7 +16,7 @@ mkdir -p "$D/cg" && mount --rbind /sys/fs/cgroup "$D/cg" && mount -t sysfs sysfs
 mkdir -p /run/docker /run/containerd && mount -t tmpfs tmpfs /run/docker && mount -t tmpfs tmpfs /run/containerd
 ip link set lo up && ip link add br0 type bridge && ip addr add 10.66.1.1/24 dev br0 && ip link set br0 up
 exec /usr/sbin/dockerd --data-root "$D/data" --exec-root "$D/exec" --pidfile "$D/pid" -H "unix://$D/docker.sock" \
-  --cgroup-parent "/cli-oracle-$$" --storage-driver overlay2
+  --cgroup-parent "/$NAME" --storage-driver overlay2
 `
 
 export class OracleEngine {
@@ -50,7 +50,7 @@ export class OracleEngine {
         '-c',
         BOOT,
       ],
-      { env: { ...process.env, D: folder }, stdio: ['ignore', log, log] },
+      { env: { ...process.env, D: folder, NAME: basename(folder) }, stdio: ['ignore', log, log] },
     )
     const engine = new OracleEngine(folder, child)
     const deadline = Date.now() + START_DEADLINE_MS
@@ -87,6 +87,8 @@ export class OracleEngine {
       await ended
       clearTimeout(timer)
     }
+    // its empty control groups outlive it
+    await exec('find', ['/sys/fs/cgroup', '-depth', '-type', 'd', '-path', `*/${basename(this.#folder)}*`, '-delete'])
     rmSync(this.#folder, { recursive: true, force: true, maxRetries: 5, retryDelay: 200 })
   }
 
