@@ -81,7 +81,8 @@ const healthcheck = map({
 })
 
 const port = choice(
-  { kind: 'scalar', types: ['string', 'number'], format: 'ports' },
+  { kind: 'scalar', types: ['number'], format: 'ports' },
+  { kind: 'scalar', types: ['string'], format: 'ports' },
   map({
     mode: text,
     target: integer,
@@ -217,7 +218,8 @@ export const serviceShape: MapShape = map(
     ulimits: dict(choice(integer, map({ hard: integer, soft: integer }, { required: ['soft', 'hard'] })), /^[a-z]+$/),
     user: text,
     userns_mode: unsupported(text),
-    volumes: list(volume, true),
+    // the schema means them to be unique, but says it in the wrong place
+    volumes: list(volume),
     working_dir: text,
 
     extends: forbidden('Support for `extends` is not implemented yet.'),
@@ -260,6 +262,7 @@ export const serviceShape: MapShape = map(
     profiles: later(),
     provider: later(),
     pull_policy: later(),
+    pull_refresh_after: later(),
     runtime: later(),
     scale: later('Use deploy.replicas'),
     storage_opt: later(),

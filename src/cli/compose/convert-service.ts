@@ -16,7 +16,7 @@ import type {
   ServiceSpec,
   UpdateConfig,
 } from '../../api/spec.ts'
-import { quote, ValueError } from '../strconv.ts'
+import { cut, quote, ValueError } from '../strconv.ts'
 import { parseCpus } from '../units.ts'
 import { convertMount } from './convert-mount.ts'
 import { compact } from './fields.ts'
@@ -120,15 +120,15 @@ function convert(stack: string, name: string, service: ServiceModel, compose: Co
   })
   return {
     spec,
-    secrets: (service.secrets ?? []).map((reference) => {
-      const { File, name } = fileReference(stack, 'secret', reference, compose.secrets)
-      return { File, SecretName: name }
-    }),
+    secrets: fileReferences(stack, 'secret', service.secrets ?? [], compose.secrets).map(({ File, name }) => ({
+      File,
+      SecretName: name,
+    })),
     configs: [
-      ...(service.configs ?? []).map((reference) => {
-        const { File, name } = fileReference(stack, 'config', reference, compose.configs)
-        return { File, ConfigName: name }
-      }),
+      ...fileReferences(stack, 'config', service.configs ?? [], compose.configs).map(({ File, name }) => ({
+        File,
+        ConfigName: name,
+      })),
       ...credentialConfig(stack, service, compose.configs),
     ],
   }
@@ -193,8 +193,8 @@ function healthcheck(check: HealthcheckModel): HealthConfig {
 }
 
 function dns(service: ServiceModel): ContainerSpec['DNSConfig'] {
-  const [servers, search] = [nonEmpty(service.dns), nonEmpty(service.dns_search)]
-  return servers || search ? compact({ Nameservers: servers, Search: search }) : undefined
+  const { dns: servers, dns_search: search } = service
+  return servers || search ? compact({ Nameservers: nonEmpty(servers), Search: nonEmpty(search) }) : undefined
 }
 
 function ulimits(service: ServiceModel) {
@@ -242,15 +242,14 @@ function restartPolicy(service: ServiceModel): RestartPolicy | undefined {
     })
   }
   const restart = service.restart ?? ''
-  const [name = '', attempts, ...more] = restart.split(':')
   if (restart === '' || restart === 'no') return undefined
-  if (more.length > 0) throw new ValueError('invalid restart policy format')
-  if (attempts !== undefined && !/^[0-9]+$/.test(attempts)) {
+  const { before: name, after: attempts, found } = cut(restart, ':')
+  if (name === '') throw new ValueError('invalid restart policy format: no policy provided before colon')
+  if (found && !/^[-+]?[0-9]+$/.test(attempts)) {
     throw new ValueError('invalid restart policy format: maximum retry count must be an integer')
   }
-  if (restart.startsWith(':')) throw new ValueError('invalid restart policy format: no policy provided before colon')
   if (name === 'always' || name === 'unless-stopped') return { Condition: 'any' }
-  if (name === 'on-failure') return { Condition: 'on-failure', MaxAttempts: Number(attempts ?? 0) }
+  if (name === 'on-failure') return { Condition: 'on-failure', MaxAttempts: Number(attempts) }
   throw new ValueError(`unknown restart policy: ${restart}`)
 }
 
@@ -275,7 +274,7 @@ function mode({ mode = '', replicas }: DeployModel): ServiceMode {
   if (mode === 'replicated-job') {
     return { ReplicatedJob: replicas === undefined ? {} : { MaxConcurrent: replicas, TotalCompletions: replicas } }
   }
-  if (mode !== '' && mode !== 'replicated') throw new ValueError(`unknown mode: ${mode}`)
+  if (mode !== '' && mode !== 'replicated') throw new ValueError(`Unknown mode: ${mode}`)
   return { Replicated: replicas === undefined ? {} : { Replicas: replicas } }
 }
 
@@ -319,6 +318,24 @@ function networks(
 }
 
 const DEFAULT_FILE_MODE = 0o444
+
+/** Two may not become one file. */
+function fileReferences(
+  stack: string,
+  kind: 'secret' | 'config',
+  references: readonly FileReferenceModel[],
+  objects: ReadonlyMap<string, FileObjectModel>,
+) {
+  const targets = new Set<string>()
+  return references.map((reference) => {
+    const file = fileReference(stack, kind, reference, objects)
+    if (targets.has(file.File.Name)) {
+      throw new ComposeError(reference.at, `duplicate ${kind} target for ${file.name} not allowed`)
+    }
+    targets.add(file.File.Name)
+    return file
+  })
+}
 
 function fileReference(
   stack: string,

@@ -51,11 +51,11 @@ export function checkImages(model: ComposeModel): void {
     const where = `${at.file}:${at.line}:${at.column}: invalid image reference for service ${name}`
     if (image === '') throw new CliError(`${where}: no image specified`)
     // a full id is no reference, but it is an image
-    if (!parseReference(image) && !/^(?:sha256:)?[a-f0-9]{64}$/.test(image)) {
-      throw new CliError(
-        `${where}: invalid reference format${/[A-Z]/.test(image) ? ' (names are lower case)' : ''}: ${image}`,
-      )
-    }
+    if (parseReference(image) || /^(?:sha256:)?[a-f0-9]{64}$/.test(image)) continue
+    const lower = parseReference(image.toLowerCase())
+    const path = lower?.domain === 'docker.io' && !image.includes('/') ? `library/${image}` : image
+    const reason = lower ? `: repository name (${path}) must be lowercase` : ''
+    throw new CliError(`${where}: invalid reference format${reason}`)
   }
 }
 

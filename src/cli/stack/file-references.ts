@@ -5,6 +5,7 @@ import type { SecretJson } from '../api-types.ts'
 import type { ApiClient } from '../client.ts'
 import { CliError } from '../command.ts'
 import type { NamedSpec } from '../compose/convert-service.ts'
+import { compareText } from '../strconv.ts'
 
 export interface References {
   /** Ids by name. */
@@ -38,26 +39,30 @@ async function idsByName(
   return new Map(found.map((object) => [object.Spec.Name ?? '', object.ID]))
 }
 
-/** The whole spec. @throws {CliError} for an external object that is not there, or two files of one name. */
+/** The whole spec, its references in the order of names. @throws {CliError} for an external object that is not there. */
 export function addReferences({ spec, secrets, configs }: NamedSpec, ids: References): ServiceSpec {
-  const service = spec.Labels?.['com.docker.stack.namespace']
   const container = spec.TaskTemplate?.ContainerSpec ?? {}
-  const short = (spec.Name ?? '').slice((service ?? '').length + 1)
-  const explain = (text: string) => new CliError(`service ${short}: ${text}`)
-  const secretReferences = unique(secrets, 'secret', (reference) => reference.SecretName, explain).map(
-    (reference): SecretReference => {
-      const id = ids.secrets.get(reference.SecretName ?? '')
-      if (id === undefined) throw explain(`secret not found: ${reference.SecretName}`)
-      return { ...reference, SecretID: id }
-    },
-  )
-  const configReferences = unique(configs, 'config', (reference) => reference.ConfigName, explain).map(
-    (reference): ConfigReference => {
-      const id = ids.configs.get(reference.ConfigName ?? '')
-      if (id === undefined) throw explain(`config not found: ${reference.ConfigName}`)
-      return { ...reference, ConfigID: id }
-    },
-  )
+  const idOf = (kind: 'secret' | 'config', known: ReadonlyMap<string, string>, name = ''): string => {
+    const id = known.get(name)
+    if (id === undefined) throw new CliError(`service ${spec.Name}: ${kind} not found: ${name}`)
+    return id
+  }
+  const secretReferences = secrets
+    .map(
+      (reference): SecretReference => ({
+        ...reference,
+        SecretID: idOf('secret', ids.secrets, reference.SecretName),
+      }),
+    )
+    .sort((a, b) => compareText(a.SecretName ?? '', b.SecretName ?? ''))
+  const configReferences = configs
+    .map(
+      (reference): ConfigReference => ({
+        ...reference,
+        ConfigID: idOf('config', ids.configs, reference.ConfigName),
+      }),
+    )
+    .sort((a, b) => compareText(a.ConfigName ?? '', b.ConfigName ?? ''))
   const credentials = configReferences.find(({ Runtime }) => Runtime)
   return {
     ...spec,
@@ -73,22 +78,4 @@ export function addReferences({ spec, secrets, configs }: NamedSpec, ids: Refere
       },
     },
   }
-}
-
-/** In the order of names; one target may be given once. */
-function unique<T extends { readonly File?: { readonly Name?: string } }>(
-  references: readonly T[],
-  kind: string,
-  nameOf: (reference: T) => string | undefined,
-  explain: (text: string) => CliError,
-): readonly T[] {
-  const targets = new Set<string>()
-  for (const reference of references) {
-    const target = reference.File?.Name
-    if (target === undefined) continue
-    if (targets.has(target)) throw explain(`duplicate ${kind} target for ${nameOf(reference)} not allowed`)
-    targets.add(target)
-  }
-  const name = (reference: T) => nameOf(reference) ?? ''
-  return [...references].sort((a, b) => (name(a) < name(b) ? -1 : name(a) > name(b) ? 1 : 0))
 }
