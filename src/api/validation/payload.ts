@@ -1,8 +1,8 @@
 // Limits of what secrets, configs, networks and the cluster's settings may carry, with Swarm's texts.
 
-import { isIP } from 'node:net'
+import { containsAddress, containsCidr, overlaps, parseAddress, parseCidr } from '../../lib/cidr.ts'
 import { MINIMUM_CERTIFICATE_EXPIRY_NS } from '../defaults.ts'
-import type { ConfigSpec, NetworkSpec, SecretSpec, SwarmSpec } from '../spec.ts'
+import type { ConfigSpec, IpamConfig, NetworkSpec, SecretSpec, SwarmSpec } from '../spec.ts'
 import { validateDnsName, validateFileName } from './names.ts'
 import { invalidArgument, managerRefusal, refusal } from './refusal.ts'
 
@@ -36,49 +36,6 @@ export function validateConfigSpec(spec: ConfigSpec): void {
   }
 }
 
-interface Subnet {
-  readonly family: 4 | 6
-  readonly base: bigint
-  readonly prefix: number
-}
-
-function addressBits(address: string, family: 4 | 6): bigint {
-  if (family === 4) return address.split('.').reduce((sum, part) => (sum << 8n) | BigInt(part), 0n)
-  const [head = '', tail] = address.toLowerCase().split('::')
-  const groups = (text: string) =>
-    text === ''
-      ? []
-      : text.split(':').flatMap((group) => {
-          if (!group.includes('.')) return [BigInt(`0x${group}`)]
-          const bits = addressBits(group, 4)
-          return [bits >> 16n, bits & 0xffffn]
-        })
-  const front = groups(head)
-  const back = tail === undefined ? [] : groups(tail)
-  const all = [...front, ...Array.from({ length: 8 - front.length - back.length }, () => 0n), ...back]
-  return all.reduce((sum, group) => (sum << 16n) | group, 0n)
-}
-
-function familyOf(address: string): 4 | 6 | undefined {
-  const family = isIP(address)
-  return family === 4 || family === 6 ? family : undefined
-}
-
-function parseSubnet(cidr: string): Subnet | undefined {
-  const [address = '', prefix = '', ...rest] = cidr.split('/')
-  const family = familyOf(address)
-  const width = family === 6 ? 128 : 32
-  if (family === undefined || rest.length > 0 || !/^\d{1,3}$/.test(prefix) || Number(prefix) > width) return undefined
-  return { family, base: addressBits(address, family), prefix: Number(prefix) }
-}
-
-function contains(subnet: Subnet, address: string): boolean {
-  const family = familyOf(address)
-  if (family !== subnet.family) return false
-  const shift = BigInt((family === 6 ? 128 : 32) - subnet.prefix)
-  return addressBits(address, family) >> shift === subnet.base >> shift
-}
-
 const PREDEFINED = new Set(['bridge', 'host', 'none', 'default'])
 
 export function validateNetworkSpec(spec: NetworkSpec): void {
@@ -87,20 +44,71 @@ export function validateNetworkSpec(spec: NetworkSpec): void {
   }
   if (spec.Attachable && spec.Ingress) throw invalidArgument('ingress network cannot be attachable')
   validateDnsName(spec.Name)
-  for (const { Subnet: cidr = '', IPRange: range, Gateway: gateway } of spec.IPAMOptions?.Configs ?? []) {
-    const subnet = parseSubnet(cidr)
-    if (subnet === undefined) throw invalidArgument(`ipam configuration: invalid subnet ${cidr}`)
-    if (range) {
-      if (parseSubnet(range) === undefined) throw invalidArgument(`ipam configuration: invalid range ${range}`)
-      if (!contains(subnet, range.split('/')[0] ?? '')) {
-        throw invalidArgument(`ipam configuration: subnet ${cidr} does not contain range ${range}`)
-      }
+  const configs = spec.IPAMOptions?.Configs ?? []
+  for (const config of configs) validateIpamConfig(config)
+  const subnets = configs.map((config) => parseCidr(config.Subnet ?? ''))
+  for (const [at, subnet] of subnets.entries()) {
+    if (subnet && subnets.slice(0, at).some((other) => other && overlaps(other, subnet))) {
+      throw invalidArgument('ipam configuration: multiple overlapping subnet configuration is not supported')
     }
-    if (gateway) {
-      if (familyOf(gateway) === undefined) throw invalidArgument(`ipam configuration: invalid gateway ${gateway}`)
-      if (!contains(subnet, gateway)) {
-        throw invalidArgument(`ipam configuration: subnet ${cidr} does not contain gateway ${gateway}`)
+  }
+  validateOverlayOptions(spec.DriverConfiguration?.Options ?? {})
+}
+
+function validateIpamConfig(config: IpamConfig): void {
+  const { Subnet: cidr = '', IPRange: range, Gateway: gateway, AuxiliaryAddresses: auxiliary = {} } = config
+  const subnet = parseCidr(cidr)
+  if (subnet === undefined) throw invalidArgument(`ipam configuration: invalid subnet ${cidr}`)
+  if (range) {
+    const inner = parseCidr(range)
+    if (inner === undefined) throw invalidArgument(`ipam configuration: invalid range ${range}`)
+    if (!containsCidr(subnet, inner)) {
+      throw invalidArgument(`ipam configuration: subnet ${cidr} does not contain range ${range}`)
+    }
+  }
+  const addresses = [
+    ...(gateway ? [['gateway', gateway]] : []),
+    ...Object.values(auxiliary).map((ip) => ['aux-address', ip]),
+  ]
+  for (const [what = '', text = ''] of addresses) {
+    const address = parseAddress(text)
+    if (address === undefined) throw invalidArgument(`ipam configuration: invalid ${what} ${text}`)
+    if (!containsAddress(subnet, address)) {
+      throw invalidArgument(`ipam configuration: subnet ${cidr} does not contain ${what} ${text}`)
+    }
+  }
+}
+
+export const VXLAN_IDS_OPTION = 'com.docker.network.driver.overlay.vxlanid_list'
+export const MTU_OPTION = 'com.docker.network.driver.mtu'
+export const ENCRYPTED_OPTION = 'encrypted'
+const MAX_VNI = 2 ** 24 - 1
+/** The least that IPv4 works with. */
+const MIN_MTU = 68
+const MAX_MTU = 65_535
+
+/** libnetwork's texts. It takes options that it does not know without a word; they are refused here. */
+function validateOverlayOptions(options: Readonly<Record<string, string>>): void {
+  for (const [name, value] of Object.entries(options)) {
+    if (name === VXLAN_IDS_OPTION) {
+      for (const id of value.split(',')) {
+        if (!/^\d{1,8}$/.test(id) || Number(id) < 1 || Number(id) > MAX_VNI) {
+          throw invalidArgument(`invalid vxlan id value ${JSON.stringify(id)} passed`)
+        }
       }
+    } else if (name === MTU_OPTION) {
+      if (!/^[+-]?\d+$/.test(value)) {
+        throw invalidArgument(
+          `failed to parse ${value}: strconv.Atoi: parsing ${JSON.stringify(value)}: invalid syntax`,
+        )
+      }
+      if (Number(value) !== 0 && (Number(value) < MIN_MTU || Number(value) > MAX_MTU)) {
+        throw invalidArgument(`invalid MTU value: ${Number(value)}`)
+      }
+    } else if (name !== ENCRYPTED_OPTION) {
+      throw invalidArgument(
+        `unknown option ${JSON.stringify(name)} for an overlay network: ${ENCRYPTED_OPTION}, ${MTU_OPTION} and ${VXLAN_IDS_OPTION} are known`,
+      )
     }
   }
 }
@@ -138,7 +146,7 @@ export function validateInit(port: number, pools: readonly string[], subnetSize:
     throw refusal(`subnet size is out of range: ${subnetSize}`)
   }
   for (const pool of pools) {
-    const subnet = parseSubnet(pool)
+    const subnet = parseCidr(pool)
     if (subnet === undefined) throw refusal(`invalid base pool ${pool}: invalid CIDR address: ${pool}`)
     if (subnetSize !== 0 && subnetSize < subnet.prefix) {
       throw refusal(`invalid CIDR: ${pool}: the pool is smaller than one subnet of size /${subnetSize}`)
