@@ -14,6 +14,11 @@ export const DEFAULT_CONTROL_PORT = 2377
 export const DEFAULT_DATA_PATH_PORT = 4789
 export const DEFAULT_ADDRESS_POOL = '10.0.0.0/8'
 export const DEFAULT_SUBNET_SIZE = 24
+/**
+ * Of the ingress network, which each node has a block of: 4,096 blocks of 512 addresses, outside of the pools, of the usual
+ * LANs, and of what clouds and VPNs keep for themselves at 100.100.0.0/16.
+ */
+export const DEFAULT_INGRESS_SUBNET = '100.64.0.0/11'
 export const MINIMUM_CERTIFICATE_EXPIRY_NS = 3600 * SECOND_NS
 
 function storedMode(mode: ServiceMode): ServiceMode {

@@ -218,9 +218,19 @@ export interface Network extends Base {
   readonly allocated:
     | {
         readonly vni: number
-        readonly subnets: readonly { readonly subnet: string; readonly gateway: string; readonly ipRange: string }[]
+        readonly subnets: readonly AllocatedSubnet[]
       }
     | undefined
+}
+
+export interface AllocatedSubnet {
+  /** CIDR with its host bits zero, of either family. */
+  readonly subnet: string
+  readonly gateway: string
+  /** CIDR that addresses are given from; empty: the whole subnet. */
+  readonly ipRange: string
+  /** Addresses that are given to nobody, by the user's names for them. */
+  readonly auxiliary?: Labels
 }
 
 export interface Secret extends Base {

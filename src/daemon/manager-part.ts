@@ -4,7 +4,7 @@
 import { mkdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { ManagerAddress } from '../api/dispatcher.ts'
-import type { Cluster, Node } from '../api/objects.ts'
+import type { Cluster, Network, Node } from '../api/objects.ts'
 import { type Clock, sleep } from '../lib/clock.ts'
 import { CodedError, errorCode, errorMessage } from '../lib/errors.ts'
 import type { Log } from '../lib/log.ts'
@@ -12,6 +12,7 @@ import type { Random } from '../lib/random.ts'
 import { Scope } from '../lib/scope.ts'
 import { PeerClient } from '../lib/tls-request.ts'
 import { WsDialer } from '../lib/ws-connection.ts'
+import { ingressNetwork } from '../manager/allocator/ingress-network.ts'
 import { authorizeNode } from '../manager/ca/authorize.ts'
 import { forwardIssue } from '../manager/ca/ca-routes.ts'
 import { CertificateAuthority } from '../manager/ca/certificate-authority.ts'
@@ -100,10 +101,12 @@ export class ManagerPart {
     await rm(raftDirectory(directory), { recursive: true, force: true })
   }
 
-  /** Begins a new cluster: its first state is these two objects. */
+  /** Begins a new cluster: its first state is these two objects and the ingress network. */
   async bootstrap(cluster: Cluster, node: Node): Promise<void> {
     const { raftId, advertiseAddress } = this.#options.membership
-    this.manager.store.restore(0, [first(cluster), first(node)])
+    const { random, clock } = this.#options
+    const ingress = ingressNetwork(cluster, random.id(), clock.wallMs())
+    this.manager.store.restore(0, [first(cluster), first(node), first(ingress)])
     await this.manager.raft.bootstrap({ id: raftId, address: advertiseAddress })
   }
 
@@ -265,6 +268,6 @@ function raftDirectory(directory: string): string {
 }
 
 /** Objects of the first state have version 1: clients take 0 for "not given". */
-function first<T extends Cluster | Node>(object: T): T {
+function first<T extends Cluster | Node | Network>(object: T): T {
   return { ...object, meta: { ...object.meta, version: 1 } }
 }

@@ -18,7 +18,16 @@ export interface ControlContext {
 const MAX_ATTEMPTS = 20
 
 /** Refusals that say only that the store moved between reading and applying. */
-const STALE = new Set(['OUT_OF_SEQUENCE', 'NOT_FOUND', 'EXISTS', 'IN_USE', 'NAME_CONFLICT', 'PORT_CONFLICT'])
+const STALE = new Set([
+  'OUT_OF_SEQUENCE',
+  'NOT_FOUND',
+  'EXISTS',
+  'IN_USE',
+  'NAME_CONFLICT',
+  'PORT_CONFLICT',
+  'ADDRESS_CONFLICT',
+  'VNI_CONFLICT',
+])
 
 /**
  * Proposes what `build` makes of the current state, and asks it again where the store has moved meanwhile: `build` then

@@ -4,9 +4,10 @@ import type { Network } from '../../api/objects.ts'
 import { compareTaskStates, type NetworkSpec } from '../../api/spec.ts'
 import type { NetworkCreateBody } from '../../api/validation/object-decoders.ts'
 import { validateNetworkSpec } from '../../api/validation/payload.ts'
-import { managerRefusal } from '../../api/validation/refusal.ts'
+import { invalidArgument, managerRefusal } from '../../api/validation/refusal.ts'
 import { formatTime } from '../../lib/clock.ts'
 import { CodedError } from '../../lib/errors.ts'
+import { allocateNetwork, type NetworkAllocation } from '../allocator/subnets.ts'
 import type { StoreView } from '../store/types.ts'
 import { type ControlContext, proposeCurrent } from './context.ts'
 import { equalsOne, type Filters, hasLabels } from './filters.ts'
@@ -51,13 +52,21 @@ export async function createNetwork(context: ControlContext, spec: NetworkSpec):
   await proposeCurrent(context, (view) => {
     if (view.get('network', network.id) !== undefined) return undefined
     if (view.byName('network', spec.Name ?? '') !== undefined) throw nameTaken(spec.Name ?? '')
-    const ingress = spec.Ingress ? view.list('network').find((each) => each.spec.Ingress) : undefined
+    const ingress = spec.Ingress ? view.ingressNetwork() : undefined
     if (ingress !== undefined) {
       throw managerRefusal('ALREADY_EXISTS', `ingress network (${ingress.id}) is already present`)
     }
-    return [{ kind: 'create', object: network }]
+    const allocation = allocateNetwork(view, network.id, spec)
+    if (allocation.kind === 'refused') throw notAllocated(allocation)
+    return [{ kind: 'create', object: { ...network, allocated: allocation.allocated } }]
   })
   return network.id
+}
+
+/** Swarm takes any network and leaves its tasks waiting where it can't be allocated; the local drivers' texts are Docker's. */
+function notAllocated({ code, message }: Extract<NetworkAllocation, { kind: 'refused' }>): CodedError {
+  const forbidden = code === 'SUBNET_OVERLAP' || code === 'VNI_TAKEN'
+  return forbidden ? new CodedError('FORBIDDEN', message) : invalidArgument(message)
 }
 
 export function nameTaken(name: string): CodedError {
@@ -89,12 +98,10 @@ function checkUnused(view: StoreView, network: Network): void {
     )
   }
   const task = view
-    .list('task')
+    .tasksUsingNetwork(network.id)
     .find(
       (each) =>
-        each.attachments.some((attachment) => attachment.networkId === network.id) &&
-        compareTaskStates(each.desiredState, 'running') <= 0 &&
-        compareTaskStates(each.status.state, 'running') <= 0,
+        compareTaskStates(each.desiredState, 'running') <= 0 && compareTaskStates(each.status.state, 'running') <= 0,
     )
   if (task !== undefined) {
     throw managerRefusal('FAILED_PRECONDITION', `network ${network.id} is in use by task ${task.id}`)

@@ -4,6 +4,7 @@
 import type { Assigned, AssignedKey } from '../../api/dispatcher.ts'
 import type { Task } from '../../api/objects.ts'
 import { compareTaskStates, isTerminal } from '../../api/spec.ts'
+import { awaitsAddresses } from '../store/indexes.ts'
 import type { StoreView } from '../store/types.ts'
 
 export interface AssignmentDifference {
@@ -16,9 +17,12 @@ function keyText(key: AssignedKey): string {
   return `${key.kind}/${key.id}`
 }
 
-/** A task is the node's business from its assignment until its record is gone: dead ones keep their container for logs. */
+/**
+ * A task is the node's business from its assignment, with all its addresses, until its record is gone: dead ones keep their
+ * container for logs.
+ */
 function isAssigned(task: Task, nodeId: string): boolean {
-  return task.nodeId === nodeId && compareTaskStates(task.status.state, 'assigned') >= 0
+  return task.nodeId === nodeId && compareTaskStates(task.status.state, 'assigned') >= 0 && !awaitsAddresses(task)
 }
 
 /** A task that ended, or never will start, needs no secrets any more. */

@@ -3,6 +3,7 @@
 
 import type { Cluster, Network, Node, Service, StoreObject, Task } from '../../api/objects.ts'
 import { isTerminal, type PortConfig, TASK_STATES } from '../../api/spec.ts'
+import { type Cidr, overlaps, parseCidr } from '../../lib/cidr.ts'
 import type { RefusalCode } from './types.ts'
 
 /** Something that only one object at a time can have, and how a second one is refused. */
@@ -43,6 +44,32 @@ export function occupiesNode(task: Task): boolean {
   return task.nodeId !== '' && TASK_STATES[task.status.state] >= TASK_STATES.assigned && !isTerminal(task.status.state)
 }
 
+/**
+ * A task's addresses are its own until nothing of it can be on the wire any more. Workers do not report their end points:
+ * a task that ended, or whose node was removed or given up (ORPHANED), counts as gone.
+ */
+export function holdsAddresses(task: Task): boolean {
+  return !isTerminal(task.status.state)
+}
+
+/** Its node is known and will run it, but one of its addresses, which depends on the node, is not allocated yet. */
+export function awaitsAddresses(task: Task): boolean {
+  return (
+    task.nodeId !== '' &&
+    task.status.state === 'assigned' &&
+    !isTerminal(task.desiredState) &&
+    task.attachments.some((attachment) => attachment.addresses.length === 0)
+  )
+}
+
+export function subnetsOf(network: Network): readonly Cidr[] {
+  return (network.allocated?.subnets ?? []).flatMap(({ subnet }) => parseCidr(subnet) ?? [])
+}
+
+export function overlappingNetwork(networks: readonly Network[], subnets: readonly Cidr[]): Network | undefined {
+  return networks.find((network) => subnetsOf(network).some((one) => subnets.some((other) => overlaps(one, other))))
+}
+
 /** Host-mode ports with a fixed number: one task at a time on a node. */
 function hostPorts(task: Task): readonly PortConfig[] {
   return (task.endpoint?.ports ?? []).filter((port) => port.PublishMode === 'host' && (port.PublishedPort ?? 0) > 0)
@@ -77,7 +104,8 @@ function serviceClaims(service: Service): readonly Claim[] {
 }
 
 function taskClaims(task: Task): readonly Claim[] {
-  const addresses = task.attachments.flatMap((attachment) =>
+  const held = holdsAddresses(task) ? task.attachments : []
+  const addresses = held.flatMap((attachment) =>
     attachment.addresses.map((address) => addressClaim(attachment.networkId, address)),
   )
   if (!occupiesNode(task)) return addresses
@@ -91,13 +119,16 @@ function taskClaims(task: Task): readonly Claim[] {
   return [...addresses, ...ports]
 }
 
+/** The claim of the one ingress network. */
+export const INGRESS_NETWORK_KEY = 'ingress-network'
+
 function networkClaims(network: Network): readonly Claim[] {
   const vni = network.allocated?.vni
   return [
     ...nameClaim('network', network.spec.Name),
     ...(vni ? [{ key: `vni/${vni}`, code: 'VNI_CONFLICT', what: `VXLAN network id ${vni}` } as const] : []),
     ...(network.spec.Ingress
-      ? [{ key: 'ingress-network', code: 'NAME_CONFLICT', what: 'the ingress network' } as const]
+      ? [{ key: INGRESS_NETWORK_KEY, code: 'NAME_CONFLICT', what: 'the ingress network' } as const]
       : []),
   ]
 }
@@ -148,5 +179,6 @@ export function taskGroups(task: Task): readonly string[] {
   return [
     ...(task.serviceId ? [`service/${task.serviceId}`, `slot/${task.serviceId}/${task.slot}`] : []),
     ...(task.nodeId ? [`node/${task.nodeId}`] : []),
+    ...task.attachments.map((attachment) => `network/${attachment.networkId}`),
   ]
 }

@@ -4,7 +4,17 @@
 import type { ObjectKind, ObjectsByKind, StoreObject, Task, TaskStatus } from '../../api/objects.ts'
 import { compareTaskStates } from '../../api/spec.ts'
 import { formatTime } from '../../lib/clock.ts'
-import { claims, nameKey, occupiesNode, portKey, serviceGroups, taskGroups } from './indexes.ts'
+import {
+  claims,
+  INGRESS_NETWORK_KEY,
+  nameKey,
+  occupiesNode,
+  overlappingNetwork,
+  portKey,
+  serviceGroups,
+  subnetsOf,
+  taskGroups,
+} from './indexes.ts'
 import { Reservations, reservationOf } from './reservations.ts'
 import { GroupedObjects, ObjectTable } from './sorted-objects.ts'
 import { StateHash } from './state-hash.ts'
@@ -96,6 +106,15 @@ export class Store implements StoreView {
 
   servicesUsingNetwork(networkId: string): readonly ObjectsByKind['service'][] {
     return this.#services.get(`network/${networkId}`)
+  }
+
+  tasksUsingNetwork(networkId: string): readonly Task[] {
+    return this.#tasks.get(`network/${networkId}`)
+  }
+
+  ingressNetwork(): ObjectsByKind['network'] | undefined {
+    const holder = this.#claims.get(INGRESS_NETWORK_KEY)
+    return holder && this.get('network', holder.id)
   }
 
   servicePublishing(protocol: string, publishedPort: number): ObjectsByKind['service'] | undefined {
@@ -270,8 +289,8 @@ export class Store implements StoreView {
         return { code: claim.code, message, objectKind: next.kind, id: next.id }
       }
     }
-    const shortage = this.#shortage(old, next)
-    if (shortage) return shortage
+    const obstacle = this.#shortage(old, next) ?? this.#overlap(old, next)
+    if (obstacle) return obstacle
     if (old) this.#delete(old)
     this.#insert(next, claimed)
     const kind = old ? 'update' : 'create'
@@ -287,6 +306,17 @@ export class Store implements StoreView {
     if (!node || this.#reservations.fits(node, reservationOf(next))) return undefined
     const message = `insufficient resources on node ${node.id}`
     return { code: 'RESOURCES_CONFLICT', message, objectKind: 'task', id: next.id }
+  }
+
+  /** Two networks that were made at once may have been given subnets that differ, and yet overlap. */
+  #overlap(old: StoreObject | undefined, next: StoreObject): Refusal | undefined {
+    if (next.kind !== 'network' || !next.allocated) return undefined
+    if (old?.kind === 'network' && old.allocated === next.allocated) return undefined
+    const others = this.list('network').filter((network) => network.id !== next.id)
+    const other = overlappingNetwork(others, subnetsOf(next))
+    if (!other) return undefined
+    const message = `a subnet of network '${nameOf(next)}' overlaps with network '${nameOf(other)}' (${other.id})`
+    return { code: 'ADDRESS_CONFLICT', message, objectKind: 'network', id: next.id }
   }
 
   #insert(object: StoreObject, claimed = claims(object)): void {

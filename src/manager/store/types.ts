@@ -75,6 +75,9 @@ export interface StoreView {
   servicesUsingSecret(secretId: string): readonly ObjectsByKind['service'][]
   servicesUsingConfig(configId: string): readonly ObjectsByKind['service'][]
   servicesUsingNetwork(networkId: string): readonly ObjectsByKind['service'][]
+  /** tasks with an attachment to it, also those that ended */
+  tasksUsingNetwork(networkId: string): readonly ObjectsByKind['task'][]
+  ingressNetwork(): ObjectsByKind['network'] | undefined
   /** the service that publishes this port in ingress mode */
   servicePublishing(protocol: string, publishedPort: number): ObjectsByKind['service'] | undefined
 }

@@ -1,0 +1,219 @@
+// The addresses of one network: which are used, by whom, and which is next. Next-fit, so that an address that was given back
+// is used again as late as possible. A copy of what the store says, never a second truth: see address-book.ts.
+
+import type { AllocatedSubnet, Network } from '../../api/objects.ts'
+import {
+  addressCount,
+  type Cidr,
+  formatAddress,
+  type IpAddress,
+  parseAddress,
+  parseCidr,
+  widthOf,
+} from '../../lib/cidr.ts'
+
+/** More addresses than these are never given out of one subnet. */
+const MAX_ADDRESSES = 2n ** 20n
+/** Of an ingress network: blocks of 256 addresses, larger where 4,096 of them leave room, smaller where there are few. */
+const BLOCK_BITS = 8
+const NODE_NUMBER_BITS = 12
+const BLOCK_BITS_MIN = 4
+
+/** Whose addresses they are to be: of an ingress network each node has a block of its own; its services share block 0. */
+export type Region = { readonly kind: 'any' } | { readonly kind: 'block'; readonly number: number }
+
+export const ANYWHERE: Region = { kind: 'any' }
+export const SERVICE_BLOCK: Region = { kind: 'block', number: 0 }
+
+/** Addresses that nobody gets: the subnet's own, its broadcast, the gateway and what the user reserved. */
+export function ordinaryReserved(subnet: AllocatedSubnet): ReadonlySet<bigint> {
+  const cidr = parseCidr(subnet.subnet)
+  if (!cidr) return new Set()
+  const named = [subnet.gateway, ...Object.values(subnet.auxiliary ?? {})].flatMap((text) => {
+    const address = parseAddress(text)
+    return address ? [address.value] : []
+  })
+  const last = cidr.base + addressCount(cidr) - 1n
+  const own = widthOf(cidr.family) - cidr.prefix <= 1 ? [] : cidr.family === 4 ? [cidr.base, last] : [cidr.base]
+  return new Set([...own, ...named])
+}
+
+export function blockBits(cidr: Cidr): number {
+  const bits = widthOf(cidr.family) - cidr.prefix
+  if (bits >= NODE_NUMBER_BITS + BLOCK_BITS) return Math.min(bits - NODE_NUMBER_BITS, 16)
+  return Math.max(BLOCK_BITS_MIN, Math.min(BLOCK_BITS, bits - BLOCK_BITS))
+}
+
+/** A node's block of an ingress network's subnet; undefined where the subnet ends before it. Its second address is the gateway. */
+export function blockOf(cidr: Cidr, number: number): Cidr | undefined {
+  const bits = blockBits(cidr)
+  const base = cidr.base + (BigInt(number) << BigInt(bits))
+  if (base + (1n << BigInt(bits)) > cidr.base + addressCount(cidr)) return undefined
+  return { family: cidr.family, base, prefix: widthOf(cidr.family) - bits }
+}
+
+/** A run of addresses that one search goes through. */
+class Segment {
+  readonly #first: bigint
+  readonly #size: number
+  readonly #reserved: ReadonlySet<number>
+  readonly #used = new Map<number, string>()
+  #usable = 0
+  #cursor = 0
+  #newest = ''
+
+  constructor(first: bigint, size: bigint, reserved: Iterable<bigint>) {
+    this.#first = first
+    this.#size = Number(size < MAX_ADDRESSES ? size : MAX_ADDRESSES)
+    this.#reserved = new Set([...reserved].map((value) => this.#at(value)).filter((at) => at >= 0))
+    this.#usable = this.#size - this.#reserved.size
+  }
+
+  get used(): number {
+    return this.#used.size
+  }
+
+  get usable(): number {
+    return this.#usable
+  }
+
+  /** -1: not of this segment */
+  #at(value: bigint): number {
+    const at = value - this.#first
+    return at >= 0n && at < BigInt(this.#size) ? Number(at) : -1
+  }
+
+  take(holder: string): bigint | undefined {
+    if (this.#used.size >= this.#usable) return undefined
+    for (;;) {
+      const at = this.#cursor
+      this.#cursor = (at + 1) % this.#size
+      if (this.#used.has(at) || this.#reserved.has(at)) continue
+      this.#used.set(at, holder)
+      return this.#first + BigInt(at)
+    }
+  }
+
+  /** @param createdAt of the holder: a new leader goes on behind the newest one's address. */
+  put(value: bigint, holder: string, createdAt: string): void {
+    const at = this.#at(value)
+    // A reserved one is used where the network was made before what reserves it: it takes no place from others.
+    if (at < 0 || this.#reserved.has(at)) return
+    this.#used.set(at, holder)
+    if (createdAt < this.#newest) return
+    this.#newest = createdAt
+    this.#cursor = (at + 1) % this.#size
+  }
+
+  free(value: bigint, holder: string): boolean {
+    const at = this.#at(value)
+    return this.#used.get(at) === holder && this.#used.delete(at)
+  }
+}
+
+interface SubnetPool {
+  readonly subnet: AllocatedSubnet
+  readonly cidr: Cidr
+  readonly reserved: ReadonlySet<bigint>
+  readonly segments: Map<number, Segment>
+}
+
+export class AddressPool {
+  readonly #blocks: boolean
+  readonly #pools: readonly SubnetPool[]
+
+  constructor(network: Pick<Network, 'spec' | 'allocated'>) {
+    this.#blocks = network.spec.Ingress === true
+    this.#pools = (network.allocated?.subnets ?? []).flatMap((subnet): readonly SubnetPool[] => {
+      const cidr = parseCidr(subnet.subnet)
+      return cidr ? [{ subnet, cidr, reserved: ordinaryReserved(subnet), segments: new Map() }] : []
+    })
+  }
+
+  /**
+   * One address of each family that the network has, as CIDR texts; undefined where a family has none left, and then none
+   * was taken.
+   */
+  take(holder: string, region: Region): readonly string[] | undefined {
+    const taken: string[] = []
+    for (const family of [4, 6] as const) {
+      const pools = this.#pools.filter((pool) => pool.cidr.family === family)
+      if (pools.length === 0) continue
+      const address = this.#takeOne(pools, holder, region)
+      if (address === undefined) {
+        for (const one of taken) this.free(one, holder)
+        return undefined
+      }
+      taken.push(address)
+    }
+    return taken
+  }
+
+  put(address: string, holder: string, createdAt: string): void {
+    const found = this.#find(address)
+    found?.segment.put(found.address.value, holder, createdAt)
+  }
+
+  /** False where `holder` did not have it. */
+  free(address: string, holder: string): boolean {
+    const found = this.#find(address)
+    return found?.segment.free(found.address.value, holder) ?? false
+  }
+
+  /** How full it is, per subnet, for people: `10.0.1.0/24 (253 of 253 addresses are in use)`. */
+  describe(region: Region): string {
+    return this.#pools
+      .map((pool) => {
+        const { subnet, ipRange } = pool.subnet
+        const number = this.#blocks && region.kind === 'block' ? region.number : undefined
+        const segment = this.#segment(pool, region)
+        if (!segment) return `${subnet} (which ends before block ${number})`
+        const where = `${number === undefined ? '' : `block ${number} of `}${subnet}${ipRange ? `, range ${ipRange}` : ''}`
+        return `${where} (${segment.used} of ${segment.usable} addresses are in use)`
+      })
+      .join(', ')
+  }
+
+  #takeOne(pools: readonly SubnetPool[], holder: string, region: Region): string | undefined {
+    for (const pool of pools) {
+      const value = this.#segment(pool, region)?.take(holder)
+      if (value !== undefined) return `${formatAddress({ family: pool.cidr.family, value })}/${pool.cidr.prefix}`
+    }
+    return undefined
+  }
+
+  #find(text: string): { readonly segment: Segment; readonly address: IpAddress } | undefined {
+    const address = parseAddress(text.split('/')[0] ?? '')
+    if (!address) return undefined
+    for (const pool of this.#pools) {
+      const offset = address.value - pool.cidr.base
+      if (address.family !== pool.cidr.family || offset < 0n || offset >= addressCount(pool.cidr)) continue
+      const number = Number(offset >> BigInt(blockBits(pool.cidr)))
+      const segment = this.#segment(pool, this.#blocks ? { kind: 'block', number } : ANYWHERE)
+      return segment && { segment, address }
+    }
+    return undefined
+  }
+
+  #segment(pool: SubnetPool, region: Region): Segment | undefined {
+    const number = this.#blocks && region.kind === 'block' ? region.number : 0
+    const known = pool.segments.get(number)
+    if (known) return known
+    const made = this.#blocks ? blockSegment(pool, number) : rangeSegment(pool)
+    if (made) pool.segments.set(number, made)
+    return made
+  }
+}
+
+function rangeSegment({ subnet, cidr, reserved }: SubnetPool): Segment {
+  const range = (subnet.ipRange ? parseCidr(subnet.ipRange) : undefined) ?? cidr
+  return new Segment(range.base, addressCount(range), reserved)
+}
+
+/** The second address of a block is its node's end of the gateway network; the first and the last name the block and its broadcast. */
+function blockSegment({ cidr, reserved }: SubnetPool, number: number): Segment | undefined {
+  const block = blockOf(cidr, number)
+  if (!block) return undefined
+  const size = addressCount(block)
+  return new Segment(block.base, size, [...reserved, block.base, block.base + 1n, block.base + size - 1n])
+}
