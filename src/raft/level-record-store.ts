@@ -9,17 +9,24 @@ const LOCKED = 'LEVEL_LOCKED'
 /** One directory, one process: a second opener gets RAFT_STORAGE_LOCKED. */
 export class LevelRecordStore implements RecordStore {
   readonly #directory: string
-  readonly #level: Level<string, Uint8Array>
+  #opened: Level<string, Uint8Array> | undefined
 
   constructor(directory: string) {
     this.#directory = directory
-    // LevelDB compresses blocks with snappy by default; sealed records do not get smaller.
-    this.#level = new Level(directory, { keyEncoding: 'utf8', valueEncoding: 'view', compression: false })
+  }
+
+  get #level(): Level<string, Uint8Array> {
+    if (!this.#opened) throw new Error('it is not open')
+    return this.#opened
   }
 
   async open(): Promise<void> {
     try {
-      await this.#level.open()
+      // Not before: a Level opens by itself once it is made, and whoever never runs would hold the directory.
+      // LevelDB compresses blocks with snappy by default; sealed records do not get smaller.
+      const settings = { keyEncoding: 'utf8', valueEncoding: 'view', compression: false } as const
+      this.#opened = new Level(this.#directory, settings)
+      await this.#opened.open()
     } catch (error) {
       const cause = error instanceof Error ? (error.cause ?? error) : error
       if (errorCode(cause) === LOCKED)
@@ -29,7 +36,7 @@ export class LevelRecordStore implements RecordStore {
   }
 
   async close(): Promise<void> {
-    await this.#level.close()
+    await this.#opened?.close()
   }
 
   get(key: string): Uint8Array | undefined {

@@ -6,16 +6,22 @@ import { fromRecords, toRecords, type WorkerChange, type WorkerState, type Worke
 
 export class LevelWorkerStorage implements WorkerStorage {
   readonly #directory: string
-  readonly #level: Level<string, Uint8Array>
+  #opened: Level<string, Uint8Array> | undefined
 
   constructor(directory: string) {
     this.#directory = directory
-    this.#level = new Level(directory, { keyEncoding: 'utf8', valueEncoding: 'view' })
+  }
+
+  get #level(): Level<string, Uint8Array> {
+    if (!this.#opened) throw this.#failed('used', new Error('it is not open'))
+    return this.#opened
   }
 
   async open(): Promise<WorkerState> {
     const records: [string, Uint8Array][] = []
     try {
+      // Not before: a Level opens by itself once it is made, and whoever never runs would hold the directory.
+      this.#opened = new Level(this.#directory, { keyEncoding: 'utf8', valueEncoding: 'view' })
       await this.#level.open()
       for await (const record of this.#level.iterator()) records.push(record)
     } catch (error) {
@@ -45,7 +51,7 @@ export class LevelWorkerStorage implements WorkerStorage {
   }
 
   async close(): Promise<void> {
-    await this.#level.close()
+    await this.#opened?.close()
   }
 
   #failed(verb: string, cause: unknown): CodedError {
