@@ -52,6 +52,8 @@ export class Dispatcher {
   readonly #streams: StreamBroker
   /** the last write under way of each node's record */
   readonly #writes = new Map<string, Promise<void>>()
+  /** Connections that have not said hello yet. */
+  readonly #nameless = new Set<Connection>()
   #scope: Scope | undefined
 
   constructor(options: DispatcherOptions) {
@@ -87,6 +89,7 @@ export class Dispatcher {
       })
     }
     try {
+      this.#liveness.clear()
       this.#doubtEverybody(scope)
       schedule()
       await new Promise<void>((resolve) => {
@@ -98,10 +101,11 @@ export class Dispatcher {
       sweep?.cancel()
       unsubscribe()
       this.#scope = undefined
-      for (const session of this.#sessions.values()) {
-        session.close(SESSION_CLOSE.leadershipLost, 'this manager is no longer the leader')
-      }
+      const reason = 'this manager is no longer the leader'
+      for (const session of this.#sessions.values()) session.close(SESSION_CLOSE.leadershipLost, reason)
+      for (const connection of this.#nameless) connection.close(SESSION_CLOSE.leadershipLost, reason)
       this.#sessions.clear()
+      this.#nameless.clear()
       await scope.close()
     }
   }
@@ -120,13 +124,16 @@ export class Dispatcher {
     const helloTimer = this.#clock.setTimer(HELLO_TIMEOUT_MS, () =>
       connection.close(SESSION_CLOSE.malformed, 'no hello came'),
     )
+    this.#nameless.add(connection)
     connection.listen({
       onMessage: (bytes) => {
-        if (ended) return
+        // What was closed here may still have messages on their way.
+        if (ended || scope !== this.#scope || (session && this.#sessions.get(nodeId) !== session)) return
         try {
           const message = parseWorkerMessage(bytes)
           if (message.kind === 'hello') {
             helloTimer.cancel()
+            this.#nameless.delete(connection)
             session ??= this.#register(scope, nodeId, connection, message)
           } else if (!session) throw new CodedError('MALFORMED', 'a session begins with hello')
           else if (message.kind === 'goodbye') goodbyeMs = message.graceMs
@@ -139,6 +146,7 @@ export class Dispatcher {
       onClose: () => {
         ended = true
         helloTimer.cancel()
+        this.#nameless.delete(connection)
         if (!session) return
         session.ended()
         if (this.#sessions.get(nodeId) !== session) return
@@ -262,11 +270,14 @@ export class Dispatcher {
       this.#sessions.delete(nodeId)
       this.#log.warn({ nodeId }, 'node is down')
       const since = formatTime(this.#clock.wallMs())
-      this.#write(scope, nodeId, (node) =>
-        this.#sessions.has(nodeId)
+      const down = (node: Node): Node | undefined =>
+        this.#sessions.has(nodeId) || node.status.state === 'down'
           ? undefined
-          : { ...node, status: { ...node.status, state: 'down', message: 'heartbeat failure' }, downSince: since },
-      )
+          : { ...node, status: { ...node.status, state: 'down', message: 'heartbeat failure' }, downSince: since }
+      // Whatever kept it from being written: it is still so in the next sweep.
+      this.#write(scope, nodeId, down, () => {
+        if (!this.#sessions.has(nodeId)) this.#liveness.again(nodeId, this.#clock.nowMs())
+      })
     }
   }
 
@@ -274,17 +285,25 @@ export class Dispatcher {
    * Writes the node's record in the background; one that stays the same is not written. One write of a node after the
    * other: a change is decided on what the one before it has left, not on what it is about to replace.
    */
-  #write(scope: Scope, nodeId: string, change: (node: Node) => Node | undefined): void {
+  #write(
+    scope: Scope,
+    nodeId: string,
+    change: (node: Node) => Node | undefined,
+    failed = (): void =>
+      this.#sessions.get(nodeId)?.close(SESSION_CLOSE.expired, 'the node record could not be written'),
+  ): void {
     const before = this.#writes.get(nodeId) ?? Promise.resolve()
     const mine = before.then(async () => {
       try {
-        await updateNode(this.#view, this.#options.proposer, nodeId, (node) => {
-          const next = change(node)
-          return next && !sameRecord(node, next) ? next : undefined
-        })
+        // What an earlier leadership saw of a node is no sign of anything.
+        if (!scope.signal.aborted)
+          await updateNode(this.#view, this.#options.proposer, nodeId, (node) => {
+            const next = change(node)
+            return next && !sameRecord(node, next) ? next : undefined
+          })
       } catch (error) {
         this.#log.warn({ nodeId, code: errorCode(error) }, 'node record not written')
-        this.#sessions.get(nodeId)?.close(SESSION_CLOSE.expired, 'the node record could not be written')
+        if (!scope.signal.aborted) failed()
       }
       if (this.#writes.get(nodeId) === mine) this.#writes.delete(nodeId)
     })

@@ -19,7 +19,7 @@ export class Liveness {
     this.#deadlines.set(nodeId, nowMs + this.#heartbeatMs())
   }
 
-  /** The connection ended; `announcedMs` where the node had said goodbye. A deadline that was later stays. */
+  /** The connection ended; `announcedMs` where the node had said goodbye. */
   closed(nodeId: string, nowMs: number, announcedMs: number | undefined): void {
     const grace = announcedMs === undefined ? RETURN_GRACE_MS : Math.min(announcedMs, MAX_ANNOUNCED_GRACE_MS)
     this.#deadlines.set(nodeId, nowMs + Math.max(grace, 0))
@@ -28,6 +28,16 @@ export class Liveness {
   /** A node of which this new leader has heard nothing yet. */
   expected(nodeId: string, nowMs: number): void {
     this.#deadlines.set(nodeId, nowMs + Math.max(RETURN_GRACE_MS, this.#heartbeatMs()))
+  }
+
+  /** A new leadership begins: what was heard in an earlier one is no sign of anything. */
+  clear(): void {
+    this.#deadlines.clear()
+  }
+
+  /** What was to be written of an expired node was not: it expires once more. */
+  again(nodeId: string, nowMs: number): void {
+    if (!this.#deadlines.has(nodeId)) this.#deadlines.set(nodeId, nowMs)
   }
 
   forget(nodeId: string): void {
