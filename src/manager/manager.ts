@@ -5,7 +5,7 @@ import type { LogOptions, ManagerAddress, StreamRequest } from '../api/dispatche
 import type { Task } from '../api/objects.ts'
 import { type Clock, sleep } from '../lib/clock.ts'
 import type { Connection } from '../lib/connection.ts'
-import { CodedError } from '../lib/errors.ts'
+import { CodedError, errorCode } from '../lib/errors.ts'
 import type { Log } from '../lib/log.ts'
 import type { Random } from '../lib/random.ts'
 import { Scope } from '../lib/scope.ts'
@@ -91,6 +91,7 @@ export class Manager {
       dispatcher: this.dispatcher,
       consensus: {
         ownRaftId: options.raftId,
+        members: () => this.status()?.conf.members.map(({ id }) => ({ raftId: id, nodeId: nodeOfRaftId(id) })) ?? [],
         remove: (raftId) => this.#removeMember(raftId),
         transferLeadership: () => this.raft.transferLeadership(),
       },
@@ -107,7 +108,13 @@ export class Manager {
 
   /** Its member of the consensus; undefined before it has recovered and after its end. */
   status(): RaftNodeStatus | undefined {
-    return this.#recovered ? this.raft.status() : undefined
+    if (!this.#recovered) return undefined
+    try {
+      return this.raft.status()
+    } catch (error) {
+      if (errorCode(error) === 'RAFT_NOT_RUNNING') return undefined // it is about to end
+      throw error
+    }
   }
 
   /** Where the leader is, as far as this manager knows. */
@@ -187,16 +194,11 @@ export class Manager {
     if (node?.role !== 'manager' || node.spec.Role !== 'manager' || nodeOfRaftId(member.raftId) !== member.nodeId) {
       throw new CodedError('NODE_FORBIDDEN', `node ${member.nodeId} is not a manager`)
     }
-    const level = this.store.cluster()?.featureLevel ?? 0
-    if (member.featureLevel < level) {
-      throw new CodedError(
-        'FEATURE_LEVEL',
-        `this version of swarmd supports feature level ${member.featureLevel}, the cluster is at ${level}: upgrade swarmd on this node`,
-      )
-    }
-    const stale = node.manager && node.manager.raftId !== member.raftId ? node.manager.raftId : undefined
-    if (stale) await this.#removeMember(stale)
+    this.#requireLevel(member.featureLevel)
     const { raftId, address, featureLevel } = member
+    // What the node was before it lost its disk or its role, also where a join broke off before its record was written.
+    const stale = this.raft.status().conf.members.filter(({ id }) => nodeOfRaftId(id) === node.id && id !== raftId)
+    for (const { id } of stale) await this.#removeMember(id)
     const conf = this.raft.status().conf
     if (!conf.voters.includes(raftId)) {
       if (!conf.learners.includes(raftId)) {
@@ -221,6 +223,7 @@ export class Manager {
     readonly featureLevel: number
   }): Promise<void> {
     const { raftId, address, featureLevel } = member
+    this.#requireLevel(featureLevel)
     const known = this.raft.status().conf.members.find((entry) => entry.id === raftId)
     if (known && known.address !== address) {
       await this.raft.changeMembership({ steps: [{ kind: 'update', member: { id: raftId, address } }] })
@@ -230,6 +233,17 @@ export class Manager {
       (node.manager.address !== address || node.manager.featureLevel !== featureLevel)
         ? { ...node, manager: { raftId, address, featureLevel } }
         : undefined,
+    )
+    this.#log.info({ nodeId: member.nodeId, address, featureLevel }, 'manager is back')
+  }
+
+  /** A manager that can do less than the cluster may ask of it would have to skip what it does not know. */
+  #requireLevel(featureLevel: number): void {
+    const level = this.store.cluster()?.featureLevel ?? 0
+    if (featureLevel >= level) return
+    throw new CodedError(
+      'FEATURE_LEVEL',
+      `this version of swarmd supports feature level ${featureLevel}, the cluster is at ${level}: upgrade swarmd on this node`,
     )
   }
 
@@ -261,7 +275,8 @@ export class Manager {
   async #caughtUp(raftId: string): Promise<void> {
     const deadlineMs = this.#clock.nowMs() + CATCH_UP_TIMEOUT_MS
     while (this.#clock.nowMs() < deadlineMs) {
-      const { peers, lastIndex } = this.raft.status()
+      const { role, peers, lastIndex } = this.raft.status()
+      if (role !== 'leader') throw new CodedError('NOT_LEADER', 'this manager leads no more', { retryable: true })
       const peer = peers.find((entry) => entry.id === raftId)
       if (peer && peer.match > 0 && peer.match + CATCH_UP_ENTRIES >= lastIndex) return
       await sleep(this.#clock, CATCH_UP_POLL_MS)

@@ -16,6 +16,8 @@ export interface Consensus {
   remove(raftId: string): Promise<void>
   transferLeadership(): Promise<void>
   readonly ownRaftId: string
+  /** all that take part, voters and learners */
+  members(): readonly { readonly raftId: string; readonly nodeId: string }[]
 }
 
 export type RoleStep =
@@ -77,6 +79,10 @@ export class RoleManager {
           continue
         }
         changed = false
+        if (!(await this.#removeStrangers())) {
+          changed = true
+          await sleep(this.#clock, RETRY_MS, signal)
+        }
         for (const node of this.#view.list('node')) {
           if (signal.aborted) return
           if (!(await this.#settle(node))) {
@@ -88,6 +94,26 @@ export class RoleManager {
     } finally {
       unsubscribe()
     }
+  }
+
+  /**
+   * Members whose node is gone, or is a worker that no record calls a manager: it was removed or demoted while it joined.
+   * @returns false where it has to be tried again
+   */
+  async #removeStrangers(): Promise<boolean> {
+    const { ownRaftId } = this.#consensus
+    for (const { raftId, nodeId } of this.#consensus.members()) {
+      const node = this.#view.get('node', nodeId)
+      if (raftId === ownRaftId || node?.manager || node?.role === 'manager') continue
+      try {
+        await this.#consensus.remove(raftId)
+        this.#log.info({ nodeId, raftId }, 'a member that is no manager was taken out of consensus')
+      } catch (error) {
+        this.#log.warn({ nodeId, raftId, code: errorCode(error) }, 'member not taken out of consensus yet')
+        return false
+      }
+    }
+    return true
   }
 
   /** @returns false where it has to be tried again */
