@@ -222,9 +222,12 @@ class UpdateStep {
 
   #start(slot: StandingSlot): void {
     const plan = this.#plan
-    const stops = this.#settings.order === 'start-first' ? [] : this.#stop(slot.standing)
+    const startFirst = this.#settings.order === 'start-first'
+    // What never came to run serves nobody: a newer spec takes its place at once, or such tasks would pile up.
+    const stops = this.#stop(startFirst ? slot.standing.filter((task) => !isRunning(task)) : slot.standing)
     // A successor of stop-first prepares itself (pulls its image) while its predecessor stops.
-    const waits = stops.length > 0 && slot.standing.some((task) => mayRun(task) && !isDown(plan.node(task.nodeId)))
+    const waits =
+      !startFirst && stops.length > 0 && slot.standing.some((task) => mayRun(task) && !isDown(plan.node(task.nodeId)))
     const predecessor = newest(slot.standing)
     const created = plan.create({
       slot: slot.slot,
