@@ -1,7 +1,7 @@
 // While no fault is active: an update never takes more replicas away than its order, parallelism and failure action allow.
 // What is counted are the containers that really run (and are healthy), whatever managers believe.
 
-import type { Service } from '../../src/api/objects.ts'
+import type { Service, Task } from '../../src/api/objects.ts'
 import type { ServiceSpec } from '../../src/api/spec.ts'
 import { updateSettings } from '../../src/manager/orchestrator/service-settings.ts'
 import type { Store } from '../../src/manager/store/store.ts'
@@ -12,22 +12,32 @@ import { ClusterViolation } from './cluster-violation.ts'
 export class AvailabilityWatch {
   /** Fewest replicas that may run, by service, while that is known. */
   readonly #floors = new Map<string, number>()
+  /** Services that somebody is about to change. */
+  readonly #changing = new Map<string, number>()
 
   /** Somebody changes nodes, or a fault begins: nothing is promised any more until all is settled again. */
   forget(): void {
     this.#floors.clear()
   }
 
-  forgetService(name: string): void {
+  /** A service is about to be changed by anything but an update. */
+  changing(name: string): void {
     this.#floors.delete(name)
+    this.#changing.set(name, (this.#changing.get(name) ?? 0) + 1)
+  }
+
+  /** The change is made or refused. */
+  changed(name: string): void {
+    this.#changing.set(name, (this.#changing.get(name) ?? 0) - 1)
   }
 
   /** A service is about to be updated to `next`. */
   updating(name: string, current: Service, next: ServiceSpec): void {
     const floor = this.#floors.get(name)
+    this.changing(name)
     if (floor === undefined) return
-    if (!failsEarly(next.TaskTemplate) && !isSound(next.TaskTemplate)) this.#floors.delete(name)
-    else this.#floors.set(name, Math.max(0, floor - lossOf(current, next)))
+    if (!failsEarly(next.TaskTemplate) && !isSound(next.TaskTemplate)) return
+    this.#floors.set(name, Math.max(0, floor - lossOf(current, next)))
   }
 
   look(store: Store, machines: readonly SimMachine[]): void {
@@ -41,6 +51,7 @@ export class AvailabilityWatch {
           'availability during an update',
           `${count} healthy replicas of ${name}, ${floor} at least (${service.updateStatus?.State ?? 'no update'})`,
         )
+      if ((this.#changing.get(name) ?? 0) > 0) continue
       const replicas = settledReplicas(service, store)
       if (replicas !== undefined && count >= replicas) this.#floors.set(name, replicas)
     }
@@ -71,8 +82,14 @@ function settledReplicas(service: Service, store: Store): number | undefined {
   if (updateStatus && updateStatus.State !== 'completed' && updateStatus.State !== 'rollback_completed')
     return undefined
   const live = store.tasksOfService(service.id).filter((task) => task.desiredState === 'running')
-  const runs = live.every((task) => task.status.state === 'running' && isSound(task.spec))
+  const runs = live.every((task) => task.status.state === 'running' && isOf(task, spec))
   return runs && live.length === replicas ? replicas : undefined
+}
+
+function isOf({ spec }: Task, { TaskTemplate }: ServiceSpec): boolean {
+  const version = (template: ServiceSpec['TaskTemplate']) =>
+    `${template?.ContainerSpec?.Image} ${template?.ForceUpdate ?? 0}`
+  return version(spec) === version(TaskTemplate)
 }
 
 function countHealthy(store: Store, machines: readonly SimMachine[]): ReadonlyMap<string, number> {

@@ -80,22 +80,26 @@ function ofService(service: Service, { store }: Manager): readonly string[] {
   const open = store.list('node').filter((node) => (node.spec.Availability ?? 'active') === 'active' && meets(node))
   const wanted = spec.Mode?.Replicated?.Replicas
   const sound = isSound(spec.TaskTemplate) && live.every((task) => isSound(task.spec))
+  const hostPort = (spec.EndpointSpec?.Ports ?? []).some((port) => port.PublishMode === 'host')
+  const perNode = Math.min(placement?.MaxReplicas || Infinity, hostPort ? 1 : Infinity)
+  // A known trap: the new task of start-first may need the place that the old one has.
+  const trapped = perNode < Infinity && spec.UpdateConfig?.Order === 'start-first'
   if (wanted === undefined) {
     for (const node of store.list('node')) {
       const there = live.filter((task) => task.nodeId === node.id)
       const least = sound && open.includes(node) ? 1 : 0
       const most = node.spec.Availability === 'drain' || !meets(node) ? 0 : 1
-      if (there.filter(runs).length < least || (sound && there.length > most))
+      if (there.filter(runs).length < least || (sound && there.length > most * (trapped ? 2 : 1)))
         found.push(`service ${spec.Name} has ${there.length} tasks on ${node.description.Hostname}`)
     }
   } else {
-    const hostPort = (spec.EndpointSpec?.Ports ?? []).some((port) => port.PublishMode === 'host')
-    const perNode = Math.min(placement?.MaxReplicas || Infinity, hostPort ? 1 : Infinity)
     const least = open.length === 0 ? 0 : Math.min(wanted, perNode * open.length)
     const running = live.filter(runs).length
     if (sound && running < least) found.push(`${running} of ${least} replicas of ${spec.Name} run`)
-    if (sound && live.length > wanted) found.push(`${live.length} tasks of ${spec.Name}, ${wanted} replicas are wanted`)
-    if (sound && running >= wanted && isUnderWay(service)) found.push(`${spec.Name}: ${service.updateStatus?.State}`)
+    if (sound && live.length > wanted * (trapped ? 2 : 1))
+      found.push(`${live.length} tasks of ${spec.Name}, ${wanted} replicas are wanted`)
+    if (sound && running >= wanted && !trapped && isUnderWay(service))
+      found.push(`${spec.Name}: ${service.updateStatus?.State}`)
   }
   return found
 }

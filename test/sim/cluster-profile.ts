@@ -50,11 +50,11 @@ export function drawClusterProfile(random: SeededRandom): ClusterProfile {
   const between = (low: number, high: number) => low + random.float() * (high - low)
   const every = (share: number, low: number, high: number) => sometimes(share, () => between(low, high), Infinity)
   return {
-    managers: 3 + 2 * random.below(2),
-    workers: 3 + random.below(8),
-    calmMs: between(20_000, 60_000),
-    stormMs: between(40_000, 120_000),
-    operationEveryMs: between(800, 6_000),
+    managers: sometimes(0.3, () => 5, 3),
+    workers: 3 + Math.floor(random.float() ** 2 * 8),
+    calmMs: between(10_000, 40_000),
+    stormMs: between(20_000, 80_000),
+    operationEveryMs: between(600, 4_000),
     crashEveryMs: every(0.6, 4_000, 30_000),
     powerEveryMs: every(0.4, 10_000, 60_000),
     restartEveryMs: every(0.4, 8_000, 40_000),

@@ -303,6 +303,7 @@ class ClusterSimulation {
       proposer: { propose: (transaction) => this.#propose(machine, transaction) },
       clock: this.#clock,
       random: this.#operationRandom,
+      objectId: this.#operationRandom.id(),
       sight: { leaderId: manager.nodeId, reachability: (nodeId) => manager.reachability(nodeId) },
     }
     const operation = this.#operator.draw(context, this.#phase === 'calm')
@@ -311,9 +312,11 @@ class ClusterSimulation {
     if (scope.kind === 'service') {
       const service = manager.store.byName('service', scope.name)
       if (service && image) this.#availability.updating(scope.name, service, image)
-      else this.#availability.forgetService(scope.name)
+      else this.#availability.changing(scope.name)
     }
-    void this.#track(machine, operation.text, () => operation.perform(context))
+    void this.#track(machine, operation.text, () => operation.perform(context)).finally(() => {
+      if (scope.kind === 'service') this.#availability.changed(scope.name)
+    })
   }
 
   async #track(machine: SimMachine, text: string, perform: () => Promise<unknown>): Promise<void> {
