@@ -5,7 +5,7 @@
 import { callApi } from '../lab/engine-api.ts'
 import type { Lab } from '../lab/lab.ts'
 import { type BenchCluster, until } from './bench-cluster.ts'
-import { type Bench, type Figure, type Measure, sides, Values } from './measure.ts'
+import { type Bench, type Figure, type Measure, rounds, sides, Values } from './measure.ts'
 import { createService, removeServices, runningTasks, serviceSpec } from './services.ts'
 
 const ENGINE = 'engine alone'
@@ -48,7 +48,7 @@ async function run(bench: Bench): Promise<readonly Figure[]> {
   const figures: Figure[] = []
   for (const replicas of bench.quick ? [1, 10] : [1, 10, 50]) {
     const values = new Values()
-    for (let round = 0; round < bench.runs; round++) {
+    for (const round of rounds(bench)) {
       const steps = [
         async () => values.add(ENGINE, (await bare(bench.ours.lab, replicas)) / 1000),
         ...sides(bench, 0).map((cluster) => async () => {
@@ -68,4 +68,4 @@ async function run(bench: Bench): Promise<readonly Figure[]> {
   return figures
 }
 
-export const deploy: Measure = { name: 'deploy', run }
+export const deploy: Measure = { name: 'deploy', minutes: 4, run }

@@ -1,7 +1,8 @@
 /** SIGKILL of the leader's daemon until one of the managers that are left has acknowledged a write. */
+import { setMaxListeners } from 'node:events'
 import { callApi } from '../lab/engine-api.ts'
 import { type BenchCluster, pause } from './bench-cluster.ts'
-import { type Bench, type Figure, type Measure, sides, Values } from './measure.ts'
+import { type Bench, type Figure, type Measure, rounds, sides, Values } from './measure.ts'
 import { removeServices, serviceSpec } from './services.ts'
 
 /** A new attempt so often, whether or not earlier ones have ended: a request that hangs hides no success. */
@@ -15,6 +16,7 @@ const TARGET = 0.25
 async function firstWriteMs(sockets: readonly string[], attemptPrefix: string): Promise<number> {
   const startedMs = performance.now()
   const stop = new AbortController()
+  setMaxListeners(PENDING_MAX * 2, stop.signal)
   let tookMs: number | undefined
   let pending = 0
   const attempt = async (number: number): Promise<void> => {
@@ -55,12 +57,12 @@ async function failed(cluster: BenchCluster, round: number): Promise<number> {
 
 async function run(bench: Bench): Promise<readonly Figure[]> {
   const values = new Values()
-  const rounds = bench.quick
+  const wanted = bench.quick
     ? { ours: 3, theirs: 1 }
     : { ours: Math.max(bench.runs, 10), theirs: Math.min(bench.runs, 3) }
-  for (let round = 0; round < rounds.ours; round++) {
+  for (const round of rounds(bench, wanted.ours)) {
     for (const cluster of sides(bench, round)) {
-      if (cluster === bench.theirs && round >= rounds.theirs) continue
+      if (cluster === bench.theirs && round >= wanted.theirs) continue
       const seconds = (await failed(cluster, round)) / 1000
       values.add(cluster.title, seconds)
       bench.say(`${cluster.title}, leader killed: ${seconds.toFixed(2)} s until a write`)
@@ -71,4 +73,4 @@ async function run(bench: Bench): Promise<readonly Figure[]> {
   ]
 }
 
-export const failover: Measure = { name: 'failover', run }
+export const failover: Measure = { name: 'failover', minutes: 3, run }

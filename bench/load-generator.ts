@@ -45,17 +45,41 @@ function requestBytes({ method, path, body }: PlannedRequest): Buffer {
   return Buffer.from(`${method} ${path} HTTP/1.1\r\nHost: docker\r\n${type}Content-Length: ${length}\r\n\r\n${payload}`)
 }
 
-/** The answer in `bytes`, or undefined while some of it is missing. One answer at a time: nothing is pipelined. */
-function parseAnswer(bytes: Buffer): Answer | undefined {
-  const headEnd = bytes.indexOf('\r\n\r\n')
-  if (headEnd < 0) return undefined
-  const head = bytes.toString('latin1', 0, headEnd)
-  const status = Number(head.slice(9, 12))
-  const body = bytes.subarray(headEnd + 4)
-  const length = /\r\ncontent-length: (\d+)/i.exec(head)?.[1]
-  if (length !== undefined) return body.length >= Number(length) ? { status, body } : undefined
-  if (status === 204 || status === 304) return { status, body }
-  return body.subarray(-5).toString('latin1') === '0\r\n\r\n' ? { status, body } : undefined
+/** Puts one answer at a time together from what the socket brings: nothing is pipelined. */
+class AnswerReader {
+  #chunks: Buffer[] = []
+  #sizeBytes = 0
+  #head: { readonly status: number; readonly sizeBytes: number; readonly bodyBytes: number | undefined } | undefined
+
+  /** The answer, once this chunk has made it complete. */
+  push(chunk: Buffer): Answer | undefined {
+    this.#chunks.push(chunk)
+    this.#sizeBytes += chunk.length
+    this.#head ??= this.#parseHead()
+    if (!this.#head) return undefined
+    const { status, sizeBytes, bodyBytes } = this.#head
+    const complete =
+      bodyBytes === undefined
+        ? chunk.subarray(-5).toString('latin1') === '0\r\n\r\n'
+        : this.#sizeBytes >= sizeBytes + bodyBytes
+    if (!complete) return undefined
+    const body = Buffer.concat(this.#chunks).subarray(sizeBytes)
+    this.#chunks = []
+    this.#sizeBytes = 0
+    this.#head = undefined
+    return { status, body }
+  }
+
+  #parseHead() {
+    const bytes = Buffer.concat(this.#chunks)
+    const end = bytes.indexOf('\r\n\r\n')
+    if (end < 0) return undefined
+    const text = bytes.toString('latin1', 0, end)
+    const status = Number(text.slice(9, 12))
+    const length = /\r\ncontent-length: (\d+)/i.exec(text)?.[1]
+    const bodyBytes = length === undefined ? (status === 204 ? 0 : undefined) : Number(length)
+    return { status, sizeBytes: end + 4, bodyBytes }
+  }
 }
 
 /** One connection that takes the next request whenever it has its answer. */
@@ -66,7 +90,7 @@ function client(
 ): Promise<void> {
   return new Promise((resolve, reject) => {
     const socket = connect(socketPath)
-    let received: Buffer[] = []
+    const reader = new AnswerReader()
     let sentMs = 0
     const send = () => {
       const request = next()
@@ -82,10 +106,8 @@ function client(
     socket.on('error', reject)
     socket.on('close', () => reject(new Error(`${socketPath} closed the connection`)))
     socket.on('data', (chunk) => {
-      received.push(chunk)
-      const answer = parseAnswer(received.length === 1 ? chunk : Buffer.concat(received))
+      const answer = reader.push(chunk)
       if (!answer) return
-      received = []
       onAnswer(answer, performance.now() - sentMs)
       send()
     })

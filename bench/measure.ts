@@ -26,10 +26,14 @@ export interface Bench {
   readonly runs: number
   readonly quick: boolean
   readonly say: (line: string) => void
+  /** Whether the measure's share of the bench's time lasts for another round. */
+  readonly hasTime: () => boolean
 }
 
 export interface Measure {
   readonly name: string
+  /** Its share of a full run; past it no further round begins. */
+  readonly minutes: number
   readonly run: (bench: Bench) => Promise<readonly Figure[]>
 }
 
@@ -38,6 +42,17 @@ export function sampleOf(values: readonly number[]): Sample {
   const middle = (sorted.length - 1) / 2
   const median = ((sorted[Math.floor(middle)] ?? 0) + (sorted[Math.ceil(middle)] ?? 0)) / 2
   return { median, min: sorted[0] ?? 0, max: sorted.at(-1) ?? 0, n: sorted.length }
+}
+
+/** Numbers of the rounds to run: `count` of them, or as many as there is time for, but one at least. */
+export function* rounds(bench: Bench, count = bench.runs): Iterable<number> {
+  for (let round = 0; round < count; round++) {
+    if (round > 0 && !bench.hasTime()) {
+      bench.say(`no time for more than ${round} of ${count} rounds`)
+      return
+    }
+    yield round
+  }
 }
 
 /** The sides in an order that changes from run to run, so that what drifts on the machine meets both. */

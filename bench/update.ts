@@ -1,6 +1,6 @@
 /** An update of 10 replicas, two at a time, each pair watched for a second, until it is reported complete. */
 import { type BenchCluster, until } from './bench-cluster.ts'
-import { type Bench, type Figure, type Measure, sides, Values } from './measure.ts'
+import { type Bench, type Figure, type Measure, rounds, sides, Values } from './measure.ts'
 import { createService, removeServices, runningTasks, serviceSpec } from './services.ts'
 
 const REPLICAS = 10
@@ -29,7 +29,7 @@ async function updated(cluster: BenchCluster): Promise<number> {
 
 async function run(bench: Bench): Promise<readonly Figure[]> {
   const values = new Values()
-  for (let round = 0; round < Math.min(bench.runs, 3); round++) {
+  for (const round of rounds(bench, Math.min(bench.runs, 3))) {
     for (const cluster of sides(bench, round)) {
       const seconds = (await updated(cluster)) / 1000
       values.add(cluster.title, seconds)
@@ -46,4 +46,4 @@ async function run(bench: Bench): Promise<readonly Figure[]> {
   ]
 }
 
-export const update: Measure = { name: 'update', run }
+export const update: Measure = { name: 'update', minutes: 1.5, run }

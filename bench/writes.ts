@@ -1,7 +1,7 @@
 /** How many services a second the API takes (no replicas: a write and nothing else), and what a write costs. */
 import type { BenchCluster } from './bench-cluster.ts'
 import { load } from './load.ts'
-import { type Bench, type Figure, type Measure, sides, Values } from './measure.ts'
+import { type Bench, type Figure, type Measure, rounds, sides, Values } from './measure.ts'
 import { removeServices, serviceSpec } from './services.ts'
 
 const CLIENTS = [1, 8, 32] as const
@@ -34,7 +34,7 @@ async function run(bench: Bench): Promise<readonly Figure[]> {
   for (const clients of CLIENTS) {
     const perSecond = new Values()
     const cpu = new Values()
-    for (let round = 0; round < bench.runs; round++) {
+    for (const round of rounds(bench)) {
       for (const cluster of sides(bench, round)) {
         const written = await write(cluster, clients, count)
         perSecond.add(cluster.title, written.perSecond)
@@ -60,4 +60,4 @@ async function run(bench: Bench): Promise<readonly Figure[]> {
   return figures
 }
 
-export const writes: Measure = { name: 'writes', run }
+export const writes: Measure = { name: 'writes', minutes: 3, run }
