@@ -21,8 +21,13 @@ const NONE: readonly Holding[] = []
 
 /** What an object has now. */
 function holdings(object: StoreObject | undefined): readonly Holding[] {
-  if (object?.kind === 'service') return object.endpoint?.virtualIps ?? NONE
-  if (object?.kind !== 'task' || object.attachments.length === 0 || !holdsAddresses(object)) return NONE
+  if (!object || (object.kind === 'task' && !holdsAddresses(object))) return NONE
+  return everGiven(object)
+}
+
+function everGiven(object: StoreObject): readonly Holding[] {
+  if (object.kind === 'service') return object.endpoint?.virtualIps ?? NONE
+  if (object.kind !== 'task' || object.attachments.length === 0) return NONE
   return object.attachments.flatMap(({ networkId, addresses }) => addresses.map((address) => ({ networkId, address })))
 }
 
@@ -44,7 +49,13 @@ export class AddressBook {
     for (const kind of ['service', 'task'] as const) {
       for (const [at, { id }] of view.list(kind).entries()) {
         // The list is of the beginning of this walk: what it names may have changed since.
-        this.#put(view.get(kind, id), view)
+        const object = view.get(kind, id)
+        this.#put(object, view)
+        if (object) {
+          for (const { networkId, address } of everGiven(object)) {
+            this.#pool(view, networkId)?.follow(address, object.meta.createdAt)
+          }
+        }
         if (at % 100 === 99) yield undefined
       }
     }
@@ -108,7 +119,7 @@ export class AddressBook {
 
   #put(object: StoreObject | undefined, view: StoreView): void {
     for (const { networkId, address } of holdings(object)) {
-      this.#pool(view, networkId)?.put(address, object?.id ?? '', object?.meta.createdAt ?? '')
+      this.#pool(view, networkId)?.put(address, object?.id ?? '')
     }
   }
 

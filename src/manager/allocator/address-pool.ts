@@ -94,13 +94,16 @@ class Segment {
     }
   }
 
-  /** @param createdAt of the holder: a new leader goes on behind the newest one's address. */
-  put(value: bigint, holder: string, createdAt: string): void {
+  put(value: bigint, holder: string): void {
     const at = this.#at(value)
     // A reserved one is used where the network was made before what reserves it: it takes no place from others.
-    if (at < 0 || this.#reserved.has(at)) return
-    this.#used.set(at, holder)
-    if (createdAt < this.#newest) return
+    if (at >= 0 && !this.#reserved.has(at)) this.#used.set(at, holder)
+  }
+
+  /** A new leader goes on behind the address of the newest holder, which may have ended. */
+  follow(value: bigint, createdAt: string): void {
+    const at = this.#at(value)
+    if (at < 0 || createdAt < this.#newest) return
     this.#newest = createdAt
     this.#cursor = (at + 1) % this.#size
   }
@@ -149,9 +152,15 @@ export class AddressPool {
     return taken
   }
 
-  put(address: string, holder: string, createdAt: string): void {
+  put(address: string, holder: string): void {
     const found = this.#find(address)
-    found?.segment.put(found.address.value, holder, createdAt)
+    found?.segment.put(found.address.value, holder)
+  }
+
+  /** Search on from here, unless a younger holder's address was named before: for a book that is being built. */
+  follow(address: string, createdAt: string): void {
+    const found = this.#find(address)
+    found?.segment.follow(found.address.value, createdAt)
   }
 
   /** False where `holder` did not have it. */
