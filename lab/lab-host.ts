@@ -187,7 +187,14 @@ export class LabHost {
     const { paths } = this
     mkdirSync(paths.swarmdData, { recursive: true })
     rmSync(paths.swarmdSocket, { force: true })
-    await this.#start('swarmd', paths.swarmdSocket, paths.swarmdLog, SWARMD_READY_MS, options.env ?? {}, [
+    const argv = this.swarmdArgv(options)
+    await this.#start('swarmd', paths.swarmdSocket, paths.swarmdLog, SWARMD_READY_MS, options.env ?? {}, argv)
+  }
+
+  /** Its command line, for a caller that runs it to an end that it expects. */
+  swarmdArgv(options: SwarmdOptions = this.#lastSwarmd() ?? {}): readonly string[] {
+    const { paths } = this
+    return [
       process.execPath,
       options.program ?? swarmdProgram,
       `--engine=unix://${paths.engineSocket}`,
@@ -197,7 +204,7 @@ export class LabHost {
       '--pidfile=/run/swarmd.pid',
       `--swarm-default-advertise-addr=${this.address}`,
       ...(options.args ?? []),
-    ])
+    ]
   }
 
   async killSwarmd(): Promise<void> {

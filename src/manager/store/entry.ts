@@ -66,7 +66,7 @@ export function encodeTransaction(transaction: Transaction): Uint8Array {
 function decodeTransaction(bytes: Uint8Array): Transaction {
   const changes = decode(bytes) as readonly Change[]
   return changes.map((change) => {
-    if (!CHANGE_KINDS.includes(change.kind)) throw unknownEntry(`change '${String(change.kind)}'`)
+    if (!CHANGE_KINDS.includes(change.kind)) throw unknownEntry(`a change '${String(change.kind)}'`)
     return change.kind === 'create' || change.kind === 'update'
       ? { ...change, object: unpackObject(change.object) }
       : change
@@ -92,7 +92,7 @@ export function decodeEntry(data: Uint8Array): StoreEntry {
     readonly [number, string] | null,
     readonly Uint8Array[],
   ]
-  if (format !== ENTRY_FORMAT) throw unknownEntry(`entry format ${format}`)
+  if (format !== ENTRY_FORMAT) throw unknownEntry(`an entry of format ${format}`)
   return {
     wallMs,
     checkpoint: checkpoint ? { index: checkpoint[0], hash: checkpoint[1] } : undefined,
@@ -103,6 +103,6 @@ export function decodeEntry(data: Uint8Array): StoreEntry {
 function unknownEntry(what: string): CodedError {
   return new CodedError(
     'ENTRY_UNKNOWN',
-    `the cluster's log holds an ${what} that this version of swarmd does not know: upgrade swarmd on this node`,
+    `the cluster's log holds ${what} that this version of swarmd does not know: upgrade swarmd on this node`,
   )
 }
