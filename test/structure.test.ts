@@ -4,6 +4,7 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { dirname, join, relative, resolve } from 'node:path'
 import t from 'tap'
+import { VERSION } from '../src/lib/version.ts'
 
 const ROOT = process.cwd()
 
@@ -122,6 +123,11 @@ t.test('every source file is used', async (t) => {
     onlyTested.filter((path) => !/memory-|simulated-/.test(path)),
     [],
   )
+})
+
+t.test('the programs tell the version of package.json', async (t) => {
+  const manifest = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { readonly version: string }
+  t.equal(VERSION, manifest.version)
 })
 
 t.test('the checks above see what they are to see', async (t) => {

@@ -1,5 +1,6 @@
 // `swarmctl info`: the daemon's view of its machine and of the swarm, as `docker info` lays it out.
 
+import { VERSION } from '../lib/version.ts'
 import type { InfoJson } from './api-types.ts'
 import { ConnectionError } from './client.ts'
 import { CliError, type Command, type Context } from './command.ts'
@@ -10,7 +11,6 @@ import { TemplateError } from './format/template-error.ts'
 import { GoStruct, type Value } from './format/value.ts'
 import { fromJson } from './shapes/shape.ts'
 import { bytesSize, humanDuration } from './units.ts'
-import { VERSION } from './version-number.ts'
 
 type Json = Readonly<Record<string, unknown>>
 

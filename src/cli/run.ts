@@ -1,6 +1,7 @@
 // A command line from its words to its exit code.
 
 import { SystemClock } from '../lib/clock.ts'
+import { VERSION } from '../lib/version.ts'
 import { resolveAddress } from './address.ts'
 import { CliError, type Command, type Context, type Environment } from './command.ts'
 import { configDirectory, type DockerConfig, readDockerConfig } from './docker-config.ts'
@@ -10,7 +11,6 @@ import { commandHelp, groupHelp, PROGRAM, rootHelp, usageLine } from './help.ts'
 import { groups, topCommands } from './registry.ts'
 import { FlagError, type Scanned, scan } from './scan.ts'
 import { closest } from './suggest.ts'
-import { VERSION } from './version-number.ts'
 
 export interface Streams {
   readonly stdin: Context['stdin']

@@ -1,5 +1,6 @@
 // `swarmctl version`
 
+import { VERSION } from '../lib/version.ts'
 import { API_VERSION, ConnectionError } from './client.ts'
 import { CliError, type Command, type Context } from './command.ts'
 import { type Flags, inspectFormatFlag } from './flags.ts'
@@ -7,7 +8,6 @@ import { compileFormat } from './format/render.ts'
 import { TemplateError } from './format/template-error.ts'
 import { alignColumns } from './output/table.ts'
 import { fromJson } from './shapes/shape.ts'
-import { VERSION } from './version-number.ts'
 
 interface Component {
   readonly Name: string

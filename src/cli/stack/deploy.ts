@@ -2,7 +2,6 @@
 // networks, secrets, configs, services. Everything that can be wrong with the files is found before the first request
 // that changes something.
 
-import { isDeepStrictEqual } from 'node:util'
 import type { ConfigSpec, SecretSpec, ServiceSpec } from '../../api/spec.ts'
 import type { InfoJson, NetworkJson, SecretJson, ServiceJson } from '../api-types.ts'
 import { type ApiClient, DaemonError } from '../client.ts'
@@ -204,7 +203,7 @@ async function deployService(
       client.json<{ ID: string; Warnings?: string[] | null }>('POST', '/services/create', { body: spec, headers }),
     )
     for (const text of [...(Warnings ?? []), ...(warning ? [warning] : [])]) warn(text)
-    return { id: ID, name, isChanged: true }
+    return { id: ID, name, before: undefined }
   }
   context.stdout.write(`Updating service ${name} (id: ${service.ID})\n`)
   const sameImage = image === (service.Spec.Labels?.[STACK_IMAGE_LABEL] ?? '')
@@ -219,7 +218,7 @@ async function deployService(
     }),
   )
   for (const text of [...(answer?.Warnings ?? []), ...(warning ? [warning] : [])]) warn(text)
-  return { id: service.ID, name, isChanged: !isDeepStrictEqual(plain(spec), plain(service.Spec)) }
+  return { id: service.ID, name, before: service.Spec }
 }
 
 /** What the file does not say is no change: how often an update was forced, and the digest of an image that is the same. */
@@ -235,20 +234,4 @@ function keepingWhatIsNoneOfTheFile(wanted: ServiceSpec, current: ServiceSpec, i
       ...(isSameImage && image ? { ContainerSpec: { ...template.ContainerSpec, Image: image } } : {}),
     },
   }
-}
-
-/** Without the empty values that one encoding of a spec has and another leaves out. */
-function plain(value: unknown): unknown {
-  if (Array.isArray(value)) return value.map(plain)
-  if (typeof value !== 'object' || value === null) return value
-  const entries = Object.entries(value)
-    .map(([key, inner]) => [key, plain(inner)] as const)
-    .filter(([, inner]) => !isEmpty(inner))
-    .sort(([a], [b]) => (a < b ? -1 : 1))
-  return Object.fromEntries(entries)
-}
-
-function isEmpty(value: unknown): boolean {
-  if (value === undefined || value === null || value === '' || value === 0 || value === false) return true
-  return typeof value === 'object' && Object.keys(value).length === 0
 }

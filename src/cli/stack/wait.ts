@@ -1,6 +1,8 @@
 // Follows all services of a deployment at once until each has converged and stayed so for its monitor period. One line a
 // service; the end tells which could not be brought to what the file says.
 
+import { isDeepStrictEqual } from 'node:util'
+import type { ServiceSpec } from '../../api/spec.ts'
 import { sleep } from '../../lib/clock.ts'
 import type { NodeJson, ServiceJson, TaskJson } from '../api-types.ts'
 import { CliError, type Context } from '../command.ts'
@@ -16,8 +18,8 @@ const DEFAULT_MONITOR_MS = 5_000
 export interface Deployed {
   readonly id: string
   readonly name: string
-  /** An unchanged service has nothing to prove: it need not stay converged for its monitor period. */
-  readonly isChanged: boolean
+  /** The spec that it had; one that has it still has nothing to prove, and need not stay converged for its monitor period. */
+  readonly before: ServiceSpec | undefined
 }
 
 export interface WaitOptions {
@@ -82,7 +84,7 @@ type Outcome = { readonly kind: 'converged' } | { readonly kind: 'failed'; reado
 class ServiceWait {
   readonly id: string
   readonly name: string
-  readonly #isChanged: boolean
+  readonly #before: ServiceSpec | undefined
   #tracker: ProgressTracker | undefined
   #convergedAtMs: number | undefined
   #isRollingBack = false
@@ -90,10 +92,10 @@ class ServiceWait {
   outcome: Outcome | undefined
   line = 'waiting'
 
-  constructor({ id, name, isChanged }: Deployed) {
+  constructor({ id, name, before }: Deployed) {
     this.id = id
     this.name = name
-    this.#isChanged = isChanged
+    this.#before = before
   }
 
   read(
@@ -125,7 +127,8 @@ class ServiceWait {
     }
     this.#convergedAtMs ??= nowMs
     const monitorMs = (service.Spec.UpdateConfig?.Monitor ?? 0) / 1e6 || DEFAULT_MONITOR_MS
-    const needsProof = this.#isChanged && !service.JobStatus && state !== 'completed'
+    const isChanged = !isDeepStrictEqual(service.Spec, this.#before)
+    const needsProof = isChanged && !service.JobStatus && state !== 'completed'
     if (state === 'updating' || this.#isRollingBack) {
       this.line = `${this.#count}, ${this.#isRollingBack ? 'rolling back' : 'updating'}`
       return

@@ -1,2 +1,0 @@
-/** The version of swarmctl, as package.json has it. */
-export const VERSION = '0.0.0'
