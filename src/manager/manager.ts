@@ -5,12 +5,12 @@ import type { LogOptions, ManagerAddress, StreamRequest } from '../api/dispatche
 import type { Task } from '../api/objects.ts'
 import { type Clock, sleep } from '../lib/clock.ts'
 import type { Connection } from '../lib/connection.ts'
-import { CodedError, errorCode } from '../lib/errors.ts'
+import { CodedError, errorCode, errorMessage } from '../lib/errors.ts'
 import type { Log } from '../lib/log.ts'
 import type { Random } from '../lib/random.ts'
 import { Scope } from '../lib/scope.ts'
 import { RaftNode } from '../raft/raft-node.ts'
-import type { RaftNodeOptions, RaftNodeStatus } from '../raft/raft-node-types.ts'
+import { DEFAULT_RAFT_CONFIG, type RaftNodeOptions, type RaftNodeStatus } from '../raft/raft-node-types.ts'
 import { Dispatcher, redirect } from './dispatcher/dispatcher.ts'
 import { updateNode } from './dispatcher/node-writer.ts'
 import { Leadership } from './leadership.ts'
@@ -19,9 +19,11 @@ import { StoreMachine } from './store/store-machine.ts'
 import { StoreProposer } from './store/store-proposer.ts'
 import type { Proposer, TransactionResult } from './store/types.ts'
 
-/** How long a new member may take to catch up before it becomes a voter all the same. */
+/** How long a new member may take to catch up; then it has to ask again. */
 const CATCH_UP_TIMEOUT_MS = 60_000
 const CATCH_UP_POLL_MS = 20
+/** The sizes of so many entries are remembered; their bytes are bounded in any case. */
+const MAX_KEPT_ENTRIES = 1_000_000
 /** A learner this close to the end of the log is as good as caught up. */
 const CATCH_UP_ENTRIES = 100
 
@@ -33,10 +35,30 @@ export interface ManagerOptions {
   readonly address: string
   readonly storage: RaftNodeOptions<readonly TransactionResult[]>['storage']
   readonly transport: RaftNodeOptions<readonly TransactionResult[]>['transport']
+  /** Goes before what the cluster's spec says of snapshots. */
   readonly raftConfig?: RaftNodeOptions<readonly TransactionResult[]>['config']
   readonly clock: Clock
   readonly random: Random
   readonly log: Log
+}
+
+/** What a manager says of itself. */
+export interface MemberRequest {
+  readonly nodeId: string
+  readonly raftId: string
+  /** host:port */
+  readonly address: string
+  readonly featureLevel: number
+}
+
+/** For changes that may be asked for again: then an outcome that nobody knows is only a reason to do so. */
+async function repeatable(change: () => Promise<void>): Promise<void> {
+  try {
+    await change()
+  } catch (error) {
+    if (errorCode(error) !== 'PROPOSAL_UNKNOWN') throw error
+    throw new CodedError('PROPOSAL_UNKNOWN', errorMessage(error), { retryable: true, cause: error })
+  }
 }
 
 /** The node that a member of the consensus runs on. */
@@ -50,17 +72,21 @@ export class Manager {
   readonly raft: RaftNode<readonly TransactionResult[]>
   readonly dispatcher: Dispatcher
   readonly proposer: Proposer
+  readonly #options: ManagerOptions
   readonly #raftId: string
   readonly #address: string
   readonly #clock: Clock
+  readonly #log: Log
   readonly #leadership: Leadership
   #recovered = false
 
   constructor(options: ManagerOptions) {
+    this.#options = options
     this.nodeId = options.nodeId
     this.#raftId = options.raftId
     this.#address = options.address
     this.#clock = options.clock
+    this.#log = options.log
     const machine = new StoreMachine({ store: this.store, log: options.log })
     this.raft = new RaftNode({
       id: options.raftId,
@@ -153,6 +179,10 @@ export class Manager {
         })
       }
     })
+    const unfollow = this.store.subscribe((events) => {
+      if (events.some(({ objectKind }) => objectKind === 'cluster')) this.#followRaftSettings()
+    })
+    this.#followRaftSettings()
     scope.spawn('raft', async (raftSignal) => {
       try {
         await this.raft.run({ signal: raftSignal })
@@ -168,6 +198,7 @@ export class Manager {
       await scope.wait()
     } finally {
       unsubscribe()
+      unfollow()
       await this.#leadership.end()
       await scope.close()
     }
@@ -184,12 +215,11 @@ export class Manager {
    * Resolves when the node is one; a node that is one already is no error.
    * @throws {CodedError} NODE_FORBIDDEN, NO_LEADER …
    */
-  async addMember(member: {
-    readonly nodeId: string
-    readonly raftId: string
-    readonly address: string
-    readonly featureLevel: number
-  }): Promise<void> {
+  addMember(member: MemberRequest): Promise<void> {
+    return repeatable(() => this.#addMember(member))
+  }
+
+  async #addMember(member: MemberRequest): Promise<void> {
     const node = this.store.get('node', member.nodeId)
     if (node?.role !== 'manager' || node.spec.Role !== 'manager' || nodeOfRaftId(member.raftId) !== member.nodeId) {
       throw new CodedError('NODE_FORBIDDEN', `node ${member.nodeId} is not a manager`)
@@ -216,12 +246,11 @@ export class Manager {
   /**
    * On the leader: a running manager says where it is now and what it can do; the address book follows.
    */
-  async refreshMember(member: {
-    readonly nodeId: string
-    readonly raftId: string
-    readonly address: string
-    readonly featureLevel: number
-  }): Promise<void> {
+  refreshMember(member: MemberRequest): Promise<void> {
+    return repeatable(() => this.#refreshMember(member))
+  }
+
+  async #refreshMember(member: MemberRequest): Promise<void> {
     const { raftId, address, featureLevel } = member
     this.#requireLevel(featureLevel)
     const known = this.raft.status().conf.members.find((entry) => entry.id === raftId)
@@ -248,7 +277,11 @@ export class Manager {
   }
 
   /** On the leader: the node leaves the cluster, and so the consensus first; its record stays, as a worker's. */
-  async releaseMember(member: { readonly nodeId: string; readonly raftId: string }): Promise<void> {
+  releaseMember(member: Pick<MemberRequest, 'nodeId' | 'raftId'>): Promise<void> {
+    return repeatable(() => this.#releaseMember(member))
+  }
+
+  async #releaseMember(member: Pick<MemberRequest, 'nodeId' | 'raftId'>): Promise<void> {
     if (nodeOfRaftId(member.raftId) !== member.nodeId) {
       throw new CodedError('NODE_FORBIDDEN', `node ${member.nodeId} may not speak for another`)
     }
@@ -265,6 +298,19 @@ export class Manager {
   taskLogs(task: Task, options: LogOptions, signal: AbortSignal): AsyncIterable<Uint8Array> {
     const request: StreamRequest = { kind: 'task-logs', taskId: task.id, options }
     return this.dispatcher.openStream(task.nodeId, request, signal)
+  }
+
+  /** What `docker swarm update --snapshot-interval` says holds on every manager, at once. */
+  #followRaftSettings(): void {
+    const { SnapshotInterval, LogEntriesForSlowFollowers } = this.store.cluster()?.spec.Raft ?? {}
+    const { raftConfig } = this.#options
+    this.raft.setSnapshotPolicy({
+      snapshotInterval: raftConfig?.snapshotInterval ?? (SnapshotInterval || DEFAULT_RAFT_CONFIG.snapshotInterval),
+      keepEntries: Math.min(
+        raftConfig?.keepEntries ?? (LogEntriesForSlowFollowers || DEFAULT_RAFT_CONFIG.keepEntries),
+        MAX_KEPT_ENTRIES,
+      ),
+    })
   }
 
   async #removeMember(raftId: string): Promise<void> {
