@@ -49,6 +49,17 @@ t.test('scaling up fills the lowest free slots, scaling down keeps the nodes eve
   await cluster.stop()
 })
 
+t.test('a number of replicas that no cluster can run is worked on bit by bit and can be taken back', async (t) => {
+  const cluster = await SmallCluster.start({ nodes: 2 })
+  await cluster.create('web', replicatedSpec(2_000_000_000, { image: 'ok:start=3600000:stop=100' }))
+  await cluster.until(() => cluster.tasks('web').length >= 1_000, 'tasks on their way')
+  await cluster.clock.advance(5_000)
+  t.equal(cluster.tasks('web').length, 1_000, 'no more are made before some of them run')
+  await cluster.scale('web', 2)
+  await cluster.until(() => cluster.tasks('web').length === 2, 'two tasks left')
+  await cluster.stop()
+})
+
 t.test('scaling down takes the slots that do not run first', async (t) => {
   const cluster = await SmallCluster.start({ nodes: 1 })
   const reservation = { Resources: { Reservations: { NanoCPUs: 2e9 } } }

@@ -6,7 +6,7 @@ import { constraintsOf, nodeMeets } from '../scheduler/constraint.ts'
 import { superviseSlot } from './restart-supervisor.ts'
 import type { ServicePlan } from './service-plan.ts'
 import { jobSize } from './service-settings.ts'
-import { isInvalidNode, isLive, newest, type Slot, slotsOf } from './slots.ts'
+import { isInvalidNode, isLive, isStarting, newest, type Slot, slotsOf } from './slots.ts'
 
 /** Tasks of the current iteration; those of earlier ones are sent away. */
 function currentTasks(plan: ServicePlan, tasks: readonly Task[]): readonly Task[] {
@@ -24,18 +24,20 @@ export function reconcileReplicatedJob(plan: ServicePlan, tasks: readonly Task[]
   const used = new Set<number>()
   let completed = 0
   let active = 0
+  let starting = 0
   for (const slot of slotsOf(currentTasks(plan, tasks), false)) {
     if (plan.isFull) return
     // A slot that completed or gave up is used as well: it is not tried again in this iteration.
     used.add(slot.slot)
     const changed = superviseSlot(plan, slot)
+    if (slot.live.some(isStarting)) starting++
     if (slot.tasks.some((task) => task.status.state === 'complete')) completed++
     else if (changed || slot.live.length > 0) active++
   }
   const open = totalCompletions - used.size
   const missing = Math.min(maxConcurrent - active, totalCompletions - completed - active, open)
   let slot = 1
-  for (let made = 0; made < missing && !plan.isFull; made++) {
+  for (let made = 0; made < missing && !plan.isFull && !plan.isCrowded(starting + made); made++) {
     while (used.has(slot)) slot++
     used.add(slot)
     plan.add(plan.create({ slot, nodeId: '', desiredState: 'complete', origin: { kind: 'job' } }))

@@ -6,7 +6,7 @@ import { standingTasks } from './restart-policy.ts'
 import { superviseSlot } from './restart-supervisor.ts'
 import type { ServicePlan } from './service-plan.ts'
 import { replicas } from './service-settings.ts'
-import { hasEnded, isRunning, type Slot, slotsOf } from './slots.ts'
+import { hasEnded, isRunning, isStarting, type Slot, slotsOf } from './slots.ts'
 import { judgeUpdate, type StandingSlot, stepUpdate } from './update.ts'
 
 export function reconcileReplicated(plan: ServicePlan, tasks: readonly Task[]): void {
@@ -67,8 +67,10 @@ function removeSlots(plan: ServicePlan, surplus: readonly StandingSlot[]): void 
 function addSlots(plan: ServicePlan, standing: readonly StandingSlot[], wanted: number): ReadonlySet<number> {
   const used = new Set(standing.map(({ slot }) => slot))
   const filled = new Set<number>()
+  const starting = standing.filter((slot) => slot.standing.some(isStarting)).length
   for (let slot = 1; standing.length + filled.size < wanted && !plan.isFull; slot++) {
     if (used.has(slot)) continue
+    if (plan.isCrowded(starting + filled.size)) break
     filled.add(slot)
     plan.add(plan.create({ slot, nodeId: '', desiredState: 'running', origin: { kind: 'replica' } }))
   }

@@ -14,6 +14,12 @@ import { DirtyTasks } from './task-dirty.ts'
 
 /** More changes than this wait for the next look, so that a look stays short. */
 const MAX_CHANGES = 300
+/**
+ * Tasks of a service that are on their way at once. Engines start some ten a second, so nobody waits for more; but a number
+ * of replicas with six zeros too many would fill the managers' memory before anybody could take it back.
+ */
+const MAX_STARTING = 1_000
+const STARTING_PAUSE_MS = 500
 
 export class ServicePlan {
   readonly service: Service
@@ -63,6 +69,13 @@ export class ServicePlan {
   get isFull(): boolean {
     if (this.#changes < MAX_CHANGES) return false
     this.lookAgainAt(this.nowMs)
+    return true
+  }
+
+  /** Whether as many tasks are on their way as may be; then the plan looks again when some of them have arrived. */
+  isCrowded(starting: number): boolean {
+    if (starting < MAX_STARTING) return false
+    this.lookAgainAt(this.nowMs + STARTING_PAUSE_MS)
     return true
   }
 

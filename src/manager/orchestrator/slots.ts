@@ -34,6 +34,11 @@ export function isRunning(task: Task): boolean {
   return task.status.state === 'running' && isLive(task)
 }
 
+/** On its way to a container that runs, or waiting for a place. */
+export function isStarting(task: Task): boolean {
+  return isLive(task) && compareTaskStates(task.status.state, 'running') < 0
+}
+
 /** Nothing new belongs on the node, and what is there has to go. */
 export function isInvalidNode(node: Node | undefined): boolean {
   return !node || isDown(node) || node.spec.Availability === 'drain'
