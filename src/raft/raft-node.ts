@@ -41,7 +41,7 @@ export class RaftNode<Result> {
    */
   readonly ready: Promise<void>
   readonly #options: RaftNodeOptions<Result>
-  readonly #config: RaftConfig
+  #config: RaftConfig
   readonly #session: number
   readonly #proposals = new ProposalTracker<Result>()
   readonly #reads = new ReadTracker()
@@ -206,6 +206,11 @@ export class RaftNode<Result> {
     })
   }
 
+  /** From now on a snapshot is made after so many entries, and so many stay beside it for slow followers. */
+  setSnapshotPolicy(policy: Pick<RaftConfig, 'snapshotInterval' | 'keepEntries'>): void {
+    this.#config = { ...this.#config, ...policy }
+  }
+
   /** Proposals of this node that have no outcome yet. */
   get pendingProposals(): number {
     return this.#proposals.size
@@ -240,7 +245,7 @@ export class RaftNode<Result> {
       storage,
       stateMachine,
       transport,
-      config: this.#config,
+      config: () => this.#config,
       metrics: this.metrics,
       log,
       spawn: (name, task) => this.#scope.spawn(name, task),

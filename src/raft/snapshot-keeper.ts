@@ -12,7 +12,8 @@ export interface SnapshotKeeperOptions {
   readonly storage: RaftStorage
   readonly stateMachine: StateMachine<unknown>
   readonly transport: RaftTransport
-  readonly config: RaftConfig
+  /** asked each time: it may change while the node runs */
+  readonly config: () => RaftConfig
   readonly metrics: RaftMetrics
   readonly log: Log
   /** Runs a task that ends with the node; what it throws stops the node. */
@@ -44,14 +45,14 @@ export class SnapshotKeeper {
     this.#bytesSince += entry.data.length
     this.#recentBytes.push(entry.data.length)
     // Cut now and then, not for each entry.
-    const { keepEntries } = this.#options.config
+    const { keepEntries } = this.#options.config()
     if (this.#recentBytes.length >= 2 * keepEntries + 100)
       this.#recentBytes = this.#recentBytes.slice(this.#recentBytes.length - keepEntries)
   }
 
   /** Between two slices of applying: the state machine is exactly at `index`. */
   takeIfDue(index: number): void {
-    const { snapshotInterval, snapshotLogBytes } = this.#options.config
+    const { snapshotInterval, snapshotLogBytes } = this.#options.config()
     const due = index - this.#lastIndex >= snapshotInterval || this.#bytesSince >= snapshotLogBytes
     if (!due || this.#taking) return
     const meta = this.#options.snapshotMeta()
@@ -156,7 +157,7 @@ export class SnapshotKeeper {
   }
 
   #firstKept(index: number): number {
-    const { keepEntries, keepBytes, snapshotInterval } = this.#options.config
+    const { keepEntries, keepBytes, snapshotInterval } = this.#options.config()
     let bytes = 0
     let kept = 0
     while (kept < keepEntries && kept < this.#recentBytes.length) {
