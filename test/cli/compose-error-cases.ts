@@ -1,4 +1,5 @@
 // Compose files with one mistake each. What docker says of each is recorded; ours says the same, with the place before it.
+// biome-ignore-all lint/suspicious/noTemplateCurlyInString: they are the compose files' variables
 
 const service = (body: string) => `services:\n  web:\n    image: nginx\n${body.replace(/^(?=.)/gm, '    ')}\n`
 

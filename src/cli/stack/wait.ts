@@ -88,6 +88,9 @@ class ServiceWait {
   #tracker: ProgressTracker | undefined
   #convergedAtMs: number | undefined
   #isRollingBack = false
+  /** What began the rollback: its end does not say. */
+  #trouble = ''
+  #problem = ''
   #count = ''
   outcome: Outcome | undefined
   line = 'waiting'
@@ -104,7 +107,10 @@ class ServiceWait {
     activeNodes: ReadonlySet<string>,
     nowMs: number,
   ): void {
-    const reason = service ? failure(service) : 'service was removed'
+    if (service?.UpdateStatus?.State === 'rollback_started') {
+      this.#trouble = `${service.UpdateStatus.Message ?? ''}${problem(tasks) || this.#problem}`
+    }
+    const reason = service ? failure(service, this.#trouble) : 'service was removed'
     if (!service || reason !== undefined) {
       this.outcome = { kind: 'failed', reason: reason ?? '' }
       this.line = reason ?? ''
@@ -122,6 +128,7 @@ class ServiceWait {
     if (counts) this.#count = counts.action.trim()
     if (!step.converged) {
       this.#convergedAtMs = undefined
+      this.#problem = problem(tasks) || this.#problem
       this.line = `${this.#count}${problem(tasks)}`
       return
     }
@@ -143,11 +150,11 @@ class ServiceWait {
 }
 
 /** Why the service will not come to what it was told, if it will not. */
-function failure({ UpdateStatus }: ServiceJson): string | undefined {
+function failure({ UpdateStatus }: ServiceJson, trouble: string): string | undefined {
   const { State: state, Message: message = '' } = UpdateStatus ?? {}
   if (state === 'paused') return `service update paused: ${message}`
   if (state === 'rollback_paused') return `service rollback paused: ${message}`
-  return state === 'rollback_completed' ? `service rolled back: ${message}` : undefined
+  return state === 'rollback_completed' ? `service rolled back: ${trouble || message}` : undefined
 }
 
 /** What the task that changed last says is wrong. */
