@@ -1,5 +1,5 @@
 // The production driver, storage and transport of Raft under simulated faults. A seed that fails is repeated with
-// `node build/test/sim/main.js SEED --nodes`.
+// `node build/test/sim/main.js nodes:SEED`.
 
 import t from 'tap'
 import { SystemRandom } from '../../src/lib/random.ts'
