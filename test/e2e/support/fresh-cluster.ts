@@ -27,7 +27,8 @@ export async function leaveAll(lab: Lab): Promise<void> {
   for (const host of lab.hosts) await leave(host)
 }
 
-export async function leave(host: LabHost): Promise<void> {
+async function leave(host: LabHost): Promise<void> {
+  await host.boot()
   const socket = host.paths.swarmdSocket
   const info = JSON.parse((await callApi(socket, { path: '/info' })).body) as { Swarm: { LocalNodeState: string } }
   if (info.Swarm.LocalNodeState === 'inactive') return
