@@ -14,7 +14,7 @@ import { MembershipWaiters } from './membership-waiters.ts'
 import { NodeEvents } from './node-events.ts'
 import { addressOf, describeStatus, transferTarget } from './node-status.ts'
 import { encodeEnvelope, MAX_SESSION } from './proposal-envelope.ts'
-import { notLeader, ProposalTracker, queueFull, refusal } from './proposal-tracker.ts'
+import { notLeader, ProposalTracker, queueFull, refusal, unknown } from './proposal-tracker.ts'
 import { newRaftMetrics, observe, type RaftMetrics } from './raft-metrics.ts'
 import {
   DEFAULT_RAFT_CONFIG,
@@ -125,9 +125,10 @@ export class RaftNode<Result> {
       transport.close()
       const stopped = notRunning()
       this.#becomeReady?.reject(stopped)
-      this.#proposals.close(stopped)
+      // What was proposed may have reached others: its fate is theirs.
+      this.#proposals.close(unknown('this manager stopped'))
       this.#reads.close(stopped)
-      this.#memberships.close(stopped)
+      this.#memberships.close(unknown('this manager stopped'))
       this.#leaderWatch?.stop(stopped)
       this.#events.leads(undefined)
       await scope.close()

@@ -282,7 +282,7 @@ t.test('a disk that fails stops the node, and what was not durable is not acknow
   const proposal = errorCodeOf(node.propose(Buffer.from('a')))
   const error = (await cluster.wait(ended)) as CodedError
   t.equal(error.code, 'RAFT_STORAGE_FAILED')
-  t.equal(await cluster.wait(proposal), 'RAFT_NOT_RUNNING')
+  t.equal(await cluster.wait(proposal), 'PROPOSAL_UNKNOWN')
   t.equal(await cluster.codeOf(node.propose(Buffer.from('b'))), 'RAFT_NOT_RUNNING')
 })
 
@@ -443,7 +443,7 @@ t.test('a node that is stopped ends in order', async (t) => {
   const proposal = errorCodeOf(node.propose(Buffer.from('a')))
   abort.abort()
   t.equal(await cluster.wait(ended), undefined)
-  t.equal(await cluster.wait(proposal), 'RAFT_NOT_RUNNING')
+  t.equal(await cluster.wait(proposal), 'PROPOSAL_UNKNOWN')
   t.match(events.at(-1), { kind: 'leadership', isLeader: false })
   await cluster.start('n1')
 })
