@@ -133,6 +133,7 @@ else {
     }
 
     await check('POST', '/swarm/init', '/swarm/init', { ListenAddr: '0.0.0.0:2377' })
+    cluster.addIngress()
     await check('GET', '/swarm')
     const { ID: id } = await check('POST', '/services/create', '/services/create', SPEC)
     const service = await check('GET', '/services/{id}', '/services/web?insertDefaults=true')

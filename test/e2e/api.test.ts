@@ -58,6 +58,7 @@ for (const client of CLIENTS) {
       await succeeds(t, 'swarm', 'init', '--listen-addr', '127.0.0.1:2377'),
       /Swarm initialized: current node \(\w+\) is now a manager/,
     )
+    cluster.addIngress()
     await refused(t, 'This node is already part of a swarm', 'swarm', 'init')
     t.match(await succeeds(t, 'info'), /Swarm: active\n\s+NodeID: \w+\n\s+Is Manager: true/)
     const token = await succeeds(t, 'swarm', 'join-token', '-q', 'worker')
@@ -184,7 +185,8 @@ for (const client of CLIENTS) {
     t.match(await succeeds(t, 'stack', 'services', 'st'), /st_web\s+replicated\s+0\/2/)
     t.match(await succeeds(t, 'network', 'ls'), /st_default\s+overlay\s+swarm/)
     await succeeds(t, 'stack', 'rm', 'st')
-    t.equal(cluster.store.count('service') + cluster.store.count('network') + cluster.store.count('secret'), 0)
+    t.equal(cluster.store.count('service') + cluster.store.count('secret'), 0)
+    t.equal(cluster.store.count('network'), 1, 'the ingress network')
   })
 
   t.test(`${client}: containers of this machine, with their streams`, async (t) => {

@@ -177,7 +177,8 @@ t.test('a name that another client takes just before is refused as a name confli
 })
 
 t.test('ports are given once', async (t) => {
-  const { control } = await newCluster()
+  const { control, cluster } = await newCluster()
+  cluster.addIngress()
   const ports = (PublishedPort: number, PublishMode: 'ingress' | 'host') => ({
     EndpointSpec: { Ports: [{ TargetPort: 80, PublishedPort, PublishMode, Protocol: 'tcp' as const }] },
   })

@@ -9,6 +9,7 @@ import { CodedError, errorMessage } from '../../src/lib/errors.ts'
 import type { Log } from '../../src/lib/log.ts'
 import type { SeededRandom } from '../../src/lib/random.ts'
 import { Scope } from '../../src/lib/scope.ts'
+import { ingressNetwork } from '../../src/manager/allocator/ingress-network.ts'
 import { type Access, authorizeNode } from '../../src/manager/ca/authorize.ts'
 import { Manager, nodeOfRaftId } from '../../src/manager/manager.ts'
 import { OWN_FEATURE_LEVEL } from '../../src/manager/membership/feature-level.ts'
@@ -86,7 +87,7 @@ export class ManagerPart {
 
   async bootstrap(cluster: Cluster, node: Node): Promise<void> {
     const { raftId, address } = this.#options
-    this.manager.store.restore(0, [cluster, node])
+    this.manager.store.restore(0, [cluster, node, ingressNetwork(cluster, 'ingress', 0)])
     await this.manager.raft.bootstrap({ id: raftId, address })
   }
 

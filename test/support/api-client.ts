@@ -156,6 +156,7 @@ async function answer(incoming: IncomingMessage, response: ServerResponse, seen:
     json(200, { Name: 'host', Swarm: { LocalNodeState: 'inactive' }, Labels: ['a=b'], Warnings: null })
   else if (path === '/networks' || path === '/containers/json')
     json(200, [{ Id: 'local1', Name: 'bridge', Scope: 'local', Labels: {} }])
+  else if (path === '/networks/prune') json(200, { NetworksDeleted: null })
   else if (path === '/networks/bridge') json(200, { Id: 'local1', Name: 'bridge', Scope: 'local', Labels: {} })
   else if (path === '/events') {
     response.writeHead(200, { 'content-type': 'application/json' })

@@ -7,6 +7,7 @@ import type { ClusterAccess, ClusterState, InitRequest, JoinRequest } from '../.
 import { CodedError } from '../../src/lib/errors.ts'
 import { SeededRandom } from '../../src/lib/random.ts'
 import { createRootCa } from '../../src/lib/x509-node.ts'
+import { ingressNetwork } from '../../src/manager/allocator/ingress-network.ts'
 import { Store } from '../../src/manager/store/store.ts'
 import type { Transaction } from '../../src/manager/store/types.ts'
 import { aCluster, aNode } from './objects.ts'
@@ -40,6 +41,12 @@ export class ApiCluster implements ClusterAccess {
     const [result] = this.store.apply(this.store.index + 1, this.#wallMs, [transaction])
     if (result?.kind === 'refused') throw new CodedError(result.code, result.message)
     return this.store.index
+  }
+
+  /** What init makes of itself in a real cluster: needed by services that publish ports. */
+  addIngress(): void {
+    const cluster = this.store.cluster()
+    if (cluster) this.apply([{ kind: 'create', object: ingressNetwork(cluster, 'ingress0', this.#wallMs) }])
   }
 
   /** Makes this node a manager, with the cluster's and its own objects in the store. */

@@ -73,15 +73,16 @@ export class Engine {
   }
 
   /**
-   * The response to a GET, read to its end.
+   * The response to a request without a body, read to its end.
    * @throws {CodedError} ENGINE_UNREACHABLE
    */
   get(
     path: string,
+    method = 'GET',
   ): Promise<{ readonly status: number; readonly body: string; readonly headers: IncomingMessage['headers'] }> {
     return new Promise((resolve, reject) => {
       const failed = (error: unknown) => reject(this.unreachable(error))
-      const outgoing = this.request({ method: 'GET', path, headers: { host: 'docker' } })
+      const outgoing = this.request({ method, path, headers: { host: 'docker' } })
       outgoing.on('error', failed)
       outgoing.on('response', (incoming) => {
         const chunks: Buffer[] = []

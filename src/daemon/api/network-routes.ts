@@ -7,20 +7,33 @@ import { managerRefusal } from '../../api/validation/refusal.ts'
 import { CodedError, errorCode } from '../../lib/errors.ts'
 import { parseFilters } from '../../manager/control/filters.ts'
 import { findOptional } from '../../manager/control/lookup.ts'
+import { networkDetails } from '../../manager/control/network-details.ts'
 import {
   createNetwork,
   listNetworks,
   NETWORK_FILTERS,
   nameTaken,
   networkSpecOf,
+  PRUNE_FILTERS,
+  pruneNetworks,
   removeNetwork,
 } from '../../manager/control/networks.ts'
 import { encodeNetwork } from '../../manager/control/render.ts'
 import { versionText } from './api-version.ts'
-import { type Call, decodeJson, parameter, sendEmpty, sendJson, sendJsonText, sendText } from './call.ts'
+import {
+  booleanParameter,
+  type Call,
+  decodeJson,
+  parameter,
+  sendEmpty,
+  sendJson,
+  sendJsonText,
+  sendText,
+} from './call.ts'
 import { asList, asObject, asText, type JsonObject, parseJson } from './engine-json.ts'
 import { type ManagerState, requireManager } from './node-state.ts'
 import { passThrough } from './pass-through.ts'
+import { parsePruneTime } from './prune-time.ts'
 import type { Route } from './router.ts'
 import { controlOf, type ServerContext } from './server-context.ts'
 
@@ -47,6 +60,7 @@ export function networkRoutes(server: ServerContext): readonly Route[] {
   return [
     { place: 'node', method: 'GET', path: '/networks', handle: (call) => list(server, call) },
     { place: 'node', method: 'GET', path: '/networks/{id}', handle: (call) => inspect(server, call) },
+    { place: 'node', method: 'POST', path: '/networks/prune', handle: (call) => prune(server, call) },
     { place: 'node', method: 'POST', path: '/networks/create', handle: (call) => create(server, call) },
     { place: 'node', method: 'DELETE', path: '/networks/{id}', handle: (call) => remove(server, call) },
   ]
@@ -115,7 +129,9 @@ async function inspect(server: ServerContext, call: Call): Promise<void> {
     await passThrough(server.engine, call.request, call.response, call.body)
     return
   }
-  sendJsonText(call, 200, merged(cluster, local))
+  const state = await managerState(server)
+  const details = state === undefined ? {} : networkDetails(state.view, cluster, booleanParameter(call, 'verbose'))
+  sendJsonText(call, 200, JSON.stringify({ ...asObject(parseJson(merged(cluster, local))), ...details }))
 }
 
 async function create(server: ServerContext, call: Call): Promise<void> {
@@ -141,6 +157,40 @@ async function create(server: ServerContext, call: Call): Promise<void> {
   await server.onLeader(call, async (state) => {
     sendJson(call, 201, { Id: await createNetwork(controlOf(server, state, call), networkSpecOf(body)), Warning: '' })
   })
+}
+
+/** Names of the engine's own networks that went, on the way from the manager that has the client to the leader. */
+const PRUNED_HERE = 'swarmd-pruned'
+
+/** The engine's own networks first: it refuses filters that it does not know, and nothing has happened then. */
+async function prune(server: ServerContext, call: Call): Promise<void> {
+  let own: readonly unknown[] = call.forwarded ? parameter(call, PRUNED_HERE).split(',').filter(Boolean) : []
+  if (!call.forwarded) {
+    if (server.cluster.state().kind !== 'manager') {
+      await passThrough(server.engine, call.request, call.response, call.body)
+      return
+    }
+    const path = await server.engine.versionedPath(call.version, '/networks/prune')
+    const answer = await server.engine.get(`${path}${call.search}`, 'POST')
+    if (answer.status !== 200) {
+      sendText(call, answer.status, 'application/json', answer.body)
+      return
+    }
+    own = asList(asObject(parseJson(answer.body)).NetworksDeleted)
+  }
+  const filters = parseFilters(parameter(call, 'filters'), PRUNE_FILTERS)
+  const [until] = filters.get('until') ?? []
+  const options = { filters, untilMs: until === undefined ? undefined : parsePruneTime(until, server.clock.wallMs()) }
+  const separator = call.search === '' ? '?' : '&'
+  const forwarded = `${PRUNED_HERE}=${encodeURIComponent(own.map(String).join(','))}`
+  await server.onLeader(
+    call,
+    async (leader) => {
+      const pruned = [...(await pruneNetworks(controlOf(server, leader, call), options)), ...own]
+      sendJson(call, 200, { NetworksDeleted: pruned.length === 0 ? null : pruned })
+    },
+    `/v${versionText(call.version)}/networks/prune${call.search}${separator}${forwarded}`,
+  )
 }
 
 async function remove(server: ServerContext, call: Call): Promise<void> {

@@ -5,8 +5,8 @@ import { compareTaskStates, type NetworkSpec } from '../../api/spec.ts'
 import type { NetworkCreateBody } from '../../api/validation/object-decoders.ts'
 import { validateNetworkSpec } from '../../api/validation/payload.ts'
 import { invalidArgument, managerRefusal } from '../../api/validation/refusal.ts'
-import { formatTime } from '../../lib/clock.ts'
-import { CodedError } from '../../lib/errors.ts'
+import { formatTime, parseTime } from '../../lib/clock.ts'
+import { CodedError, errorCode } from '../../lib/errors.ts'
 import { allocateNetwork, type NetworkAllocation } from '../allocator/subnets.ts'
 import type { StoreView } from '../store/types.ts'
 import { type ControlContext, proposeCurrent } from './context.ts'
@@ -106,6 +106,38 @@ function checkUnused(view: StoreView, network: Network): void {
   if (task !== undefined) {
     throw managerRefusal('FAILED_PRECONDITION', `network ${network.id} is in use by task ${task.id}`)
   }
+}
+
+export interface PruneOptions {
+  readonly filters: Filters
+  /** Only networks made before this time; undefined: all. */
+  readonly untilMs: number | undefined
+}
+
+export const PRUNE_FILTERS = ['until', 'label', 'label!']
+
+/**
+ * Removes the networks that nobody uses. The ingress network goes only when somebody asks for it by name.
+ * @returns their names
+ */
+export async function pruneNetworks(
+  context: ControlContext,
+  { filters, untilMs }: PruneOptions,
+): Promise<readonly string[]> {
+  const removed: string[] = []
+  for (const network of context.view.list('network')) {
+    const { Name: name = '', Labels: labels, Ingress: ingress } = network.spec
+    const isYoung = untilMs !== undefined && parseTime(network.meta.createdAt) > untilMs
+    const excluded = filters.has('label!') && hasLabels(filters, 'label!', labels)
+    if (ingress || isYoung || excluded || !hasLabels(filters, 'label', labels)) continue
+    try {
+      await removeNetwork(context, network.id)
+      removed.push(name)
+    } catch (error) {
+      if (!['FAILED_PRECONDITION', 'NOT_FOUND'].includes(errorCode(error) ?? '')) throw error
+    }
+  }
+  return removed
 }
 
 export const NETWORK_FILTERS = ['dangling', 'driver', 'id', 'label', 'name', 'scope', 'type']

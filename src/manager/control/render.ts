@@ -255,10 +255,11 @@ function networkOptions(stored: Network): Readonly<Record<string, string>> {
 export const encodeNetwork = encodedOnce((stored: Network) => {
   const given = stored.spec.IPAMOptions
   const configs =
-    stored.allocated?.subnets.map(({ subnet, gateway, ipRange }) => ({
+    stored.allocated?.subnets.map(({ subnet, gateway, ipRange, auxiliary }) => ({
       Subnet: subnet,
       ...(ipRange === '' ? {} : { IPRange: ipRange }),
       Gateway: gateway,
+      ...(auxiliary === undefined ? {} : { AuxiliaryAddresses: auxiliary }),
     })) ??
     given?.Configs ??
     []

@@ -2,7 +2,7 @@
 
 import type { Service } from '../../api/objects.ts'
 import type { NetworkAttachmentConfig, PortConfig, ServiceSpec } from '../../api/spec.ts'
-import { invalidArgument } from '../../api/validation/refusal.ts'
+import { invalidArgument, managerRefusal } from '../../api/validation/refusal.ts'
 import type { Change, StoreView } from '../store/types.ts'
 import { find, findOptional } from './lookup.ts'
 
@@ -70,6 +70,13 @@ function checksOf(
 
 function portKey(port: PortConfig): string {
   return `${port.Protocol ?? 'tcp'}/${port.PublishedPort}`
+}
+
+/** @throws {CodedError} FAILED_PRECONDITION where it publishes ports and the ingress network was removed */
+export function checkIngress(view: StoreView, spec: ServiceSpec): void {
+  const publishes = (spec.EndpointSpec?.Ports ?? []).some((port) => port.PublishMode !== 'host')
+  if (!publishes || view.ingressNetwork() !== undefined) return
+  throw managerRefusal('FAILED_PRECONDITION', 'service needs ingress network, but no ingress network is present')
 }
 
 /**

@@ -11,7 +11,7 @@ import { type ControlContext, outOfSequence, proposeCurrent } from './context.ts
 import { beginsWithOne, equalsOne, type Filters, hasLabels } from './filters.ts'
 import { find } from './lookup.ts'
 import { randomName } from './random-name.ts'
-import { checkPorts, referenceChecks, withNetworkIds } from './service-checks.ts'
+import { checkIngress, checkPorts, referenceChecks, withNetworkIds } from './service-checks.ts'
 
 function isJob(mode: ServiceMode | undefined): boolean {
   return mode?.ReplicatedJob !== undefined || mode?.GlobalJob !== undefined
@@ -42,6 +42,7 @@ export async function createService(
     const stored = accepted(view, spec, name)
     const checks = referenceChecks(view, stored)
     checkPorts(view, stored)
+    checkIngress(view, stored)
     if (isTaken(name)) {
       throw managerRefusal('ALREADY_EXISTS', `name conflicts with an existing object: service ${name} already exists`)
     }
