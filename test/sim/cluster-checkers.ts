@@ -1,7 +1,7 @@
 // Watches every manager's store, entry by entry, for what must hold in each state and in each step from one to the next.
 
 import type { Node, Service, Task } from '../../src/api/objects.ts'
-import { compareTaskStates } from '../../src/api/spec.ts'
+import { compareTaskStates, isTerminal } from '../../src/api/spec.ts'
 import type { Store } from '../../src/manager/store/store.ts'
 import type { StoreEvent } from '../../src/manager/store/types.ts'
 import { ClusterViolation } from './cluster-violation.ts'
@@ -80,6 +80,7 @@ export class ClusterCheckers {
   #newest(event: StoreEvent, store: Store): void {
     const { old, new: next } = event
     if (next?.kind === 'service') checkService(next, store)
+    if (next?.kind === 'service' || next?.kind === 'task') checkAddresses(next, store)
     if (next?.kind === 'node') checkNode(next, store)
     if (next?.kind === 'task' && next.nodeId !== '' && old?.kind === 'task' && old.nodeId === '')
       checkAssignment(next, store)
@@ -99,6 +100,24 @@ function checkService(service: Service, store: Store): void {
     const port = ingressPorts(other).find((one) => own.has(one))
     if (other.spec.Name === service.spec.Name || port)
       throw new ClusterViolation('unique names, ports and numbers', `services ${service.id} and ${other.id}: ${port}`)
+  }
+}
+
+/** A task that has not ended holds its addresses, a service its virtual ones. */
+function addressesOf(object: Service | Task): readonly string[] {
+  const bare = (networkId: string, cidr: string) => `${networkId} ${cidr.split('/')[0]}`
+  if (object.kind === 'service') return (object.endpoint?.virtualIps ?? []).map((ip) => bare(ip.networkId, ip.address))
+  if (isTerminal(object.status.state)) return []
+  return object.attachments.flatMap(({ networkId, addresses }) => addresses.map((address) => bare(networkId, address)))
+}
+
+function checkAddresses(object: Service | Task, store: Store): void {
+  const own = new Set(addressesOf(object))
+  if (own.size === 0) return
+  for (const other of [...store.list('service'), ...store.list('task')]) {
+    if (other.id === object.id) continue
+    const address = addressesOf(other).find((one) => own.has(one))
+    if (address) throw new ClusterViolation('unique addresses', `${object.id} and ${other.id} have ${address}`)
   }
 }
 

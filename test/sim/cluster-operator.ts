@@ -6,6 +6,7 @@ import type { ServiceSpec, UpdateConfig } from '../../src/api/spec.ts'
 import { CodedError } from '../../src/lib/errors.ts'
 import type { SeededRandom } from '../../src/lib/random.ts'
 import type { ControlContext } from '../../src/manager/control/context.ts'
+import { createNetwork, removeNetwork } from '../../src/manager/control/networks.ts'
 import { removeNode, updateNode } from '../../src/manager/control/nodes.ts'
 import { createSecret, removeUnused } from '../../src/manager/control/secrets-configs.ts'
 import { createService, removeService, updateService } from '../../src/manager/control/services.ts'
@@ -30,6 +31,11 @@ export interface Operation {
   /** The spec that a service gets, where the operation changes nothing but its image. */
   readonly image?: ServiceSpec
   readonly perform: (context: OperatorContext) => Promise<unknown>
+}
+
+interface Named {
+  readonly id: string
+  readonly spec: { readonly Name?: string }
 }
 
 export class Operator {
@@ -62,7 +68,16 @@ export class Operator {
         perform: (context) => createSecret(context, { Name: name, Data }),
       }
     }
-    const spec = this.#spec(name, view.list('secret'))
+    if (this.#random.float() < 0.15) {
+      const spec = { Name: name, DriverConfiguration: { Name: 'overlay' }, Scope: 'swarm' }
+      return {
+        text: `create network ${name}`,
+        scope: { kind: 'other' },
+        perform: (context) => createNetwork(context, spec),
+      }
+    }
+    const networks = view.list('network').filter((network) => !network.spec.Ingress)
+    const spec = this.#spec(name, view.list('secret'), networks)
     return {
       text: `create ${name} ${describe(spec)}`,
       scope: { kind: 'service', name },
@@ -70,13 +85,11 @@ export class Operator {
     }
   }
 
-  #spec(
-    Name: string,
-    secrets: readonly { readonly id: string; readonly spec: { readonly Name?: string } }[],
-  ): ServiceSpec {
+  #spec(Name: string, secrets: readonly Named[], networks: readonly Named[]): ServiceSpec {
     const random = this.#random
     const global = random.float() < 0.2
     const secret = random.float() < 0.3 ? this.#pick(secrets) : undefined
+    const attached = networks.filter(() => random.float() < 0.3)
     const port = random.float()
     const published = 30_000 + this.#made
     const Ports =
@@ -107,6 +120,7 @@ export class Operator {
           Condition: random.float() < 0.8 ? 'any' : 'on-failure',
           Delay: Math.floor(random.float() * 4_000) * NANOS_PER_MS,
         },
+        ...(attached.length > 0 && { Networks: attached.map(({ id }) => ({ Target: id })) }),
         ...(random.float() < 0.2 && { Resources: { Reservations: { NanoCPUs: 1e8 } } }),
         Placement: {
           ...(random.float() < 0.2 && { Constraints: ['node.role==worker'] }),
@@ -186,6 +200,13 @@ export class Operator {
         text: `remove secret of ${name}`,
         scope: { kind: 'other' },
         perform: (context) => removeUnused(context, 'secret', secret),
+      }
+    const network = spec.TaskTemplate?.Networks?.[0]?.Target
+    if (kind < 0.92 && network)
+      return {
+        text: `remove network of ${name}`,
+        scope: { kind: 'other' },
+        perform: (context) => removeNetwork(context, network),
       }
     const next = { ...spec, UpdateConfig: this.#updateConfig(true), RollbackConfig: this.#updateConfig(false) }
     return { text: `configure updates of ${name}`, scope, perform: update(next) }

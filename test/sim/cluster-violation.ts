@@ -6,6 +6,7 @@ export type ClusterProperty =
   | 'task states only rise'
   | 'no task moves'
   | 'unique names, ports and numbers'
+  | 'unique addresses'
   | 'placement'
   | 'availability during an update'
   | 'nothing fails unseen'
