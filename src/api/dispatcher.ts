@@ -4,6 +4,7 @@
 
 import type { Config, Network, Secret, Task, TaskStatus } from './objects.ts'
 import type { NodeDescription } from './spec.ts'
+import type { TaskSocketKind } from './task-socket.ts'
 
 export const DISPATCHER_PROTOCOL_VERSION = 1
 
@@ -87,7 +88,7 @@ export type ManagerMessage =
     }
   /** Dial this manager's `/bulk` and serve the stream (see StreamFrame). Unknown requests are answered with an error frame. */
   | { readonly kind: 'open-stream'; readonly streamId: string; readonly request: StreamRequest }
-  /** The managers or this node's role, availability or labels changed. */
+  /** The managers, the cluster's settings or this node's role, availability or labels changed. */
   | {
       readonly kind: 'cluster'
       readonly managers: readonly ManagerAddress[]
@@ -95,6 +96,8 @@ export type ManagerMessage =
       readonly availability: 'active' | 'pause' | 'drain'
       readonly nodeLabels: Readonly<Record<string, string>>
       readonly rootDigest: string
+      /** absent in what older managers send: `swarmd` */
+      readonly taskSocket?: TaskSocketKind
     }
 
 /** Close codes of a session (WebSocket's private range). */

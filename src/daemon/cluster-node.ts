@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import type { ManagerAddress } from '../api/dispatcher.ts'
 import type { Cluster, Node } from '../api/objects.ts'
 import type { NodeDescription } from '../api/spec.ts'
+import type { TaskSocketKind } from '../api/task-socket.ts'
 import { type Clock, sleep } from '../lib/clock.ts'
 import { CodedError, errorCode, errorMessage } from '../lib/errors.ts'
 import type { Log } from '../lib/log.ts'
@@ -17,6 +18,7 @@ import { tlsInfo } from '../lib/x509-node.ts'
 import { rootDigest } from '../manager/ca/join-token.ts'
 import { OWN_FEATURE_LEVEL } from '../manager/membership/feature-level.ts'
 import { Agent, type ClusterMessage } from '../worker/agent.ts'
+import type { SocketSource } from '../worker/docker/container-body.ts'
 import { DockerExecutor } from '../worker/docker/docker-executor.ts'
 import { LevelWorkerStorage } from '../worker/level-worker-storage.ts'
 import { hostOf } from './addresses.ts'
@@ -33,8 +35,8 @@ export interface ClusterNodeOptions {
   readonly execRoot: string
   /** `unix:///path` of the local engine */
   readonly engine: string
-  /** path of this swarmd's socket, for services that bind the engine's */
-  readonly dockerSocketPath: () => string | undefined
+  /** this swarmd's socket, for services that bind the engine's; undefined: it serves none */
+  readonly dockerSocket: () => Promise<SocketSource | undefined>
   readonly identity: Identity
   readonly identityFile: IdentityFile
   readonly membership: Membership
@@ -63,9 +65,11 @@ export class ClusterNode {
   readonly #identity: CurrentIdentity
   readonly #client: PeerClient
   readonly #renewer: CertificateRenewer
+  readonly #executor: DockerExecutor
   readonly #agent: Agent
   #membership: Membership
   #part: ManagerPart | undefined
+  #taskSocket: TaskSocketKind = 'swarmd'
   #registered: () => void = () => {}
   /** Resolves when a leader has taken this node's first session. */
   readonly registered: Promise<void>
@@ -90,17 +94,18 @@ export class ClusterNode {
       random,
       log,
     })
+    this.#executor = new DockerExecutor({
+      nodeId: identity.nodeId,
+      engine: options.engine,
+      execRoot: options.execRoot,
+      clock,
+      log,
+      dockerSocket: async () => (this.#taskSocket === 'engine' ? undefined : options.dockerSocket()),
+    })
     this.#agent = new Agent({
       nodeId: identity.nodeId,
       dialer: new WsDialer({ credentials, clock }),
-      executor: new DockerExecutor({
-        nodeId: identity.nodeId,
-        engine: options.engine,
-        execRoot: options.execRoot,
-        clock,
-        log,
-        dockerSocketPath: options.dockerSocketPath,
-      }),
+      executor: this.#executor,
       storage: new LevelWorkerStorage(join(options.directory, 'worker')),
       clock,
       random,
@@ -185,9 +190,10 @@ export class ClusterNode {
     this.#agent.announceLeave()
   }
 
-  /** After `run` has ended: removes every container of this node's tasks. */
+  /** After `run` has ended and for good: removes every container of this node's tasks, and what they had on this machine. */
   async removeContainers(signal: AbortSignal): Promise<void> {
     await this.#agent.removeContainers({ signal })
+    if (!signal.aborted) await this.#executor.dispose()
   }
 
   /** Runs the manager whenever the certificate says that this node is one. */
@@ -298,7 +304,8 @@ export class ClusterNode {
 
   #onCluster(message: ClusterMessage): void {
     this.#registered()
-    const { rootDigest: digest } = message
+    const { rootDigest: digest, taskSocket = 'swarmd' } = message
+    this.#taskSocket = taskSocket
     const known = digest === '' || this.#identity.value.rootsPem.some((root) => rootDigest(root) === digest)
     if (message.role === this.#role() && known) return
     this.#log.info({ role: message.role }, 'the cluster gives this node another role or has another root')

@@ -1,13 +1,14 @@
 // swarmd: reads its flags, builds the parts and ties them together, stops cleanly on SIGINT and SIGTERM.
 
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
-import { dirname } from 'node:path'
+import { dirname, resolve } from 'node:path'
 import type { NodeDescription } from '../api/spec.ts'
 import { SystemClock } from '../lib/clock.ts'
 import { CodedError, errorCode, errorMessage } from '../lib/errors.ts'
 import { createLog, type Log } from '../lib/log.ts'
 import { SystemRandom } from '../lib/random.ts'
 import { VERSION } from '../lib/version.ts'
+import { TaskSocket } from '../worker/docker/task-socket.ts'
 import { ApiServer } from './api/api-server.ts'
 import type { ListenAddress } from './api/connections.ts'
 import { Engine } from './api/engine.ts'
@@ -79,12 +80,15 @@ async function serve(options: DaemonOptions, log: Log): Promise<void> {
   const random = new SystemRandom()
   const engineAddress = parseEngineAddress(options.engine)
   const socket = options.hosts.find((host) => host.kind === 'unix')
+  const { execRoot } = options
+  const taskSocket =
+    socket?.kind === 'unix' ? new TaskSocket({ execRoot, socketPath: resolve(socket.path), log }) : undefined
   const swarmd = new Swarmd({
     dataRoot: options.dataRoot,
     execRoot: options.execRoot,
     engine: options.engine,
     defaultAdvertiseAddress: options.defaultAdvertiseAddress,
-    dockerSocketPath: () => (socket?.kind === 'unix' ? socket.path : undefined),
+    dockerSocket: async () => taskSocket?.source(),
     describe: describer(options),
     forwarded: { request: (message, response) => server.handleForwarded(message, response) },
     onChange: () => server.clusterChanged(),
@@ -108,6 +112,7 @@ async function serve(options: DaemonOptions, log: Log): Promise<void> {
     await swarmd.start()
     const group = await groupId(options.group)
     for (const host of options.hosts) await listen(server, host, group, log)
+    await taskSocket?.renew()
     const signal = await Promise.race([stopped, swarmd.fatal])
     log.info({ signal }, 'stopping')
   } finally {

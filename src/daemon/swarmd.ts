@@ -14,6 +14,7 @@ import { createKey, createRequest } from '../lib/x509.ts'
 import { createCluster, createFirstNode } from '../manager/ca/create-cluster.ts'
 import { makeJoinToken } from '../manager/ca/join-token.ts'
 import { OWN_FEATURE_LEVEL } from '../manager/membership/feature-level.ts'
+import type { SocketSource } from '../worker/docker/container-body.ts'
 import { chooseAddresses, hostOf, machineAddresses, type NodeAddresses } from './addresses.ts'
 import type { ClusterAccess, ClusterState, InitRequest, JoinRequest } from './api/cluster-access.ts'
 import { ClusterNode, describeEnd, type FirstState } from './cluster-node.ts'
@@ -29,7 +30,8 @@ export interface SwarmdOptions {
   /** `unix:///path` of the local engine */
   readonly engine: string
   readonly defaultAdvertiseAddress: string
-  readonly dockerSocketPath: () => string | undefined
+  /** this swarmd's socket, for services that bind the engine's; undefined: it serves none */
+  readonly dockerSocket: () => Promise<SocketSource | undefined>
   readonly describe: (engine: NodeDescription) => NodeDescription
   readonly forwarded: RequestHandler
   /** What this node is, or who leads, has changed. */
@@ -236,12 +238,12 @@ export class Swarmd implements ClusterAccess {
   }
 
   #node(identity: Identity, membership: Membership): ClusterNode {
-    const { execRoot, engine, dockerSocketPath, describe, forwarded, onChange, clock, random, log } = this.#options
+    const { execRoot, engine, dockerSocket, describe, forwarded, onChange, clock, random, log } = this.#options
     return new ClusterNode({
       directory: this.#directory,
       execRoot,
       engine,
-      dockerSocketPath,
+      dockerSocket,
       identity,
       identityFile: this.#identityFile,
       membership,

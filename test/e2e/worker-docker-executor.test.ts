@@ -33,7 +33,7 @@ const executor = new DockerExecutor({
   execRoot: engine.execRoot,
   clock,
   log: silentLog,
-  dockerSocketPath: () => join(engine.dir, 'swarmd.sock'),
+  dockerSocket: () => Promise.resolve({ path: join(engine.dir, 'swarmd.sock'), isShared: false }),
 })
 
 const shell = (script: string, over: ContainerSpec = {}): ContainerSpec => ({

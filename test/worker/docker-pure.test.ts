@@ -1,7 +1,7 @@
 // The Docker executor's pure parts: templates, references, the container's body where a real engine shows too little.
 
 import t from 'tap'
-import { containerBody } from '../../src/worker/docker/container-body.ts'
+import { containerBody, type SocketSource } from '../../src/worker/docker/container-body.ts'
 import { nodeDescription } from '../../src/worker/docker/describe-engine.ts'
 import { checkFeatures } from '../../src/worker/docker/engine-features.ts'
 import { expandTemplate } from '../../src/worker/docker/go-template.ts'
@@ -70,10 +70,24 @@ t.test('an image reference without a tag means latest, and a digest outweighs a 
   t.strictSame(splitReference(`nginx:1@${digest}`), { name: 'nginx', tag: digest })
 })
 
+t.test("a bind of the engine's socket is given swarmd's, and follows it where it can", async (t) => {
+  const asked = { Type: 'bind' as const, Source: '/var/run/docker.sock', Target: '/sock', ReadOnly: true }
+  const mountOf = (dockerSocket: SocketSource | undefined) => {
+    const spec = { Image: 'x', Mounts: [asked] }
+    const body = containerBody(makeOrder(makeTask({ id: 'a' })), { spec, files: [], dockerSocket })
+    return (body.HostConfig as { Mounts: unknown[] }).Mounts
+  }
+  t.strictSame(mountOf(undefined), [asked], 'the cluster wants the engine itself')
+  t.strictSame(mountOf({ path: '/run/s', isShared: false }), [{ ...asked, Source: '/run/s' }])
+  t.strictSame(mountOf({ path: '/run/s', isShared: true }), [
+    { ...asked, Source: '/run/s', BindOptions: { Propagation: 'rslave' } },
+  ])
+})
+
 t.test('command and args become entrypoint and command as in Swarm', async (t) => {
   const body = (spec: object) => {
     const task = makeTask({ id: 'a' })
-    return containerBody(makeOrder(task), { spec: { Image: 'x', ...spec }, files: [], dockerSocketPath: undefined })
+    return containerBody(makeOrder(task), { spec: { Image: 'x', ...spec }, files: [], dockerSocket: undefined })
   }
   t.match(body({ Command: ['a'], Args: ['b'] }), { Entrypoint: ['a'], Cmd: ['b'] })
   t.match(body({ Args: ['b'] }), { Entrypoint: undefined, Cmd: ['b'] })
@@ -117,7 +131,7 @@ t.test('given generic resources and the cluster’s log driver reach the contain
       { DiscreteResourceSpec: { Kind: 'ssd', Value: 3 } },
     ],
   }
-  t.match(containerBody(makeOrder(task), { spec: { Image: 'x' }, files: [], dockerSocketPath: undefined }), {
+  t.match(containerBody(makeOrder(task), { spec: { Image: 'x' }, files: [], dockerSocket: undefined }), {
     Env: ['DOCKER_RESOURCE_GPU=g1,g2', 'DOCKER_RESOURCE_SSD=3'],
     HostConfig: { LogConfig: { Type: 'local', Config: {} } },
   })

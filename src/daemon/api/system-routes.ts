@@ -1,6 +1,6 @@
 // /_ping, /version, /info and /events: the engine's answers with this cluster's part in them.
 
-import type { SwarmSpec } from '../../api/spec.ts'
+import { TASK_SOCKET_LABEL, taskSocketOf } from '../../api/task-socket.ts'
 import { encodeClusterInfo } from '../../manager/control/render.ts'
 import { NEWEST_MINOR, OLDEST_MINOR, versionText } from './api-version.ts'
 import { type Call, sendJson, sendJsonText, sendText } from './call.ts'
@@ -11,9 +11,6 @@ import { streamEvents } from './events-route.ts'
 import { localNodeState, swarmHeader } from './node-state.ts'
 import type { Route } from './router.ts'
 import type { ServerContext } from './server-context.ts'
-
-/** Set to `engine` on the cluster (`swarm update --label` of swarmctl), tasks get the engine's own socket, not swarmd's. */
-export const TASK_SOCKET_LABEL = 'io.swarmctl.task-docker-socket'
 
 export function systemRoutes(server: ServerContext): readonly Route[] {
   const { engine } = server
@@ -84,10 +81,6 @@ const TWO_MANAGERS = `WARNING: Running Swarm in a two-manager configuration. Thi
          Refer to https://docs.docker.com/engine/swarm/admin_guide/ to configure the
          Swarm for fault-tolerance.`
 
-function taskSocket(spec: SwarmSpec): 'swarmd' | 'engine' {
-  return spec.Labels?.[TASK_SOCKET_LABEL] === 'engine' ? 'engine' : 'swarmd'
-}
-
 function swarmInfo(state: ClusterState): {
   readonly swarm: string
   readonly warnings: readonly string[]
@@ -138,7 +131,7 @@ function swarmInfo(state: ClusterState): {
       return {
         swarm: cluster === undefined ? fields : `${fields.slice(0, -1)},"Cluster":${encodeClusterInfo(cluster)}}`,
         warnings,
-        labels: cluster === undefined ? [] : [`${TASK_SOCKET_LABEL}=${taskSocket(cluster.spec)}`],
+        labels: cluster === undefined ? [] : [`${TASK_SOCKET_LABEL}=${taskSocketOf(cluster.spec)}`],
       }
     }
   }

@@ -9,6 +9,7 @@ import {
   type WorkerMessage,
 } from '../../api/dispatcher.ts'
 import type { Node } from '../../api/objects.ts'
+import { taskSocketOf } from '../../api/task-socket.ts'
 import { type Clock, formatTime, type Timer } from '../../lib/clock.ts'
 import { encode } from '../../lib/codec.ts'
 import type { Connection } from '../../lib/connection.ts'
@@ -312,15 +313,16 @@ export class Dispatcher {
   }
 
   #changed(events: readonly StoreEvent[]): void {
-    let managersChanged = false
+    let clusterChanged = false
     for (const event of events) {
       for (const object of [event.old, event.new]) {
         if (object?.kind === 'task' && object.nodeId) this.#sessions.get(object.nodeId)?.taskChanged(object.id)
       }
-      if (event.objectKind === 'node') managersChanged = this.#nodeChanged(event) || managersChanged
+      if (event.objectKind === 'node') clusterChanged = this.#nodeChanged(event) || clusterChanged
+      if (event.objectKind === 'cluster') clusterChanged = concernsWorkers(event) || clusterChanged
       if (event.objectKind === 'service') this.#serviceChanged(event)
     }
-    if (!managersChanged) return
+    if (!clusterChanged) return
     for (const session of this.#sessions.values()) {
       const node = this.#view.get('node', session.nodeId)
       if (node) this.#sendCluster(session, node)
@@ -356,6 +358,7 @@ export class Dispatcher {
       availability: node.spec.Availability ?? 'active',
       nodeLabels: node.spec.Labels ?? {},
       rootDigest: this.#view.cluster()?.rootCa.digest ?? '',
+      taskSocket: taskSocketOf(this.#view.cluster()?.spec),
     })
   }
 }
@@ -363,6 +366,13 @@ export class Dispatcher {
 /** The IP address of `address:port`. */
 function hostOf(remoteAddress: string): string {
   return remoteAddress.slice(0, remoteAddress.lastIndexOf(':'))
+}
+
+/** Another root, or another setting that workers keep to. */
+function concernsWorkers({ old, new: next }: StoreEvent): boolean {
+  const before = old?.kind === 'cluster' ? old : undefined
+  const after = next?.kind === 'cluster' ? next : undefined
+  return before?.rootCa.digest !== after?.rootCa.digest || taskSocketOf(before?.spec) !== taskSocketOf(after?.spec)
 }
 
 function sameRecord(a: Node, b: Node): boolean {

@@ -20,13 +20,20 @@ export interface FileMount {
   readonly target: string
 }
 
+/** Where swarmd's socket is for tasks. */
+export interface SocketSource {
+  readonly path: string
+  /** It is a shared mount point: a task bound to it as a slave follows what is mounted there later. */
+  readonly isShared: boolean
+}
+
 export interface ContainerBodyOptions {
   /** With templates expanded. */
   readonly spec: ContainerSpec
   /** Secrets and configs as files on this machine. */
   readonly files: readonly FileMount[]
   /** What a bind of the engine's socket is given instead; undefined: the engine's own. */
-  readonly dockerSocketPath: string | undefined
+  readonly dockerSocket: SocketSource | undefined
 }
 
 /** Docker's own JSON, as loose as its API: every value comes out of a typed spec. */
@@ -149,17 +156,25 @@ function portBindings(ports: readonly PortConfig[]): Record<string, readonly { H
 
 const ENGINE_SOCKETS: ReadonlySet<string> = new Set(['/var/run/docker.sock', '/run/docker.sock'])
 
-function mounts({ spec, files, dockerSocketPath }: ContainerBodyOptions): readonly unknown[] {
+function isEngineSocket({ Type, Source }: MountSpec): boolean {
+  return Type === 'bind' && ENGINE_SOCKETS.has(Source ?? '')
+}
+
+export function bindsEngineSocket(spec: ContainerSpec): boolean {
+  return (spec.Mounts ?? []).some(isEngineSocket)
+}
+
+function mounts({ spec, files, dockerSocket }: ContainerBodyOptions): readonly unknown[] {
   const asked = (spec.Mounts ?? []).map((mount: MountSpec) => {
     const type = mount.Type ?? 'volume'
-    const isEngineSocket = type === 'bind' && ENGINE_SOCKETS.has(mount.Source ?? '')
+    const socket = isEngineSocket(mount) ? dockerSocket : undefined
     return compact({
       Type: type,
-      Source: isEngineSocket && dockerSocketPath !== undefined ? dockerSocketPath : mount.Source,
+      Source: socket?.path ?? mount.Source,
       Target: mount.Target,
       ReadOnly: mount.ReadOnly,
       Consistency: mount.Consistency,
-      BindOptions: mount.BindOptions,
+      BindOptions: socket?.isShared ? { ...mount.BindOptions, Propagation: 'rslave' } : mount.BindOptions,
       VolumeOptions: mount.VolumeOptions,
       TmpfsOptions: mount.TmpfsOptions,
       ImageOptions: mount.ImageOptions,

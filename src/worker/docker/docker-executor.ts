@@ -14,7 +14,7 @@ import {
   type TaskOrder,
   taskFailed,
 } from '../executor.ts'
-import { containerBody, TASK_ID_LABEL } from './container-body.ts'
+import { bindsEngineSocket, containerBody, type SocketSource, TASK_ID_LABEL } from './container-body.ts'
 import { ContainerTracker } from './container-tracker.ts'
 import { type EngineInfo, nodeDescription } from './describe-engine.ts'
 import { EngineClient, isEngineError } from './engine-client.ts'
@@ -36,7 +36,7 @@ export interface DockerExecutorOptions {
   readonly clock: Clock
   readonly log: Log
   /** What a service that binds /var/run/docker.sock is given, asked at each create; undefined: the engine's own. */
-  readonly dockerSocketPath?: () => string | undefined
+  readonly dockerSocket?: () => Promise<SocketSource | undefined>
   /** Creates and starts under way at once (default 16, see bench/worker.ts). */
   readonly concurrency?: number
 }
@@ -77,8 +77,8 @@ export class DockerExecutor implements Executor {
     await this.#pull(spec.Image ?? '', order, signal)
     // From here on the step is finished, not aborted: a container that was made must be known.
     const files = await this.#files.write(order, spec)
-    const dockerSocketPath = this.#options.dockerSocketPath?.()
-    const body = containerBody(order, { spec, files, dockerSocketPath })
+    const dockerSocket = bindsEngineSocket(spec) ? await this.#options.dockerSocket?.() : undefined
+    const body = containerBody(order, { spec, files, dockerSocket })
     try {
       const { Id } = await this.#limiter.run('begin', () =>
         this.#engine.json<{ Id: string }>({
