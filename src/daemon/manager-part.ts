@@ -84,7 +84,7 @@ export class ManagerPart {
     })
     this.#port = new ControlPort({
       credentials: identity.value,
-      authorize: (peer, access) => authorizeNode(this.manager.store, peer, access, this.#isCurrent()),
+      authorize: (peer, access) => authorizeNode(this.manager.store, peer, access, this.manager.mayJudge(peer.nodeId)),
       clock,
       log,
     })
@@ -137,7 +137,7 @@ export class ManagerPart {
       this.manager.raft.subscribe(() => {
         this.#options.onLeaderChange()
         // Peers that a store which lagged behind had to let in are asked again.
-        if (this.#isCurrent()) this.#port.recheck()
+        if (this.manager.mayJudge()) this.#port.recheck()
       }),
       this.manager.store.subscribe((events) => {
         for (const event of events) {
@@ -215,13 +215,6 @@ export class ManagerPart {
       }
       await sleep(clock, RETRY_MS, signal)
     }
-  }
-
-  /** A store that follows a leader and has applied what that has committed knows who is a manager. */
-  #isCurrent(): boolean {
-    if (this.manager.isLeader) return true
-    const status = this.manager.status()
-    return status?.leader !== undefined && status.applied > 0 && status.applied >= status.commit
   }
 
   async #handOver(): Promise<void> {

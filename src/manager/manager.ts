@@ -143,6 +143,16 @@ export class Manager {
     }
   }
 
+  /**
+   * Whether this manager's state may judge a node: it leads, or has applied all that it knows to be committed. What a
+   * follower lacks only its leader can send, so it never judges the leader.
+   */
+  mayJudge(nodeId?: string): boolean {
+    if (this.isLeader) return true
+    const { leader, applied = 0, commit = 0 } = this.status() ?? {}
+    return leader !== undefined && nodeOfRaftId(leader) !== nodeId && applied > 0 && applied >= commit
+  }
+
   /** Where the leader is, as far as this manager knows. */
   leader(): ManagerAddress | undefined {
     if (this.isLeader) return { nodeId: this.nodeId, address: this.#address }

@@ -99,7 +99,7 @@ export class ManagerPart {
     const ends = [
       network.listen(address, (connection, path) => this.#accept(connection, path), identity),
       this.manager.raft.subscribe(() => {
-        if (this.#isCurrent()) this.#recheck(() => true)
+        if (this.manager.mayJudge()) this.#recheck(() => true)
       }),
       this.manager.store.subscribe((events) => {
         const nodes = new Set(events.flatMap((event) => (event.objectKind === 'node' ? [event.id] : [])))
@@ -162,12 +162,6 @@ export class ManagerPart {
     }
   }
 
-  #isCurrent(): boolean {
-    if (this.manager.isLeader) return true
-    const status = this.manager.status()
-    return status?.leader !== undefined && status.applied > 0 && status.applied >= status.commit
-  }
-
   async #handOver(): Promise<void> {
     if (!this.manager.isLeader || (this.manager.status()?.peers.length ?? 0) === 0) return
     const { clock, log } = this.#options
@@ -221,7 +215,7 @@ export class ManagerPart {
   }
 
   #refusal(peer: PeerIdentity | undefined, access: Access): ReturnType<typeof authorizeNode> {
-    return peer && authorizeNode(this.manager.store, peer, access, this.#isCurrent())
+    return peer && authorizeNode(this.manager.store, peer, access, this.manager.mayJudge(peer.nodeId))
   }
 
   #recheck(concerns: (peer: PeerIdentity) => boolean): void {
