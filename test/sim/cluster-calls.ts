@@ -80,15 +80,12 @@ export function answer(
       }
     }
   }
-  let open = true
-  connection.listen({
-    onMessage: (bytes) => {
-      void reply(bytes).then((made) => {
-        if (open) connection.send(encode(made))
-      })
-    },
-    onClose: () => {
-      open = false
-    },
-  })
+  const send = (made: Reply): void => {
+    try {
+      connection.send(encode(made))
+    } catch (error) {
+      if (errorCode(error) !== 'CONNECTION_CLOSED') throw error // else nobody waits for it any more
+    }
+  }
+  connection.listen({ onMessage: (bytes) => void reply(bytes).then(send), onClose: () => {} })
 }
