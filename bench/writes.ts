@@ -30,11 +30,10 @@ async function run(bench: Bench): Promise<readonly Figure[]> {
   const count = bench.quick ? 500 : 1000
   // a just started daemon is no fair picture of one that has run for an hour
   for (const cluster of sides(bench, 0)) await write(cluster, 8, count)
-  const figures: Figure[] = []
-  for (const clients of CLIENTS) {
-    const perSecond = new Values()
-    const cpu = new Values()
-    for (const round of rounds(bench)) {
+  const loads = CLIENTS.map((clients) => ({ clients, perSecond: new Values(), cpu: new Values() }))
+  // all loads in each round: what one round meets, and where time ends, concerns all of them
+  for (const round of rounds(bench)) {
+    for (const { clients, perSecond, cpu } of loads) {
       for (const cluster of sides(bench, round)) {
         const written = await write(cluster, clients, count)
         perSecond.add(cluster.title, written.perSecond)
@@ -45,9 +44,11 @@ async function run(bench: Bench): Promise<readonly Figure[]> {
         )
       }
     }
+  }
+  return loads.flatMap(({ clients, perSecond, cpu }) => {
     const who = `${clients} client${clients > 1 ? 's' : ''}`
     const target = TARGETS[clients]
-    figures.push(
+    return [
       perSecond.figure(bench, {
         name: `services created, ${who}`,
         unit: '/s',
@@ -55,9 +56,8 @@ async function run(bench: Bench): Promise<readonly Figure[]> {
         ...(target !== undefined && { target }),
       }),
       cpu.figure(bench, { name: `CPU of all hosts a write, ${who}`, unit: 'ms', better: 'lower' }),
-    )
-  }
-  return figures
+    ]
+  })
 }
 
 export const writes: Measure = { name: 'writes', minutes: 3, run }
