@@ -4,7 +4,7 @@
 import { readFileSync } from 'node:fs'
 import { errorCode, errorMessage } from '../../lib/errors.ts'
 import { ValueError } from '../strconv.ts'
-import type { Lookup } from './interpolate.ts'
+import { type Lookup, substitute, TemplateProblem } from './interpolate.ts'
 
 /** The text of a file. @throws {ValueError} with Go's text of the reason. */
 export function readText(path: string): string {
@@ -45,7 +45,7 @@ export function readEnvFile(path: string, lookup: Lookup): ReadonlyMap<string, s
 
 const ASSIGNMENT =
   /^[ \t]*(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_.-]*)[ \t]*(?:=|:[ \t])[ \t]*(?:'([^']*)'|"((?:[^"\\]|\\[\s\S])*)"|([^\n]*))[ \t]*(?:#[^\n]*)?$/
-const ESCAPES: Readonly<Record<string, string>> = { n: '\n', r: '\r', t: '\t', '"': '"', '\\': '\\', $: '$' }
+const ESCAPES: Readonly<Record<string, string>> = { n: '\n', r: '\r', t: '\t', '"': '"', '\\': '\\' }
 
 /** Variables of a `.env`; later lines see earlier ones and what `lookup` has, which wins. @throws {ValueError} */
 export function readDotEnv(path: string, lookup: Lookup): ReadonlyMap<string, string> {
@@ -61,7 +61,10 @@ export function readDotEnv(path: string, lookup: Lookup): ReadonlyMap<string, st
       const [, , single, double, bare] = match
       variables.set(
         name,
-        single ?? (double === undefined ? expand(withoutComment(bare ?? ''), known) : unquote(double, known)),
+        single ??
+          filledIn(path, line, () =>
+            double === undefined ? substitute(withoutComment(bare ?? ''), known) : unquote(double, known),
+          ),
       )
       continue
     }
@@ -96,23 +99,17 @@ function isClosed(text: string, quote: string): boolean {
 
 const withoutComment = (text: string) => text.replace(/(^|[ \t])#.*$/, '').trim()
 
+function filledIn(path: string, line: number, fill: () => string): string {
+  try {
+    return fill()
+  } catch (error) {
+    if (!(error instanceof TemplateProblem)) throw error
+    throw new ValueError(`failed to read ${path}: line ${line}: ${error.message}`)
+  }
+}
+
+/** The inside of double quotes: variables, then escapes. */
 function unquote(text: string, lookup: Lookup): string {
-  return text.replace(/\\([\s\S])|\$(?:\{([^}]*)\}|([A-Za-z_][A-Za-z0-9_]*))/g, (whole, escaped, braced, name) =>
-    escaped !== undefined ? (ESCAPES[escaped] ?? `\\${escaped}`) : variable(whole, braced ?? name, lookup),
-  )
-}
-
-function expand(text: string, lookup: Lookup): string {
-  return text.replace(/\$\$|\$(?:\{([^}]*)\}|([A-Za-z_][A-Za-z0-9_]*))/g, (whole, braced, name) =>
-    whole === '$$' ? '$' : variable(whole, braced ?? name, lookup),
-  )
-}
-
-function variable(whole: string, expression: string, lookup: Lookup): string {
-  const [, name, operator = '', word = ''] = /^([A-Za-z_][A-Za-z0-9_]*)(?:(:?[-+])(.*))?$/s.exec(expression) ?? []
-  if (name === undefined) return whole
-  const value = lookup(name)
-  const isMissing = value === undefined || (operator.startsWith(':') && value === '')
-  if (operator.endsWith('+')) return isMissing ? '' : word
-  return isMissing ? word : value
+  const filled = substitute(text.replace(/\\\$/g, '$$$$'), lookup)
+  return filled.replace(/\\([\s\S])/g, (whole, escaped: string) => ESCAPES[escaped] ?? whole)
 }

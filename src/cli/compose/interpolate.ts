@@ -8,10 +8,10 @@ import { childShape, type Shape, scalarShape } from './shape.ts'
 export type Lookup = (name: string) => string | undefined
 
 /** A template that cannot be filled in; the message is what Docker quotes. */
-class TemplateProblem extends Error {}
+export class TemplateProblem extends Error {}
 
 /** Fills `template` in. `onUnset` hears of variables that are neither set nor have a default. @throws {TemplateProblem} */
-function substitute(template: string, lookup: Lookup, onUnset: (name: string) => void): string {
+export function substitute(template: string, lookup: Lookup, onUnset: (name: string) => void = () => {}): string {
   return new Substitution(template, lookup, onUnset).run()
 }
 

@@ -20,8 +20,11 @@ export function stackFilters(stack: string, filters: Filters = {}): Filters {
 export const stackServices = (client: ApiClient, stack: string) =>
   client.json<ServiceJson[]>('GET', '/services', { filters: stackFilters(stack) })
 
-export const stackNetworks = (client: ApiClient, stack: string) =>
-  client.json<NetworkJson[]>('GET', '/networks', { filters: stackFilters(stack) })
+/** The engine lists networks of its own beside the cluster's: only what has the label is the stack's. */
+export async function stackNetworks(client: ApiClient, stack: string): Promise<readonly NetworkJson[]> {
+  const networks = await client.json<NetworkJson[]>('GET', '/networks', { filters: stackFilters(stack) })
+  return networks.filter(({ Labels }) => Labels?.[STACK_LABEL] === stack)
+}
 
 export const stackSecrets = (client: ApiClient, stack: string) =>
   client.json<SecretJson[]>('GET', '/secrets', { filters: stackFilters(stack) })
