@@ -176,7 +176,12 @@ export class ManagerPart {
   async leave(signal: AbortSignal): Promise<void> {
     if ((this.manager.status()?.conf.voters.length ?? 0) < 2) return
     await this.#handOver()
-    await this.#ask('leave', signal)
+    try {
+      await this.#ask('leave', signal)
+    } catch (error) {
+      // It is done, and the answer was lost with the connections of a manager that is none any more.
+      if (errorCode(error) !== 'role') throw error
+    }
   }
 
   /** Tells the leader where this manager is now and what it can do. */

@@ -279,7 +279,10 @@ export class Swarmd implements ClusterAccess {
 
   /** As if this machine had never been a node. */
   async #forget(): Promise<void> {
+    const running = this.#running
     await this.#halt()
+    // A node that was not taken in as a manager may have been given tasks already.
+    if (running) await this.#removeContainers(running.node)
     await this.#identityFile.remove()
     await rm(this.#directory, { recursive: true, force: true })
     this.#failure = undefined
