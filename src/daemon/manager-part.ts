@@ -31,6 +31,18 @@ import { askMember, type MemberCall, serveMembers } from './member-routes.ts'
 import type { Membership } from './membership-file.ts'
 import { loadRecordKey } from './record-key.ts'
 
+/**
+ * Who is refused as a manager is being demoted or removed: the worker's session tells this node so in a moment, and ends
+ * this part in its own way.
+ */
+const WILL_PASS: ReadonlySet<string> = new Set([
+  'CONNECTION_LOST',
+  'CONNECTION_FORBIDDEN',
+  'NODE_FORBIDDEN',
+  'role',
+  'removed',
+])
+
 const FORWARD_TIMEOUT_MS = 10_000
 const RETRY_MS = 500
 const HAND_OVER_TIMEOUT_MS = 3000
@@ -214,7 +226,7 @@ export class ManagerPart {
           leader = error.details.leader as ManagerAddress | undefined
           if (leader && attempt < 3) continue
         } else if (!(error instanceof CodedError) || !error.retryable) {
-          if (errorCode(error) !== 'CONNECTION_LOST') throw error
+          if (!WILL_PASS.has(errorCode(error) ?? '')) throw error
         }
         log.warn({ manager: target?.address, what, reason: errorMessage(error) }, 'not taken into consensus yet')
       }

@@ -25,7 +25,9 @@ const MEMBER_PATH = '/member'
 const ROLE_PATH = '/role'
 const RETRY_MS = 500
 const HAND_OVER_TIMEOUT_MS = 3_000
-const CLOSE_FORBIDDEN = 4403
+const CLOSE_FORBIDDEN = 4003
+/** Who is refused as a manager is being demoted or removed, and hears of it in another way. */
+const WILL_PASS: ReadonlySet<string> = new Set(['CONNECTION_FORBIDDEN', 'NODE_FORBIDDEN'])
 
 const ACCESS: Readonly<Record<string, Access>> = {
   [RAFT_PATH]: 'raft',
@@ -155,7 +157,7 @@ export class ManagerPart {
         if (error.code === 'NOT_LEADER') {
           leader = error.details.leader as ManagerAddress | undefined
           if (leader && attempt < 3) continue
-        } else if (!error.retryable) throw error
+        } else if (!error.retryable && !WILL_PASS.has(error.code)) throw error
         log.info({ manager: target?.address, what, reason: errorMessage(error) }, 'not taken into consensus yet')
       }
       await sleep(clock, RETRY_MS, signal)
