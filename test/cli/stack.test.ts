@@ -220,6 +220,23 @@ t.test('deploy waits until all have converged, a line for each change', async (t
   t.equal(quiet.stdout, 'Creating network st_default\nCreating service st_web\n')
 })
 
+t.test('a time without a leader is no end of the wait', async (t) => {
+  const served = await serve(t)
+  const ran = await deployAndWait(served, [], (service) => {
+    const { current } = served.cluster
+    // the create request is still to be answered
+    setTimeout(() => {
+      served.cluster.current = { kind: 'inactive' }
+      setTimeout(() => {
+        served.cluster.current = current
+        addTask(served, service, 'running')
+      }, 300)
+    }, 100)
+  })
+  t.equal(ran.exitCode, 0, ran.stderr)
+  t.match(ran.stdout, /converged\n$/)
+})
+
 t.test('a service that does not come in time is an error that says why', async (t) => {
   const served = await serve(t)
   const ran = await deployAndWait(served, ['--timeout', '300ms'], (service) =>

@@ -8,6 +8,7 @@ import { CliError, type Context } from '../command.ts'
 import type { Flags } from '../flags.ts'
 import {
   checkStackName,
+  PatientReader,
   stackConfigs,
   stackNetworks,
   stackSecrets,
@@ -121,14 +122,19 @@ async function remove(client: ApiClient, { kind, id }: Removal): Promise<string 
 /** Until no task of the stack is left that could still run; nodes that are down cannot say, and are not waited for. */
 async function waitForTasks(context: Context, client: ApiClient, stack: string): Promise<void> {
   const interrupted = context.interrupted()
+  const reader = new PatientReader(context.clock)
   while (!interrupted.aborted) {
-    const tasks = await stackTasks(client, stack)
-    if (tasks.length === 0) return
-    const nodes = await client.json<NodeJson[]>('GET', '/nodes')
-    const down = new Set(nodes.filter(({ Status }) => Status?.State === 'down').map(({ ID }) => ID))
-    if (tasks.every((task) => hasEnded(task.Status.State) || down.has(task.NodeID ?? ''))) return
+    if (await reader.read(() => areTasksGone(client, stack))) return
     await sleep(context.clock, POLL_MS, interrupted)
   }
+}
+
+async function areTasksGone(client: ApiClient, stack: string): Promise<boolean> {
+  const tasks = await stackTasks(client, stack)
+  if (tasks.length === 0) return true
+  const nodes = await client.json<NodeJson[]>('GET', '/nodes')
+  const down = new Set(nodes.filter(({ Status }) => Status?.State === 'down').map(({ ID }) => ID))
+  return tasks.every((task) => hasEnded(task.Status.State) || down.has(task.NodeID ?? ''))
 }
 
 const hasEnded = (state: string) => ['complete', 'shutdown', 'failed', 'rejected', 'remove', 'orphaned'].includes(state)

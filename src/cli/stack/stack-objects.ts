@@ -1,7 +1,8 @@
 // What belongs to a stack in the cluster: everything with its label.
 
+import type { Clock } from '../../lib/clock.ts'
 import type { NetworkJson, SecretJson, ServiceJson, TaskJson } from '../api-types.ts'
-import type { ApiClient } from '../client.ts'
+import { type ApiClient, ConnectionError, DaemonError } from '../client.ts'
 import { CliError } from '../command.ts'
 import { STACK_LABEL } from '../compose/names.ts'
 import type { Filters } from '../flags.ts'
@@ -34,3 +35,32 @@ export const stackConfigs = (client: ApiClient, stack: string) =>
 
 export const stackTasks = (client: ApiClient, stack: string) =>
   client.json<TaskJson[]>('GET', '/tasks', { filters: stackFilters(stack) })
+
+const PATIENCE_MS = 15_000
+
+/**
+ * Reads what a wait looks at. While the managers choose a leader, or this one starts again, there is no answer: for a
+ * while that is undefined, and no end of the wait.
+ */
+export class PatientReader {
+  readonly #clock: Clock
+  #silentSinceMs: number | undefined
+
+  constructor(clock: Clock) {
+    this.#clock = clock
+  }
+
+  async read<T>(work: () => Promise<T>): Promise<T | undefined> {
+    try {
+      const answer = await work()
+      this.#silentSinceMs = undefined
+      return answer
+    } catch (error) {
+      const passes = error instanceof ConnectionError || (error instanceof DaemonError && error.status >= 500)
+      const nowMs = this.#clock.nowMs()
+      this.#silentSinceMs ??= nowMs
+      if (!passes || nowMs - this.#silentSinceMs > PATIENCE_MS) throw error
+      return undefined
+    }
+  }
+}

@@ -5,12 +5,14 @@ import { isDeepStrictEqual } from 'node:util'
 import type { ServiceSpec } from '../../api/spec.ts'
 import { sleep } from '../../lib/clock.ts'
 import type { NodeJson, ServiceJson, TaskJson } from '../api-types.ts'
+import type { ApiClient } from '../client.ts'
 import { CliError, type Context } from '../command.ts'
 import { PROGRAM } from '../help.ts'
 import { ProgressDisplay } from '../output/progress-display.ts'
+import { ellipsis } from '../output/table.ts'
 import { type ProgressTracker, progressTracker } from '../service/progress.ts'
 import { formatDuration } from '../units.ts'
-import { stackFilters } from './stack-objects.ts'
+import { PatientReader, stackFilters } from './stack-objects.ts'
 
 const POLL_MS = 200
 const DEFAULT_MONITOR_MS = 5_000
@@ -42,19 +44,17 @@ export async function waitForServices(
   const client = await context.client()
   const interrupted = context.interrupted()
   const startMs = context.clock.nowMs()
+  const reader = new PatientReader(context.clock)
   const waits = deployed.map((service) => new ServiceWait(service))
   for (;;) {
-    const services = await client.json<ServiceJson[]>('GET', '/services', { filters: stackFilters(stack) })
-    const byId = new Map(services.map((service) => [service.ID, service]))
-    const tasks = await client.json<TaskJson[]>('GET', '/tasks', {
-      filters: stackFilters(stack, { '_up-to-date': { true: true } }),
-    })
-    const nodes = await client.json<NodeJson[]>('GET', '/nodes')
-    const activeNodes = new Set(nodes.filter((node) => node.Status?.State !== 'down').map((node) => node.ID))
-    for (const wait of waits.filter(({ outcome }) => outcome === undefined)) {
-      const own = tasks.filter(({ ServiceID }) => ServiceID === wait.id)
-      wait.read(byId.get(wait.id), own, activeNodes, context.clock.nowMs())
-      display?.update({ id: wait.name, action: wait.line })
+    const reading = await reader.read(() => readStack(client, stack))
+    if (reading) {
+      const { services, tasks, activeNodes } = reading
+      for (const wait of waits.filter(({ outcome }) => outcome === undefined)) {
+        const own = tasks.filter(({ ServiceID }) => ServiceID === wait.id)
+        wait.read(services.get(wait.id), own, activeNodes, context.clock.nowMs())
+        display?.update({ id: wait.name, action: fitting(context, wait) })
+      }
     }
     const open = waits.filter(({ outcome }) => outcome === undefined)
     if (open.length === 0) break
@@ -73,6 +73,31 @@ export async function waitForServices(
   }
   const failed = failures(waits)
   if (failed.length > 0) throw new CliError(failed.join('\n'))
+}
+
+interface StackReading {
+  readonly services: ReadonlyMap<string, ServiceJson>
+  /** Those of the services' present specs. */
+  readonly tasks: readonly TaskJson[]
+  readonly activeNodes: ReadonlySet<string>
+}
+
+async function readStack(client: ApiClient, stack: string): Promise<StackReading> {
+  const services = await client.json<ServiceJson[]>('GET', '/services', { filters: stackFilters(stack) })
+  const tasks = await client.json<TaskJson[]>('GET', '/tasks', {
+    filters: stackFilters(stack, { '_up-to-date': { true: true } }),
+  })
+  const nodes = await client.json<NodeJson[]>('GET', '/nodes')
+  return {
+    services: new Map(services.map((service) => [service.ID, service])),
+    tasks,
+    activeNodes: new Set(nodes.filter(({ Status }) => Status?.State !== 'down').map(({ ID }) => ID)),
+  }
+}
+
+/** A line that wraps could not be drawn over. */
+function fitting({ stdout }: Context, { name, line }: ServiceWait): string {
+  return stdout.isTTY && stdout.columns ? ellipsis(line, Math.max(1, stdout.columns - name.length - 4)) : line
 }
 
 const failures = (waits: readonly ServiceWait[]) =>
