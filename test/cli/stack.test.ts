@@ -9,6 +9,7 @@ import type { Service, Task } from '../../src/api/objects.ts'
 import type { TaskState, UpdateStatus } from '../../src/api/spec.ts'
 import { ApiServer } from '../../src/daemon/api/api-server.ts'
 import { SystemClock } from '../../src/lib/clock.ts'
+import { CodedError } from '../../src/lib/errors.ts'
 import { silentLog } from '../../src/lib/log.ts'
 import { ask, standInEngine } from '../support/api-client.ts'
 import { ApiCluster, NODE_ID } from '../support/api-cluster.ts'
@@ -222,17 +223,15 @@ t.test('deploy waits until all have converged, a line for each change', async (t
 
 t.test('a time without a leader is no end of the wait', async (t) => {
   const served = await serve(t)
+  let refusals = 0
   const ran = await deployAndWait(served, [], (service) => {
-    const { current } = served.cluster
-    // the create request is still to be answered
-    setTimeout(() => {
-      served.cluster.current = { kind: 'inactive' }
-      setTimeout(() => {
-        served.cluster.current = current
-        addTask(served, service, 'running')
-      }, 300)
-    }, 100)
+    // from here on it is the wait that reads
+    served.cluster.readIndex = async () => {
+      if (refusals++ < 3) throw new CodedError('NO_LEADER', 'there is no leader')
+      if (served.cluster.store.list('task').length === 0) addTask(served, service, 'running')
+    }
   })
+  t.ok(refusals > 3)
   t.equal(ran.exitCode, 0, ran.stderr)
   t.match(ran.stdout, /converged\n$/)
 })
