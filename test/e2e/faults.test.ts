@@ -3,23 +3,15 @@
 
 import { setTimeout as delay } from 'node:timers/promises'
 import t from 'tap'
-import { callApi } from '../../lab/engine-api.ts'
 import type { LabHost } from '../../lab/lab-host.ts'
 import { freshCluster } from './support/fresh-cluster.ts'
+import { settled, taskContainers, tasksOf, wantedTasks } from './support/workload.ts'
+import { startWriters, storedSecrets } from './support/writers.ts'
 
 const WAIT_MS = 120_000
 /** What a client may have to wait until it is told that there is no leader. */
 const REFUSAL_MS = 60_000
-const WRITERS = 3
 const SERVICE = 'faults-web'
-
-interface TaskJson {
-  readonly ID: string
-  readonly NodeID: string
-  readonly Slot: number
-  readonly DesiredState: string
-  readonly Status: { readonly State: string; readonly ContainerStatus?: { readonly ContainerID?: string } }
-}
 
 const cluster = await freshCluster(t)
 const { lab } = cluster
@@ -29,100 +21,14 @@ t.teardown(async () => {
 const [n1, n2, n3] = [lab.host('n1'), lab.host('n2'), lab.host('n3')]
 const others = (host: LabHost): LabHost[] => lab.hosts.filter((other) => other !== host)
 
-/** Every container of a task on a host's engine, with when it was started. */
-async function containersOf(host: LabHost): Promise<readonly string[]> {
-  const filter = ['--filter', 'label=com.docker.swarm.task.id', '--filter', 'status=running']
-  const listed = await host.docker(['ps', '-q', '--no-trunc', ...filter])
-  const ids = listed.stdout.split('\n').filter((id) => id !== '')
-  if (ids.length === 0) return []
-  const shown = await host.docker(['inspect', '-f', '{{.Id}} {{.State.StartedAt}}', ...ids])
-  return shown.stdout.trim().split('\n').toSorted()
-}
-
-const allContainers = () => Promise.all(lab.hosts.map(containersOf))
-
-async function tasks(asked: LabHost): Promise<readonly TaskJson[]> {
-  const filters = encodeURIComponent(JSON.stringify({ service: [SERVICE] }))
-  return cluster.api<TaskJson[]>(asked, 'GET', `/tasks?filters=${filters}`)
-}
-
-const wanted = (list: readonly TaskJson[]) => list.filter((task) => task.DesiredState === 'running')
-
-/** Waits until every slot has its one task, running in a container that is there. */
-function settled(asked: LabHost, replicas = 6): Promise<readonly TaskJson[]> {
-  return cluster.waitFor(
-    `${replicas} tasks run, in containers that are there`,
-    async () => {
-      const list = wanted(await tasks(asked))
-      const running = list.filter((task) => task.Status.State === 'running')
-      const there = (
-        await Promise.all(lab.hosts.map((host) => (host.process('engine') ? containersOf(host) : [])))
-      ).flat()
-      const found = running.filter((task) =>
-        there.some((line) => line.startsWith(`${task.Status.ContainerStatus?.ContainerID} `)),
-      )
-      return [list, found, there].every((each) => each.length === replicas) && list
-    },
-    WAIT_MS,
-    asked,
-  )
-}
+const allContainers = () => Promise.all(lab.hosts.map(taskContainers))
+const tasks = (asked: LabHost) => tasksOf(cluster, asked, SERVICE)
+const settle = (asked: LabHost, replicas = 6) => settled(cluster, asked, SERVICE, replicas, WAIT_MS)
 
 const idOf = async (host: LabHost): Promise<string> => (await cluster.swarmState(host)).NodeID
 
 function nodeState(asked: LabHost, nodeId: string): Promise<string> {
   return cluster.api<{ Status: { State: string } }>(asked, 'GET', `/nodes/${nodeId}`).then((node) => node.Status.State)
-}
-
-/** Clients that create secrets one after the other through `hosts`, until they are stopped. */
-function writers(hosts: readonly LabHost[], prefix: string) {
-  const acknowledged = new Map<string, string>()
-  const twice: string[] = []
-  let stopped = false
-  let lastMs = performance.now()
-  let longestGapMs = 0
-  const write = async (writer: number): Promise<void> => {
-    for (let count = 0; !stopped; count++) {
-      const Name = `${prefix}-${writer}-${count}`
-      const host = hosts[writer % hosts.length] ?? n1
-      const call = { method: 'POST', path: '/secrets/create', body: { Name, Data: 'eA==' } }
-      try {
-        const { status, body } = await callApi(host.paths.swarmdSocket, call)
-        if (status !== 201) continue
-        const { ID } = JSON.parse(body) as { ID: string }
-        if (acknowledged.has(Name)) twice.push(Name)
-        acknowledged.set(Name, ID)
-        longestGapMs = Math.max(longestGapMs, performance.now() - lastMs)
-        lastMs = performance.now()
-      } catch {
-        await delay(20) // its swarmd was killed: the next name, so that no write is made twice
-      }
-    }
-  }
-  const ended = Promise.all(Array.from({ length: WRITERS }, (_, writer) => write(writer)))
-  return {
-    acknowledged,
-    /** Resolves once `count` more writes were acknowledged. */
-    more: async (count: number): Promise<void> => {
-      const target = acknowledged.size + count
-      const expires = performance.now() + WAIT_MS
-      while (acknowledged.size < target) {
-        if (performance.now() > expires) throw new Error(`writes stand still at ${acknowledged.size}`)
-        await delay(10)
-      }
-    },
-    stop: async (): Promise<{ readonly twice: readonly string[]; readonly longestGapMs: number }> => {
-      stopped = true
-      await ended
-      return { twice, longestGapMs }
-    },
-  }
-}
-
-/** Ids of the secrets of `prefix`, by name. */
-async function secrets(asked: LabHost, prefix: string): Promise<ReadonlyMap<string, string>> {
-  const all = await cluster.api<{ ID: string; Spec: { Name: string } }[]>(asked, 'GET', '/secrets')
-  return new Map(all.filter(({ Spec }) => Spec.Name.startsWith(prefix)).map(({ ID, Spec }) => [Spec.Name, ID]))
 }
 
 async function rejoined(host: LabHost, asked: LabHost): Promise<void> {
@@ -132,7 +38,7 @@ async function rejoined(host: LabHost, asked: LabHost): Promise<void> {
 
 const service = ['service', 'create', '-d', '--no-resolve-image', '--name', SERVICE, '--replicas', '6']
 await cluster.docker(n1, ...service, '--restart-delay', '100ms', 'busybox')
-await settled(n1)
+await settle(n1)
 
 for (const [fault, prefix, end] of [
   ['SIGKILL', 'faults-kill', (host: LabHost) => host.killSwarmd()],
@@ -146,28 +52,27 @@ for (const [fault, prefix, end] of [
       const leader = await cluster.leader()
       const rest = others(leader)
       const [asked = n1] = rest
-      const stream = writers(rest, prefix)
-      await stream.more(20)
+      const stream = startWriters(rest, prefix)
+      await stream.more(20, WAIT_MS)
       await end(leader)
-      await stream.more(60)
-      const { twice, longestGapMs } = await stream.stop()
-      t.comment(`${fault}: at most ${Math.round(longestGapMs)} ms between two acknowledged writes`)
+      await stream.more(60, WAIT_MS)
+      const longestMs = await stream.stop()
+      t.comment(`${fault}: at most ${Math.round(longestMs)} ms between two acknowledged writes`)
 
-      t.strictSame(twice, [])
-      const stored = await secrets(asked, prefix)
+      const stored = await storedSecrets(cluster, asked, prefix)
       const lost = [...stream.acknowledged].filter(([name, id]) => stored.get(name) !== id)
       t.strictSame(lost, [], `${stream.acknowledged.size} writes were acknowledged`)
       t.not((await cluster.leader(asked)).name, leader.name)
 
       await leader.startSwarmd()
       await rejoined(leader, asked)
-      t.strictSame(await secrets(leader, prefix), stored, 'the one that was gone says the same')
+      t.strictSame(await storedSecrets(cluster, leader, prefix), stored, 'the one that was gone says the same')
       t.strictSame(await allContainers(), before, 'no container was touched')
       t.strictSame(
-        wanted(await tasks(asked))
+        wantedTasks(await tasks(asked))
           .map((task) => task.ID)
           .toSorted(),
-        wanted(tasksBefore)
+        wantedTasks(tasksBefore)
           .map((task) => task.ID)
           .toSorted(),
         'no task was moved',
@@ -220,11 +125,11 @@ t.test("a worker's faults", async (t) => {
   await cluster.docker(n1, 'node', 'demote', 'n3')
   const nodeId = await idOf(n3)
   await cluster.waitFor('n3 is a worker', async () => !(await cluster.swarmState(n3)).ControlAvailable, WAIT_MS, n1)
-  await settled(n1)
+  await settle(n1)
 
   t.test('SIGKILL of its swarmd and a return after three seconds leave its containers and move no task', async (t) => {
     const before = await allContainers()
-    const tasksBefore = wanted(await tasks(n1))
+    const tasksBefore = wantedTasks(await tasks(n1))
     t.not(before[2]?.length, 0, 'the worker has containers')
     await n3.killSwarmd()
     await delay(3_000)
@@ -232,7 +137,7 @@ t.test("a worker's faults", async (t) => {
     await rejoined(n3, n1)
     t.strictSame(await allContainers(), before)
     t.strictSame(
-      wanted(await tasks(n1)).map((task) => task.ID),
+      wantedTasks(await tasks(n1)).map((task) => task.ID),
       tasksBefore.map((task) => task.ID),
     )
   })
@@ -241,11 +146,11 @@ t.test("a worker's faults", async (t) => {
     const [first, second] = await allContainers()
     await n3.killEngine()
     await n3.startEngine()
-    await settled(n1)
+    await settle(n1)
     t.strictSame((await allContainers()).slice(0, 2), [first, second], 'those of the others are the same')
     // Where the replaced ones went is the scheduler's choice of that moment.
     await cluster.docker(n1, 'service', 'scale', '-d', `${SERVICE}=9`)
-    const now = await settled(n1, 9)
+    const now = await settle(n1, 9)
     t.not(now.filter((task) => task.NodeID === nodeId).length, 0, 'it is worked with again')
   })
 
@@ -253,10 +158,13 @@ t.test("a worker's faults", async (t) => {
     const [first = [], second = []] = await allContainers()
     await n3.powerOff()
     await cluster.waitFor('the node is down', async () => (await nodeState(n1, nodeId)) === 'down', WAIT_MS)
-    const moved = await settled(n1, 9)
+    const moved = await settle(n1, 9)
     t.notOk(moved.some((task) => task.NodeID === nodeId))
     for (const line of [...first, ...second]) {
-      t.ok((await Promise.all([n1, n2].map(containersOf))).flat().includes(line), 'a container that was not concerned')
+      t.ok(
+        (await Promise.all([n1, n2].map(taskContainers))).flat().includes(line),
+        'a container that was not concerned',
+      )
     }
     await n3.boot()
     await rejoined(n3, n1)
@@ -268,6 +176,6 @@ t.test("a worker's faults", async (t) => {
       async () => (await superseded()).every((task) => ['failed', 'shutdown', 'complete'].includes(task.Status.State)),
       WAIT_MS,
     )
-    await settled(n1, 9)
+    await settle(n1, 9)
   })
 })
