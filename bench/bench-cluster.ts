@@ -9,7 +9,8 @@ import type { LabHost, Target } from '../lab/lab-host.ts'
 
 const CONTROL_PORT = 2377
 const SETTLE_MS = 120_000
-const POLL_MS = 20
+/** A look costs the cluster something too: one in so many ms, or in this part of the time that has passed. */
+const POLL = { leastMs: 20, part: 0.02 } as const
 /** Of /proc: USER_HZ is 100 on every Linux that runs containers. */
 const MS_PER_TICK = 10
 
@@ -122,13 +123,8 @@ function cpuMsOf(pid: number): number {
 }
 
 /** Asks until the answer is truthy, which is the result. An error is a "not yet". */
-export async function until<T>(
-  what: string,
-  fact: () => Promise<T | undefined | false>,
-  options: { readonly pollMs?: number; readonly deadlineMs?: number } = {},
-): Promise<T> {
-  const { pollMs = POLL_MS, deadlineMs = SETTLE_MS } = options
-  const expires = performance.now() + deadlineMs
+export async function until<T>(what: string, fact: () => Promise<T | undefined | false>): Promise<T> {
+  const startedMs = performance.now()
   let last: unknown = 'it was not'
   for (;;) {
     try {
@@ -137,8 +133,9 @@ export async function until<T>(
     } catch (error) {
       last = error instanceof Error ? error.message : error
     }
-    if (performance.now() > expires) throw new Error(`not within ${deadlineMs / 1000} s: ${what} (${last})`)
-    await pause(pollMs)
+    const passedMs = performance.now() - startedMs
+    if (passedMs > SETTLE_MS) throw new Error(`not within ${SETTLE_MS / 1000} s: ${what} (${last})`)
+    await pause(Math.max(POLL.leastMs, passedMs * POLL.part))
   }
 }
 
