@@ -35,8 +35,8 @@ export interface ClusterNodeOptions {
   readonly execRoot: string
   /** `unix:///path` of the local engine */
   readonly engine: string
-  /** this swarmd's socket, for services that bind the engine's; undefined: it serves none */
-  readonly dockerSocket: () => Promise<SocketSource | undefined>
+  /** this swarmd's socket, for services that bind the engine's */
+  readonly dockerSocket: () => Promise<SocketSource>
   readonly identity: Identity
   readonly identityFile: IdentityFile
   readonly membership: Membership

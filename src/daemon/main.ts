@@ -1,7 +1,7 @@
 // swarmd: reads its flags, builds the parts and ties them together, stops cleanly on SIGINT and SIGTERM.
 
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
-import { dirname, resolve } from 'node:path'
+import { dirname } from 'node:path'
 import type { NodeDescription } from '../api/spec.ts'
 import { SystemClock } from '../lib/clock.ts'
 import { CodedError, errorCode, errorMessage } from '../lib/errors.ts'
@@ -79,16 +79,17 @@ async function serve(options: DaemonOptions, log: Log): Promise<void> {
   const clock = new SystemClock()
   const random = new SystemRandom()
   const engineAddress = parseEngineAddress(options.engine)
-  const socket = options.hosts.find((host) => host.kind === 'unix')
-  const { execRoot } = options
-  const taskSocket =
-    socket?.kind === 'unix' ? new TaskSocket({ execRoot, socketPath: resolve(socket.path), log }) : undefined
+  const taskSocket = new TaskSocket({
+    execRoot: options.execRoot,
+    listen: async (path) => void (await server.listen({ kind: 'unix', path })),
+    log,
+  })
   const swarmd = new Swarmd({
     dataRoot: options.dataRoot,
     execRoot: options.execRoot,
     engine: options.engine,
     defaultAdvertiseAddress: options.defaultAdvertiseAddress,
-    dockerSocket: async () => taskSocket?.source(),
+    dockerSocket: () => taskSocket.source(),
     describe: describer(options),
     forwarded: { request: (message, response) => server.handleForwarded(message, response) },
     onChange: () => server.clusterChanged(),
@@ -112,7 +113,7 @@ async function serve(options: DaemonOptions, log: Log): Promise<void> {
     await swarmd.start()
     const group = await groupId(options.group)
     for (const host of options.hosts) await listen(server, host, group, log)
-    await taskSocket?.renew()
+    await taskSocket.renew()
     const signal = await Promise.race([stopped, swarmd.fatal])
     log.info({ signal }, 'stopping')
   } finally {

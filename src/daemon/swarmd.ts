@@ -30,8 +30,8 @@ export interface SwarmdOptions {
   /** `unix:///path` of the local engine */
   readonly engine: string
   readonly defaultAdvertiseAddress: string
-  /** this swarmd's socket, for services that bind the engine's; undefined: it serves none */
-  readonly dockerSocket: () => Promise<SocketSource | undefined>
+  /** this swarmd's socket, for services that bind the engine's */
+  readonly dockerSocket: () => Promise<SocketSource>
   readonly describe: (engine: NodeDescription) => NodeDescription
   readonly forwarded: RequestHandler
   /** What this node is, or who leads, has changed. */

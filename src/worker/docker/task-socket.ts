@@ -1,9 +1,9 @@
-// The socket that a service gets for /var/run/docker.sock: swarmd's own, in a way that outlives a restart of swarmd. A bind of
-// the socket itself would show the old, dead one for ever. So tasks bind a mount point of ours, as slaves of it: what is
-// mounted over it later, the socket of the next swarmd, appears in their containers as well.
+// The socket that a service gets for /var/run/docker.sock: one of swarmd's own, in a way that outlives a restart of swarmd. A
+// bind of a socket shows that socket for ever, also when nobody listens on it any more. So tasks bind a mount point of ours,
+// as slaves of it: what is mounted over it later, the socket of the next swarmd, appears in their containers as well.
 
 import { execFile } from 'node:child_process'
-import { mkdir, readFile, realpath, writeFile } from 'node:fs/promises'
+import { link, mkdir, readdir, readFile, realpath, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { errorMessage } from '../../lib/errors.ts'
@@ -15,59 +15,79 @@ const run = promisify(execFile)
 /** Of a line of mountinfo: where it is mounted. */
 const MOUNT_POINT_FIELD = 4
 
+export interface TaskSocketOptions {
+  /** Runtime state; the engine sees it at the same path. */
+  readonly execRoot: string
+  /** Serves the Docker API on a unix socket. */
+  readonly listen: (path: string) => Promise<void>
+  readonly log: Log
+}
+
 export class TaskSocket {
-  readonly #execRoot: string
-  readonly #socketPath: string
-  readonly #log: Log
+  readonly #options: TaskSocketOptions
   #made: Promise<SocketSource> | undefined
 
-  /**
-   * @param execRoot runtime state; the engine sees it at the same path
-   * @param socketPath where swarmd listens
-   */
-  constructor(options: { readonly execRoot: string; readonly socketPath: string; readonly log: Log }) {
-    this.#execRoot = options.execRoot
-    this.#socketPath = options.socketPath
-    this.#log = options.log
+  constructor(options: TaskSocketOptions) {
+    this.#options = options
   }
 
-  /** What a task is to bind. Nothing is mounted before the first task asks. */
+  /** What a task is to bind. Nothing is made before the first task asks. */
   source(): Promise<SocketSource> {
-    this.#made ??= this.#make()
+    this.#made ??= this.#make().catch((error: unknown) => {
+      this.#made = undefined
+      throw error
+    })
     return this.#made
   }
 
-  /** After swarmd has begun to listen: tasks of the swarmd before this one get the new socket. */
+  /** When swarmd has started: tasks of the one before this get their socket back. */
   async renew(): Promise<void> {
     try {
-      const path = await this.#path()
-      if (await isMountPoint(path)) await run('mount', ['--bind', this.#socketPath, path])
+      if (await isMountPoint(mountPointIn(await this.#directory()))) await this.source()
     } catch (error) {
-      this.#log.warn({ reason: errorMessage(error) }, 'tasks that use the socket of this swarmd have to be restarted')
+      this.#options.log.warn(
+        { reason: errorMessage(error) },
+        'tasks that use the socket of this swarmd must be restarted',
+      )
     }
   }
 
   async #make(): Promise<SocketSource> {
+    const directory = await this.#directory()
+    const socket = join(directory, 'listen')
+    await this.#options.listen(socket)
     try {
-      const path = await this.#path()
+      const path = mountPointIn(directory)
       if (!(await isMountPoint(path))) {
+        // Private first: what is bound from a shared mount is its peer, and everything would appear at both.
+        await run('mount', ['--bind', directory, directory])
+        await run('mount', ['--make-private', directory])
         await writeFile(path, '', { flag: 'a' })
         await run('mount', ['--bind', path, path])
         await run('mount', ['--make-shared', path])
-        await run('mount', ['--bind', this.#socketPath, path])
       }
+      // Nothing can be mounted over a file whose name is gone, as a socket's is when its process has ended: its second
+      // name stays.
+      const name = join(directory, `socket-${(await readdir(directory)).length}`)
+      await link(socket, name)
+      await run('mount', ['--bind', name, path])
       return { path, isShared: true }
     } catch (error) {
-      this.#log.warn({ reason: errorMessage(error) }, 'tasks lose the socket of this swarmd when it restarts')
-      return { path: this.#socketPath, isShared: false }
+      this.#options.log.warn({ reason: errorMessage(error) }, 'tasks lose the socket of this swarmd when it restarts')
+      return { path: socket, isShared: false }
     }
   }
 
   /** As mountinfo has it. */
-  async #path(): Promise<string> {
-    await mkdir(this.#execRoot, { recursive: true, mode: 0o755 })
-    return join(await realpath(this.#execRoot), 'task.sock')
+  async #directory(): Promise<string> {
+    const directory = join(this.#options.execRoot, 'task-socket')
+    await mkdir(directory, { recursive: true, mode: 0o755 })
+    return realpath(directory)
   }
+}
+
+function mountPointIn(directory: string): string {
+  return join(directory, 'docker.sock')
 }
 
 async function isMountPoint(path: string): Promise<boolean> {
