@@ -120,7 +120,6 @@ t.test('what makes no network is refused, and nothing has changed', async (t) =>
       /multiple overlapping subnet configuration is not supported/,
     ],
     [ipam({ Subnet: '100.65.0.0/16' }), 403, /^Pool overlaps with other one on this address space: .* network ingress/],
-    [{ EnableIPv6: true }, 400, /could not find an available, non-overlapping IPv6 address pool/],
     [{ Options: { [vxlan]: '4096' } }, 403, /requested vxlan id 4096 is in use by network ingress/],
     [{ Options: { [vxlan]: 'x' } }, 400, /invalid vxlan id value "x" passed/],
     [
@@ -166,7 +165,19 @@ t.test('services show their virtual addresses, tasks their own, and the network 
   })
   t.match((await call('GET', '/tasks/t1')).json, {
     NetworksAttachments: [
-      { Network: { ID: 'ingress0', Spec: { Name: 'ingress', Ingress: true }, DriverState: { Name: 'overlay' } } },
+      {
+        Network: {
+          ID: 'ingress0',
+          Spec: {
+            Name: 'ingress',
+            DriverConfiguration: {},
+            Ingress: true,
+            IPAMOptions: { Driver: {} },
+            Scope: 'swarm',
+          },
+          DriverState: { Name: 'overlay' },
+        },
+      },
       {
         Network: {
           ID: front,

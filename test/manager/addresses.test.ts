@@ -99,7 +99,6 @@ t.test('what can’t be given is refused with the network that has it', async (t
     message:
       'Pool overlaps with other one on this address space: subnet 10.7.3.0/24 overlaps with network holder (10.7.0.0/16)',
   })
-  t.match(ask({ EnableIPv6: true }), { kind: 'refused', message: /non-overlapping IPv6 address pool/ })
   t.match(ask({ Ingress: true, IPAMOptions: { Configs: [{ Subnet: '10.9.0.0/26' }] } }), { code: 'SUBNET_TOO_SMALL' })
   const full = new Store()
   full.apply(1, 0, [[{ kind: 'create', object: aCluster({ defaultAddressPools: ['10.0.0.0/23'] }) }]])
@@ -263,6 +262,14 @@ t.test('a task whose node has no ingress address left is rejected, and says whic
     /on network in: block 1 of 10.11.0.0\/24 \(13 of 13 /,
   )
   t.match(bench.store.get('task', stray)?.status.error, /10.11.0.0\/24 \(which ends before block 300\)/)
+})
+
+t.test('IPv6 without a subnet gets one of the cluster’s own', async (t) => {
+  const bench = new AllocatorBench()
+  const made = [bench.network({ EnableIPv6: true }), bench.network({ EnableIPv6: true })]
+  const own = made.map((network) => network?.allocated?.subnets[1]?.subnet ?? '')
+  t.match(own[0], /^fd[0-9a-f]{2}:[0-9a-f]{1,4}:[0-9a-f]{1,4}::\/64$/)
+  t.equal(own[1], own[0]?.replace('::/64', ':1::/64'))
 })
 
 t.test('blocks of the default ingress network hold every node number', async (t) => {

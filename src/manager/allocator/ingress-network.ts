@@ -11,7 +11,8 @@ export function ingressNetwork(cluster: Cluster, id: string, wallMs: number): Ne
   const spec = {
     Name: 'ingress',
     Labels: {},
-    DriverConfiguration: { Name: 'overlay' },
+    DriverConfiguration: {},
+    IPAMOptions: { Driver: {} },
     EnableIPv4: true,
     Ingress: true,
     Scope: 'swarm',

@@ -2,6 +2,7 @@
 // by `apply`, which refuses subnets that overlap and ids that are taken. Networks are few and made seldom: they are looked
 // through here, which their users (services and tasks) never are.
 
+import { createHash } from 'node:crypto'
 import { DEFAULT_ADDRESS_POOL, DEFAULT_INGRESS_SUBNET, DEFAULT_SUBNET_SIZE } from '../../api/defaults.ts'
 import type { AllocatedSubnet, Network } from '../../api/objects.ts'
 import type { IpamConfig, NetworkSpec } from '../../api/spec.ts'
@@ -58,9 +59,9 @@ export function allocateNetwork(
     subnets.unshift(subnetOf({}, cidr))
   }
   if (spec.EnableIPv6 && !given.some(({ cidr }) => cidr.family === 6)) {
-    const message =
-      'could not find an available, non-overlapping IPv6 address pool among the defaults to assign to the network'
-    return { kind: 'refused', code: 'SUBNETS_EXHAUSTED', message }
+    const cidr = nextUniqueLocal(view, others)
+    if (!cidr) return { kind: 'refused', code: 'SUBNETS_EXHAUSTED', message: NO_IPV6_SUBNET }
+    subnets.push(subnetOf({}, cidr))
   }
   const small = spec.Ingress
     ? given.find(({ cidr }) => cidr.family === 4 && cidr.prefix > INGRESS_PREFIX_MAX)
@@ -121,9 +122,7 @@ function nextSubnet(
 ): Cidr | undefined {
   const { pools, size } = poolsOf(view)
   const ingress = parseCidr(DEFAULT_INGRESS_SUBNET)
-  const taken = [...networks.flatMap(subnetsOf), ...avoid, ...(ingress ? [ingress] : [])].sort((a, b) =>
-    a.base < b.base ? -1 : a.base > b.base ? 1 : a.prefix - b.prefix,
-  )
+  const taken = [...networks.flatMap(subnetsOf), ...avoid, ...(ingress ? [ingress] : [])].sort(byBase)
   for (const text of pools) {
     const pool = parseCidr(text)
     if (!pool || pool.prefix > size) continue
@@ -135,6 +134,23 @@ function nextSubnet(
     if (found) return found
   }
   return undefined
+}
+
+const NO_IPV6_SUBNET =
+  'could not find an available, non-overlapping IPv6 address pool among the defaults to assign to the network'
+
+/** RFC 4193: the cluster's own 48 bits, made of its id, with 65,536 subnets of 64. */
+function nextUniqueLocal(view: Pick<StoreView, 'cluster'>, networks: readonly Network[]): Cidr | undefined {
+  const digest = createHash('sha256')
+    .update(view.cluster()?.id ?? '')
+    .digest('hex')
+  const pool = parseCidr(`fd${digest.slice(0, 2)}:${digest.slice(2, 6)}:${digest.slice(6, 10)}::/48`)
+  const taken = networks.flatMap(subnetsOf).filter((one) => one.family === 6)
+  return pool && firstGap(pool, 64, taken.filter((one) => overlaps(one, pool)).sort(byBase))
+}
+
+function byBase(a: Cidr, b: Cidr): number {
+  return a.base < b.base ? -1 : a.base > b.base ? 1 : a.prefix - b.prefix
 }
 
 /** @param taken sorted by their first address */

@@ -62,7 +62,8 @@ function servicesOf(view: StoreView, network: Network, tasks: readonly Task[]): 
 function serviceInfo(view: StoreView, network: Network, service: Service, tasks: readonly Task[]): ServiceInfo {
   const vip = service.endpoint?.virtualIps.find(({ networkId }) => networkId === network.id)
   return {
-    VIP: addressOnly(vip?.address),
+    // So Go prints an address that is not there.
+    VIP: addressOnly(vip?.address) || '<nil>',
     Ports: (service.endpoint?.ports ?? []).filter(isIngress).map(portText),
     LocalLBIndex: 0,
     Tasks: tasks

@@ -9,7 +9,7 @@ import {
   swarmSpecWithDefaults,
 } from '../../api/defaults.ts'
 import type { Cluster, Config, Endpoint, Meta, Network, Node, Secret, Service, Task } from '../../api/objects.ts'
-import type { ServiceSpec, TlsInfo } from '../../api/spec.ts'
+import type { Driver, ServiceSpec, TlsInfo } from '../../api/spec.ts'
 import { errorCode } from '../../lib/errors.ts'
 import { tlsInfo } from '../../lib/x509-node.ts'
 import type { StoreView } from '../store/types.ts'
@@ -117,25 +117,46 @@ const encodeBareTask = encodedOnce((stored: Task) => {
   }
 })
 
+/** As Swarm's objects show it, which call the range otherwise than /networks does and know no auxiliary addresses. */
+function swarmIpam(options: NonNullable<Network['spec']['IPAMOptions']>) {
+  const { Driver = {}, Configs = [] } = options
+  const shown = Configs.map(({ Subnet, IPRange, Gateway }) => ({
+    ...(Subnet ? { Subnet } : {}),
+    ...(IPRange ? { Range: IPRange } : {}),
+    ...(Gateway ? { Gateway } : {}),
+  }))
+  return { Driver: swarmDriver(Driver), ...(shown.length === 0 ? {} : { Configs: shown }) }
+}
+
+function swarmDriver({ Name, Options = {} }: Driver): Driver {
+  return { ...(Name ? { Name } : {}), ...(Object.keys(Options).length === 0 ? {} : { Options }) }
+}
+
 /** A network inside of a task or of its own under its swarm shape (not that of /networks). */
 const encodeAttachedNetwork = encodedOnce((stored: Network) => ({
   ...head(stored),
   Spec: {
     Name: stored.spec.Name,
     Labels: stored.spec.Labels ?? {},
-    ...(stored.spec.DriverConfiguration === undefined ? {} : { DriverConfiguration: stored.spec.DriverConfiguration }),
+    ...(stored.spec.DriverConfiguration === undefined
+      ? {}
+      : { DriverConfiguration: swarmDriver(stored.spec.DriverConfiguration) }),
     ...(stored.spec.EnableIPv6 ? { IPv6Enabled: true } : {}),
     ...(stored.spec.Internal ? { Internal: true } : {}),
     ...(stored.spec.Attachable ? { Attachable: true } : {}),
     ...(stored.spec.Ingress ? { Ingress: true } : {}),
-    ...(stored.spec.IPAMOptions === undefined ? {} : { IPAMOptions: stored.spec.IPAMOptions }),
+    ...(stored.spec.IPAMOptions === undefined ? {} : { IPAMOptions: swarmIpam(stored.spec.IPAMOptions) }),
     Scope: 'swarm',
   },
   DriverState: { Name: driverOf(stored), Options: networkOptions(stored) },
-  IPAMOptions: {
+  IPAMOptions: swarmIpam({
     Driver: { Name: 'default' },
-    Configs: (stored.allocated?.subnets ?? []).map(({ subnet, gateway }) => ({ Subnet: subnet, Gateway: gateway })),
-  },
+    Configs: (stored.allocated?.subnets ?? []).map(({ subnet, gateway, ipRange }) => ({
+      Subnet: subnet,
+      IPRange: ipRange,
+      Gateway: gateway,
+    })),
+  }),
 }))
 
 export function encodeTask(view: StoreView, stored: Task): string {
