@@ -14,6 +14,7 @@ const STOP_TIMEOUT_MS = 60_000
 /** @returns whether the plan now changes something in the slot, which then needs no other attention in this look */
 export function superviseSlot(plan: ServicePlan, slot: Slot): boolean {
   let changed = false
+  let succeeded = false
   for (const task of slot.live) {
     const { done, ended, lostNode } = conditionOf(plan, task)
     if (done) continue
@@ -25,11 +26,20 @@ export function superviseSlot(plan: ServicePlan, slot: Slot): boolean {
       // It failed even before its time came (no such image, say): the delay still counts.
       plan.lookAgainAt(parseTime(task.startAfter))
     } else {
-      restart(plan, slot, task, lostNode)
+      // Of two that an update had left in the slot one goes on: a successor would be a second task for good.
+      if (succeeded || slot.live.some((other) => other !== task && standsInFor(plan, other))) {
+        plan.add(...plan.stop(task, 'shutdown'))
+      } else succeeded = restart(plan, slot, task, lostNode)
       changed = true
     }
   }
   return changed
+}
+
+/** It is what a successor would be. */
+function standsInFor(plan: ServicePlan, task: Task): boolean {
+  const { done, ended, lostNode } = conditionOf(plan, task)
+  return !done && !ended && !lostNode && !plan.isDirty(task)
 }
 
 interface Condition {
@@ -48,11 +58,12 @@ function isDelayed(plan: ServicePlan, task: Task): boolean {
   return task.desiredState === 'ready' && task.startAfter !== '' && parseTime(task.startAfter) > plan.nowMs
 }
 
-function restart(plan: ServicePlan, slot: Slot, task: Task, lostNode: boolean): void {
+/** @returns whether the task gets a successor */
+function restart(plan: ServicePlan, slot: Slot, task: Task, lostNode: boolean): boolean {
   const stop = plan.stop(task, 'shutdown')
   if (!shouldRestart(plan.service, task, slot.tasks)) {
     plan.add(...stop)
-    return
+    return false
   }
   const delayMs = lostNode ? 0 : restartSettings(task.spec).delayMs
   const startsAtOnce = delayMs === 0 && (hasEnded(task) || !isStopping(plan, task))
@@ -71,6 +82,7 @@ function restart(plan: ServicePlan, slot: Slot, task: Task, lostNode: boolean): 
   })
   plan.add(successor, ...stop)
   if (!startsAtOnce) plan.lookAgainAt(delayMs > 0 ? plan.nowMs + delayMs : plan.nowMs + STOP_TIMEOUT_MS)
+  return true
 }
 
 /** The updater waits for the successor of a task that lost its node before it had settled. */

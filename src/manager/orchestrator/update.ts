@@ -99,9 +99,12 @@ function actOnFailure(plan: ServicePlan, settings: UpdateSettings, task: Task, u
 export function stepUpdate(plan: ServicePlan, slots: readonly StandingSlot[], wanted: number): void {
   const { service } = plan
   const state = service.updateStatus?.State
-  if (isPaused(state)) return
   const step = new UpdateStep(plan)
   for (const slot of slots) step.look(slot)
+  if (isPaused(state)) {
+    step.tidy()
+    return
+  }
   if (!isUnderWay(state)) {
     if (step.dirty === 0) step.tidy()
     else if (state === undefined) begin(plan, step.dirty)
