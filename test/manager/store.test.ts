@@ -265,6 +265,25 @@ t.test('entries keep secrets’ data, refuse nothing known and stop at what is u
   t.throws(() => decodeEntry(encodeEntry(5, undefined, [strange])), { code: 'ENTRY_UNKNOWN' })
 })
 
+t.test('hashes are computed entry by entry; after a snapshot nothing is compared before they are there', async (t) => {
+  const store = new Store()
+  const machine = new StoreMachine({ store, log: silentLog })
+  const services = Array.from({ length: 1_000 }, (_, at) => aService(`s${at}`))
+  store.restore(CHECKPOINT_INTERVAL - 2, services)
+  const same = new Store()
+  same.restore(CHECKPOINT_INTERVAL - 2, services)
+  const hash = same.stateHash()
+  const empty = encodeEntry(WALL_MS, undefined, [])
+  machine.apply({ index: CHECKPOINT_INTERVAL - 1, data: empty })
+  machine.apply({ index: CHECKPOINT_INTERVAL, data: empty })
+  t.equal(machine.takeCheckpoint(), undefined, 'hundreds are missing')
+  t.ok(store.unhashed > 0 && store.unhashed < services.length)
+  for (let at = 1; at < 5; at++) machine.apply({ index: CHECKPOINT_INTERVAL + at, data: empty })
+  t.equal(store.unhashed, 0)
+  machine.apply({ index: 2 * CHECKPOINT_INTERVAL, data: empty })
+  t.strictSame(machine.takeCheckpoint(), { index: 2 * CHECKPOINT_INTERVAL, hash })
+})
+
 t.test('a manager whose state went another way stops at the next checkpoint', async (t) => {
   const machines = [new Store(), new Store()].map((store) => ({
     store,

@@ -17,14 +17,22 @@ export class StateHash {
   readonly #dirty = new Map<string, StoreObject | undefined>()
   #sum = 0n
 
-  /** Notes a change; the hash is computed when it is asked for, once for many changes of one object. */
+  /** Objects whose hash has to be computed yet. */
+  get pending(): number {
+    return this.#dirty.size
+  }
+
+  /** Notes a change; the hash is computed later, once for many changes of one object. */
   changed(key: string, object: StoreObject | undefined): void {
     this.#dirty.set(key, object)
   }
 
-  /** 16 hexadecimal digits. */
-  value(): string {
+  /** Computes at most so many hashes, so that `value` has little left to do. */
+  work(limit: number): void {
+    let left = limit
     for (const [key, object] of this.#dirty) {
+      if (left-- <= 0) return
+      this.#dirty.delete(key)
       this.#sum -= this.#hashes.get(key) ?? 0n
       if (object) {
         const hash = objectHash(object)
@@ -32,7 +40,11 @@ export class StateHash {
         this.#sum += hash
       } else this.#hashes.delete(key)
     }
-    this.#dirty.clear()
+  }
+
+  /** 16 hexadecimal digits. */
+  value(): string {
+    this.work(Number.POSITIVE_INFINITY)
     this.#sum = ((this.#sum % MODULUS) + MODULUS) % MODULUS
     return this.#sum.toString(16).padStart(16, '0')
   }

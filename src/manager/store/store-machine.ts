@@ -15,6 +15,9 @@ export const SNAPSHOT_FORMAT = 1
 export const CHECKPOINT_INTERVAL = 1000
 const CHECKPOINTS_KEPT = 16
 
+/** Hashes that may be missing at a checkpoint, to be computed at once: some 10 ms. */
+const MAX_UNHASHED = 300
+
 /** Objects encoded in one synchronous slice: some 3 ms. */
 const OBJECTS_PER_CHUNK = 100
 
@@ -70,7 +73,8 @@ export class StoreMachine {
   }
 
   #note(index: number): void {
-    if (index % CHECKPOINT_INTERVAL !== 0) return
+    // After a snapshot the hashes of all its objects come bit by bit; until they are there, this manager has nothing to compare.
+    if (index % CHECKPOINT_INTERVAL !== 0 || this.#store.unhashed > MAX_UNHASHED) return
     const hash = this.#store.stateHash()
     this.#checkpoints.set(index, hash)
     this.#due = { index, hash }

@@ -18,9 +18,20 @@ import {
 import { Reservations, reservationOf } from './reservations.ts'
 import { GroupedObjects, ObjectTable } from './sorted-objects.ts'
 import { StateHash } from './state-hash.ts'
-import type { Change, RefusalCode, StoreEvent, StoreView, Transaction, TransactionResult } from './types.ts'
+import {
+  type Change,
+  MAX_CHANGES_PER_ENTRY,
+  type RefusalCode,
+  type StoreEvent,
+  type StoreView,
+  type Transaction,
+  type TransactionResult,
+} from './types.ts'
 
 export const OBJECT_KINDS = ['cluster', 'node', 'service', 'task', 'network', 'secret', 'config'] as const
+
+/** More than an entry changes: only what a snapshot brought is left for later entries. */
+const MAX_HASHES_PER_ENTRY = MAX_CHANGES_PER_ENTRY + 100
 
 type Tables = { readonly [K in ObjectKind]: ObjectTable<ObjectsByKind[K]> }
 
@@ -122,6 +133,11 @@ export class Store implements StoreView {
     return holder && this.get('service', holder.id)
   }
 
+  /** Objects that `stateHash` would have to look at: some milliseconds for a hundred. */
+  get unhashed(): number {
+    return this.#hash.pending
+  }
+
   /** Hash of the whole state: equal on all managers at an equal index. */
   stateHash(): string {
     return this.#hash.value()
@@ -152,6 +168,7 @@ export class Store implements StoreView {
       }
       return { kind: 'applied', index }
     })
+    this.#hash.work(MAX_HASHES_PER_ENTRY)
     this.#publish(events)
     return results
   }
