@@ -278,7 +278,7 @@ t.test('nodes are demoted, leave, are removed, join with the new token only, and
     `Node ${third.name} promoted to a manager in the swarm.`,
   )
   await until('it is a manager', async () => (await role()) === 'manager reachable')
-  const whole = /Swarm: active\n NodeID: \w+\n Is Manager: true\n ClusterID: \w+\n Managers: 3\n Nodes: 3/
+  const whole = /Swarm: active\s+NodeID: \w+\s+Is Manager: true\s+ClusterID: \w+\s+Managers: 3\s+Nodes: 3/
   await until('it says so itself', async () => whole.test(await succeeds(NEW, third, 'info')))
   t.match(await succeeds(NEW, third, 'node', 'ps', 'self', leader.name), /ID\s+NAME/)
 })
