@@ -93,11 +93,8 @@ t.test(
         /The swarm does not have a leader\. It's possible that too few managers are online\. Make sure more than half of the managers are online\./,
     }
     const options = { timeoutMs: REFUSAL_MS }
-    t.match(
-      await cluster.tryDocker(survivor, ['config', 'create', 'faults-none', '/etc/hostname'], options),
-      no,
-      'a write',
-    )
+    const write = await cluster.tryDocker(survivor, ['config', 'create', 'faults-none', '/etc/hostname'], options)
+    t.match(write, no, 'a write')
     t.match(await cluster.tryDocker(survivor, ['service', 'ls'], options), no, 'a read')
     t.match(await cluster.tryDocker(survivor, ['ps', '-q'], options), { code: 0 }, 'the machine itself answers')
     t.strictSame(await allContainers(), before, 'containers run on')
@@ -110,11 +107,9 @@ t.test(
       WAIT_MS,
       survivor,
     )
-    t.equal(
-      await cluster.docker(survivor, 'config', 'ls', '-q', '--filter', 'name=faults-none'),
-      '',
-      'refused is refused',
-    )
+    // A leader that was left alone may have taken the write already; then it has said that nobody can know.
+    const found = await cluster.docker(survivor, 'config', 'ls', '-q', '--filter', 'name=faults-none')
+    if (!write.stderr.includes('It is not known whether')) t.equal(found, '', 'refused is refused')
     await second.startSwarmd()
     await rejoined(second, survivor)
     t.strictSame(await allContainers(), before, 'no container was touched')

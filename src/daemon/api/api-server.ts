@@ -17,7 +17,7 @@ import { EventHub } from './event-hub.ts'
 import { forward } from './forward.ts'
 import { gate } from './hijack-gate.ts'
 import { networkRoutes } from './network-routes.ts'
-import { type ManagerState, noLeader, requireManager } from './node-state.ts'
+import { type ManagerState, noLeader, requireManager, unknownOutcome } from './node-state.ts'
 import { configRoutes, nodeRoutes, secretRoutes } from './object-routes.ts'
 import { passRaw, passThrough, passUpgrade, refuseRaw } from './pass-through.ts'
 import { type Match, Router } from './router.ts'
@@ -242,6 +242,7 @@ export class ApiServer {
   async #untilLed(call: Call, attempt: () => Promise<'answered' | 'retry'>): Promise<void> {
     const { clock } = this.#options
     const deadlineMs = clock.nowMs() + LEADER_WAIT_MS
+    let unknown = false
     for (;;) {
       try {
         if ((await attempt()) === 'answered') return
@@ -250,9 +251,10 @@ export class ApiServer {
         const unseen = errorCode(error) === 'PROPOSAL_UNKNOWN' && isRepeatable(call)
         if (unseen && call.forwarded) call.response.setHeader(RETRY_HEADER, '1')
         if (!(asksForRetry(error) || unseen) || call.forwarded || call.response.headersSent) throw error
+        unknown ||= unseen
       }
       if (call.signal.aborted) return
-      if (clock.nowMs() >= deadlineMs) throw noLeader()
+      if (clock.nowMs() >= deadlineMs) throw unknown ? unknownOutcome() : noLeader()
       await sleep(clock, LEADER_RETRY_MS, call.signal)
     }
   }

@@ -47,6 +47,15 @@ export function noLeader(): CodedError {
   )
 }
 
+/** Nobody leads, and a leader that is gone had taken the request. */
+export function unknownOutcome(): CodedError {
+  const { message } = noLeader()
+  return new CodedError(
+    'PROPOSAL_UNKNOWN',
+    `${message} It is not known whether this request was carried out, or will be once there is a leader.`,
+  )
+}
+
 /** As /_ping and /info name it. */
 export function localNodeState(state: ClusterState): 'inactive' | 'pending' | 'active' | 'error' | 'locked' {
   return state.kind === 'manager' || state.kind === 'worker' ? 'active' : state.kind
