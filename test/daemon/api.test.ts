@@ -468,6 +468,20 @@ t.test('a request waits for a leader, and follows when the leader changes', asyn
   t.equal(follower.cluster.proposed.length, 1)
 })
 
+t.test('a leader that hangs is waited for until another leads', async (t) => {
+  const { leader, follower } = await serveFollower(t)
+  const hung = createServer(() => follower.cluster.become({ nodeId: 'follower' }))
+  follower.cluster.leaderSocket = join(leader.folder, 'hung.sock')
+  hung.listen(follower.cluster.leaderSocket)
+  await once(hung, 'listening')
+  t.teardown(() => {
+    hung.closeAllConnections()
+    hung.close()
+  })
+  t.equal((await follower.call('POST', '/services/create', SERVICE)).status, 201)
+  t.equal(follower.cluster.proposed.length, 1)
+})
+
 t.test('a leader that steps down in the middle of a write is no reason to fail', async (t) => {
   const { leader } = await serveFollower(t)
   let attempts = 0

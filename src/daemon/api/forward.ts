@@ -10,6 +10,9 @@ import { endToEndHeaders } from './pass-through.ts'
 
 /** As dockerd gives a manager 20 s to answer. */
 const ANSWER_MS = 20_000
+/** A leader that hangs is replaced by the others within two seconds; one that lost its leadership answers by itself. */
+const REPLACED_MS = 1_000
+const LOOK_MS = 250
 
 /**
  * @param url path and query for the leader, where they differ from the client's
@@ -35,7 +38,17 @@ export function forward(
         ...(call.body.length > 0 || call.method === 'POST' ? { 'content-length': String(call.body.length) } : {}),
       },
     })
-    const timer = clock.setTimer(ANSWER_MS, () => outgoing.destroy(new Error('no answer')))
+    const deadlineMs = clock.nowMs() + ANSWER_MS
+    let replacedMs: number | undefined
+    const look = (): void => {
+      const nowMs = clock.nowMs()
+      replacedMs = hasOtherLeader(cluster, leader) ? (replacedMs ?? nowMs) : undefined
+      if (replacedMs !== undefined && nowMs - replacedMs >= REPLACED_MS)
+        outgoing.destroy(new Error('another leads now'))
+      else if (nowMs >= deadlineMs) outgoing.destroy(new Error('no answer'))
+      else timer = clock.setTimer(LOOK_MS, look)
+    }
+    let timer = clock.setTimer(LOOK_MS, look)
     outgoing.on('socket', (socket) => {
       // A connection that is being made has not carried the request yet.
       if (socket.connecting)
@@ -75,6 +88,12 @@ export function forward(
     call.signal.addEventListener('abort', () => outgoing.destroy(), { once: true })
     outgoing.end(call.body)
   })
+}
+
+function hasOtherLeader(cluster: ClusterAccess, asked: ManagerAddress): boolean {
+  const state = cluster.state()
+  if (state.kind !== 'manager') return false
+  return state.isLeader || (state.leader !== undefined && state.leader.nodeId !== asked.nodeId)
 }
 
 function answer(call: Call, incoming: IncomingMessage): void {
