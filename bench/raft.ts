@@ -1,5 +1,5 @@
 // How many proposals a second Raft commits, with LevelDB synced on this machine's disk: one node, and three nodes that
-// share one process (and so its one thread: three machines have three). `npx tsx bench/raft.ts [seconds]`.
+// share one process (and so its one thread: three machines have three). `node build/bench/raft.js [seconds]`.
 
 import { mkdtemp, rm } from 'node:fs/promises'
 import { join } from 'node:path'

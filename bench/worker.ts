@@ -1,7 +1,7 @@
 /**
  * What the worker costs: the time until 50 containers run on an engine of its own, created and started bare through
  * dockerode (all at once, and at most so many at once) and through the task manager with its executor.
- *   npx tsx bench/worker.ts [CONTAINERS] [ROUNDS]
+ *   node build/bench/worker.js [CONTAINERS] [ROUNDS]
  */
 import Docker from 'dockerode'
 import type { Task } from '../src/api/objects.ts'
