@@ -85,6 +85,36 @@ t.test('start-first runs the new task before it stops the old one', async (t) =>
   await cluster.stop()
 })
 
+t.test('start-first keeps no task of an older update that never came to run', async (t) => {
+  const cluster = await started(2, { Order: 'start-first', Parallelism: 0 })
+  for (const version of [2, 3, 4]) {
+    await cluster.update('web', (spec) => ({
+      ...spec,
+      TaskTemplate: {
+        ...withImage(spec.TaskTemplate, `ok:v=${version}`),
+        Placement: { Constraints: ['node.labels.place==nowhere'] },
+      },
+    }))
+    await cluster.clock.advance(2_000)
+  }
+  const live = cluster.tasks('web').filter((task) => task.desiredState === 'running')
+  t.same(live.map(imageOf).sort(), ['ok:v=1', 'ok:v=1', 'ok:v=4', 'ok:v=4'], 'what runs, and what is to follow it')
+  await cluster.stop()
+})
+
+t.test('start-first makes no successor of the old task when the new one is there already', async (t) => {
+  const cluster = await started(1, { Order: 'start-first' }, { TaskTemplate: withImage({}, 'ok:crash=20000') })
+  await cluster.clock.advance(10_000)
+  await cluster.setImage('web', 'ok:v=2:start=15000')
+  await cluster.untilUpdate('web', 'completed')
+  t.same(
+    cluster.tasks('web').filter((task) => task.origin?.kind === 'restart'),
+    [],
+  )
+  t.equal(cluster.running('web').length, 1)
+  await cluster.stop()
+})
+
 t.test('a delay follows each slot, and lengthens a shorter monitor', async (t) => {
   const cluster = await started(3, { Delay: nanos(5_000) })
   const begun = cluster.clock.nowMs()
