@@ -44,8 +44,13 @@ function ofManagers(leader: Manager, managers: readonly Manager[]): readonly str
   ]
 }
 
+/** A node whose machine never learned that its request to join was granted has a record and nothing else. */
+function realNodes(store: Manager['store']): readonly Node[] {
+  return store.list('node').filter((node) => node.description.Hostname !== undefined)
+}
+
 function ofNodes(leader: Manager, machines: readonly SimMachine[]): readonly string[] {
-  const nodes = leader.store.list('node')
+  const nodes = realNodes(leader.store)
   return [
     ...nodes.flatMap((node) => [
       ...(node.status.state === 'ready'
@@ -77,7 +82,7 @@ function ofService(service: Service, { store }: Manager): readonly string[] {
   if (service.problem) found.push(`service ${spec.Name}: ${service.problem.message}`)
   const placement = spec.TaskTemplate?.Placement
   const meets = (node: Node) => nodeMeetsExpressions(node, placement?.Constraints)
-  const open = store.list('node').filter((node) => (node.spec.Availability ?? 'active') === 'active' && meets(node))
+  const open = realNodes(store).filter((node) => (node.spec.Availability ?? 'active') === 'active' && meets(node))
   const wanted = spec.Mode?.Replicated?.Replicas
   const sound = isSound(spec.TaskTemplate) && live.every((task) => isSound(task.spec))
   const hostPort = (spec.EndpointSpec?.Ports ?? []).some((port) => port.PublishMode === 'host')
@@ -85,7 +90,7 @@ function ofService(service: Service, { store }: Manager): readonly string[] {
   // A known trap: the new task of start-first may need the place that the old one has.
   const trapped = perNode < Infinity && spec.UpdateConfig?.Order === 'start-first'
   if (wanted === undefined) {
-    for (const node of store.list('node')) {
+    for (const node of realNodes(store)) {
       const there = live.filter((task) => task.nodeId === node.id)
       const least = sound && open.includes(node) ? 1 : 0
       const most = node.spec.Availability === 'drain' || !meets(node) ? 0 : 1
