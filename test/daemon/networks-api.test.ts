@@ -213,6 +213,17 @@ t.test('services show their virtual addresses, tasks their own, and the network 
   t.match(await call('DELETE', '/networks/front'), { status: 400, message: /is in use by task t1/ })
 })
 
+t.test('a network that goes while a service for it is being made is missed', async (t) => {
+  const { call, create, cluster } = await serveSwarm(t)
+  const { Id: id } = (await create('front')).json as { Id: string }
+  cluster.beforeApply = () => {
+    cluster.beforeApply = () => {}
+    cluster.apply([{ kind: 'remove', objectKind: 'network', id }])
+  }
+  t.match(await call('POST', '/services/create', publishing), { status: 404, message: 'network front not found' })
+  t.equal(cluster.store.count('service'), 0)
+})
+
 t.test('the ingress network can be replaced', async (t) => {
   const { call, create, cluster } = await serveSwarm(t)
   t.equal((await call('DELETE', '/networks/ingress')).status, 204)

@@ -31,12 +31,17 @@ export function withNetworkIds(view: StoreView, spec: ServiceSpec): ServiceSpec 
 }
 
 /**
- * Changes that hold the transaction to what was found: every secret and config that the spec names.
+ * Changes that hold the transaction to what was found: every secret, config and network that the spec names.
  * @throws {CodedError} INVALID_ARGUMENT (`secret not found: x`)
  */
 export function referenceChecks(view: StoreView, spec: ServiceSpec): readonly Change[] {
   const container = spec.TaskTemplate?.ContainerSpec
+  const networks = spec.TaskTemplate?.Networks ?? []
   return [
+    ...networks.flatMap(({ Target: id = '' }): readonly Change[] => {
+      const network = view.get('network', id)
+      return network ? [{ kind: 'check', objectKind: 'network', id, expectedVersion: network.meta.version }] : []
+    }),
     ...checksOf(
       view,
       'secret',
