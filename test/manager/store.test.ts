@@ -1,6 +1,7 @@
 // The replicated store: what apply grants, refuses and promises to its readers.
 
 import assert from 'node:assert/strict'
+import { Readable } from 'node:stream'
 import fc from 'fast-check'
 import t from 'tap'
 import type { StoreObject } from '../../src/api/objects.ts'
@@ -263,6 +264,22 @@ t.test('entries keep secrets’ data, refuse nothing known and stop at what is u
   t.throws(() => decodeEntry(encode([2, 5, null, []])), { code: 'ENTRY_UNKNOWN' })
   const strange = encode([{ kind: 'teleport' }])
   t.throws(() => decodeEntry(encodeEntry(5, undefined, [strange])), { code: 'ENTRY_UNKNOWN' })
+})
+
+t.test('snapshots of large objects come in chunks that a member takes', async (t) => {
+  const store = new Store()
+  const Data = Buffer.alloc(700_000, 'x').toString('base64')
+  const big = ['a', 'b', 'c'].map((id) => ({ ...aConfig(id), spec: { Name: id, Data } }))
+  const small = Array.from({ length: 250 }, (_, at) => aService(`s${at}`))
+  const half = ['d', 'e'].map((id) => ({ ...aConfig(id), spec: { Name: id, Data: Data.slice(0, 400_000) } }))
+  store.restore(7, [...big, ...small, ...half])
+  const chunks: Uint8Array[] = []
+  for await (const chunk of new StoreMachine({ store, log: silentLog }).snapshot()) chunks.push(chunk)
+  for (const chunk of chunks) t.ok(chunk.byteLength <= 1024 * 1024, `${chunk.byteLength} bytes`)
+  const copy = new Store()
+  await new StoreMachine({ store: copy, log: silentLog }).restore(Readable.from(chunks))
+  t.equal(copy.stateHash(), store.stateHash())
+  t.same([copy.index, copy.count('config'), copy.count('service')], [7, 5, 250])
 })
 
 t.test('hashes are computed entry by entry; after a snapshot nothing is compared before they are there', async (t) => {

@@ -20,6 +20,8 @@ const MAX_UNHASHED = 300
 
 /** Objects encoded in one synchronous slice: some 3 ms. */
 const OBJECTS_PER_CHUNK = 100
+/** Half of what a chunk may have. */
+const CHUNK_BYTES = 512 * 1024
 
 export class StoreMachine {
   readonly #store: Store
@@ -60,11 +62,18 @@ export class StoreMachine {
   async restore(source: AsyncIterable<Uint8Array>): Promise<void> {
     let index: number | undefined
     const objects: StoreObject[] = []
+    let begun: Uint8Array[] = []
     for await (const chunk of source) {
-      const record = decode(chunk) as readonly unknown[]
+      const record = decode(chunk) as readonly unknown[] | Part
       if (index === undefined) {
-        if (record[0] !== SNAPSHOT_FORMAT) throw unknownSnapshot(record[0])
-        index = record[1] as number
+        const [format, at] = Array.isArray(record) ? (record as readonly unknown[]) : []
+        if (format !== SNAPSHOT_FORMAT) throw unknownSnapshot(format)
+        index = at as number
+      } else if ('part' in record) {
+        begun.push(record.part)
+        if (!record.isLast) continue
+        objects.push(decodeObject(Buffer.concat(begun)))
+        begun = []
       } else for (const bytes of record as readonly Uint8Array[]) objects.push(decodeObject(bytes))
     }
     if (index === undefined) throw unknownSnapshot('nothing')
@@ -96,10 +105,37 @@ export class StoreMachine {
   }
 }
 
+/** First a header; then objects by the hundred, or fewer where they are large, and those that are too large in parts. */
 async function* chunks(index: number, objects: readonly StoreObject[]): AsyncIterable<Uint8Array> {
   yield encode([SNAPSHOT_FORMAT, index])
-  for (let at = 0; at < objects.length; at += OBJECTS_PER_CHUNK) {
-    yield encode(objects.slice(at, at + OBJECTS_PER_CHUNK).map(encodeObject))
+  let some: Uint8Array[] = []
+  let someBytes = 0
+  for (const object of objects) {
+    const bytes = encodeObject(object)
+    if (some.length > 0 && (some.length >= OBJECTS_PER_CHUNK || someBytes + bytes.byteLength > CHUNK_BYTES)) {
+      yield encode(some)
+      some = []
+      someBytes = 0
+    }
+    if (bytes.byteLength > CHUNK_BYTES) yield* parts(bytes)
+    else {
+      some.push(bytes)
+      someBytes += bytes.byteLength
+    }
+  }
+  if (some.length > 0) yield encode(some)
+}
+
+interface Part {
+  readonly part: Uint8Array
+  readonly isLast: boolean
+}
+
+function* parts(bytes: Uint8Array): Iterable<Uint8Array> {
+  for (let at = 0; at < bytes.byteLength; at += CHUNK_BYTES) {
+    const end = at + CHUNK_BYTES
+    const part: Part = { part: bytes.subarray(at, end), isLast: end >= bytes.byteLength }
+    yield encode(part)
   }
 }
 
