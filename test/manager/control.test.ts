@@ -103,6 +103,19 @@ t.test('a service is created with its defaults, once per name', async (t) => {
   t.match(cluster.store.get('service', named.id)?.spec.Name, /^[a-z]+_[a-z]+$/)
 })
 
+t.test('a service whose spec leaves no room for its updates is refused', async (t) => {
+  const { cluster, control } = await newCluster()
+  const Env = (bytes: number) => ({ TaskTemplate: { ContainerSpec: { Image: 'nginx', Env: ['x'.repeat(bytes)] } } })
+  t.match(await refusalOf(createService(control, aSpec('web', Env(500_000)), '')), {
+    status: 400,
+    message: /service spec is too large: 500\d\d\d bytes, 491520 at most$/,
+  })
+  await createService(control, aSpec('web', Env(490_000)), '')
+  const { meta } = serviceOf(cluster, 'web')
+  await updateService(control, change('web', meta.version, aSpec('web', Env(490_001))))
+  t.ok(serviceOf(cluster, 'web').previousSpec)
+})
+
 t.test('a service refers to secrets, configs and networks that are there', async (t) => {
   const { cluster, control } = await newCluster()
   const secret = await createSecret(control, { Name: 's', Data: 'aGk=' })

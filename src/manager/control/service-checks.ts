@@ -3,11 +3,15 @@
 import type { Service } from '../../api/objects.ts'
 import type { NetworkAttachmentConfig, PortConfig, ServiceSpec } from '../../api/spec.ts'
 import { invalidArgument, managerRefusal } from '../../api/validation/refusal.ts'
+import { encode } from '../../lib/codec.ts'
 import type { Change, StoreView } from '../store/types.ts'
 import { find, findOptional } from './lookup.ts'
 
 /** Networks of each engine that a task may use as they are; they are no objects of the cluster. */
 const PREDEFINED = new Set(['host', 'none', 'bridge'])
+
+/** Half of a transaction, with room: an update holds two specs, a restart two tasks. */
+const MAX_SPEC_BYTES = 480 * 1024
 
 /**
  * The spec with networks named by id, however the client named them.
@@ -75,6 +79,13 @@ function checksOf(
 
 function portKey(port: PortConfig): string {
   return `${port.Protocol ?? 'tcp'}/${port.PublishedPort}`
+}
+
+/** @throws {CodedError} INVALID_ARGUMENT for what would be stored, but never updated or restarted */
+export function checkSize(spec: ServiceSpec): void {
+  const sizeBytes = encode(spec).byteLength
+  if (sizeBytes <= MAX_SPEC_BYTES) return
+  throw invalidArgument(`service spec is too large: ${sizeBytes} bytes, ${MAX_SPEC_BYTES} at most`)
 }
 
 /** @throws {CodedError} FAILED_PRECONDITION where it publishes ports and the ingress network was removed */

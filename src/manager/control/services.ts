@@ -11,7 +11,7 @@ import { type ControlContext, outOfSequence, proposeCurrent } from './context.ts
 import { beginsWithOne, equalsOne, type Filters, hasLabels } from './filters.ts'
 import { find } from './lookup.ts'
 import { randomName } from './random-name.ts'
-import { checkIngress, checkPorts, referenceChecks, withNetworkIds } from './service-checks.ts'
+import { checkIngress, checkPorts, checkSize, referenceChecks, withNetworkIds } from './service-checks.ts'
 
 function isJob(mode: ServiceMode | undefined): boolean {
   return mode?.ReplicatedJob !== undefined || mode?.GlobalJob !== undefined
@@ -22,6 +22,7 @@ function accepted(view: StoreView, spec: ServiceSpec, name: string): ServiceSpec
   validateServiceRequest(spec)
   const stored = withNetworkIds(view, storedServiceSpec(spec, name))
   validateServiceSpec(stored)
+  checkSize(stored)
   return stored
 }
 
