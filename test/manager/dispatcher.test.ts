@@ -84,6 +84,23 @@ t.test('a large set comes in parts, and only the last one says that there are no
   )
 })
 
+t.test('large assignments come in small messages', async (t) => {
+  const cluster = await Dispatched.start(node('n1'))
+  const spec = { ContainerSpec: { Image: 'busybox', Env: ['x'.repeat(900_000)] } }
+  for (const id of ids('t', 12)) await cluster.write([{ kind: 'create', object: { ...assigned(id, 'n1'), spec } }])
+  const worker = await cluster.session('n1')
+  await cluster.clock.until(() => worker.heardOf('assignments').at(-1)?.more === false, 10_000, 'the last part')
+  t.same(
+    worker.heardOf('assignments').map(({ complete, more, sequence, set }) => [complete, more, sequence, set.length]),
+    [
+      [true, true, 1, 3],
+      [false, true, 2, 3],
+      [false, true, 3, 3],
+      [false, false, 4, 3],
+    ],
+  )
+})
+
 t.test('a worker speaks for the tasks of its own node only, and is told once that is committed', async (t) => {
   const cluster = await Dispatched.start(node('n1'), node('n2'))
   await cluster.write([

@@ -1,6 +1,7 @@
 // One worker's session on the leader: what it is told, in order, and when.
 
 import {
+  type Assigned,
   type AssignedKey,
   DISPATCHER_PROTOCOL_VERSION,
   type ManagerMessage,
@@ -16,6 +17,10 @@ import { type AssignmentDifference, AssignmentSet } from './assignment-set.ts'
 
 /** Assignments in one message: bounds its size and the time it takes to encode. */
 const ITEMS_PER_MESSAGE = 100
+/** A message of several items is smaller than this: a connection refuses one of 32 MiB. */
+const LARGE_MESSAGE_BYTES = 4 * 1024 * 1024
+
+type Part = { readonly item: Assigned } | { readonly key: AssignedKey }
 
 export class Session {
   readonly id: string
@@ -57,12 +62,7 @@ export class Session {
 
   /** Sends one message; a connection that can't take it is dropped, and the worker comes back for a complete set. */
   send(message: ManagerMessage): void {
-    if (!this.#open) return
-    try {
-      this.#connection.send(encode([DISPATCHER_PROTOCOL_VERSION, message]))
-    } catch (error) {
-      this.close(SESSION_CLOSE.expired, `session dropped: ${errorCode(error) ?? 'send failed'}`)
-    }
+    if (this.#open) this.#sendBytes(encode([DISPATCHER_PROTOCOL_VERSION, message]))
   }
 
   /** Everything the node is to have. */
@@ -112,14 +112,37 @@ export class Session {
     if (items.length === 0 && !complete) return
     for (let at = 0; at === 0 || at < items.length; at += ITEMS_PER_MESSAGE) {
       const part = items.slice(at, at + ITEMS_PER_MESSAGE)
-      this.send({
-        kind: 'assignments',
-        complete: complete && at === 0,
-        more: at + ITEMS_PER_MESSAGE < items.length,
-        sequence: ++this.#sequence,
-        set: part.flatMap((entry) => ('item' in entry ? [entry.item] : [])),
-        removed: part.flatMap((entry) => ('key' in entry ? [entry.key] : [])),
-      })
+      this.#sendPart(part, { complete: complete && at === 0, more: at + ITEMS_PER_MESSAGE < items.length })
+    }
+  }
+
+  /** In halves, and halves of these, where the items are large. */
+  #sendPart(part: readonly Part[], { complete, more }: { readonly complete: boolean; readonly more: boolean }): void {
+    const message: ManagerMessage = {
+      kind: 'assignments',
+      complete,
+      more,
+      sequence: this.#sequence + 1,
+      set: part.flatMap((entry) => ('item' in entry ? [entry.item] : [])),
+      removed: part.flatMap((entry) => ('key' in entry ? [entry.key] : [])),
+    }
+    const bytes = encode([DISPATCHER_PROTOCOL_VERSION, message])
+    if (bytes.byteLength > LARGE_MESSAGE_BYTES && part.length > 1) {
+      const middle = Math.ceil(part.length / 2)
+      this.#sendPart(part.slice(0, middle), { complete, more: true })
+      this.#sendPart(part.slice(middle), { complete: false, more })
+      return
+    }
+    this.#sequence++
+    this.#sendBytes(bytes)
+  }
+
+  #sendBytes(bytes: Uint8Array): void {
+    if (!this.#open) return
+    try {
+      this.#connection.send(bytes)
+    } catch (error) {
+      this.close(SESSION_CLOSE.expired, `session dropped: ${errorCode(error) ?? 'send failed'}`)
     }
   }
 }
