@@ -44,7 +44,9 @@ async function startManager(clock: VirtualClock, disk: SimulatedDisk, spec: Swar
   await clock.until(() => manager.isLeader, 10_000, 'the manager to lead')
   const write = async (count: number, prefix: string) => {
     for (let i = 0; i < count; i++) {
-      const object = aService(`${prefix}${i}`, { spec: { Name: `${prefix}${i}`, Mode: { Replicated: { Replicas: 0 } } } })
+      const object = aService(`${prefix}${i}`, {
+        spec: { Name: `${prefix}${i}`, Mode: { Replicated: { Replicas: 0 } } },
+      })
       await clock.wait(manager.proposer.propose([{ kind: 'create', object }]), 1_000, 'a write')
     }
     await clock.advance(100)
