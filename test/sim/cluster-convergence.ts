@@ -25,7 +25,7 @@ export function complaints(machines: readonly SimMachine[], seenOrphans: Set<str
 
 function ofManagers(leader: Manager, managers: readonly Manager[]): readonly string[] {
   const { conf } = leader.raft.status()
-  const nodes = leader.store.list('node')
+  const nodes = realNodes(leader.store)
   const wanted = nodes.filter((node) => node.spec.Role === 'manager')
   return [
     ...wanted.flatMap((node) =>
@@ -87,8 +87,8 @@ function ofService(service: Service, { store }: Manager): readonly string[] {
   const sound = isSound(spec.TaskTemplate) && live.every((task) => isSound(task.spec))
   const hostPort = (spec.EndpointSpec?.Ports ?? []).some((port) => port.PublishMode === 'host')
   const perNode = Math.min(placement?.MaxReplicas || Infinity, hostPort ? 1 : Infinity)
-  // A known trap: the new task of start-first may need the place that the old one has.
-  const trapped = perNode < Infinity && spec.UpdateConfig?.Order === 'start-first'
+  // A known trap: the new task of start-first may need the place that the old one has, or there may be no place at all.
+  const trapped = (perNode < Infinity || open.length === 0) && spec.UpdateConfig?.Order === 'start-first'
   if (wanted === undefined) {
     for (const node of realNodes(store)) {
       const there = live.filter((task) => task.nodeId === node.id)

@@ -118,7 +118,7 @@ export class Operator {
         },
         RestartPolicy: {
           Condition: random.float() < 0.8 ? 'any' : 'on-failure',
-          Delay: Math.floor(random.float() * 4_000) * NANOS_PER_MS,
+          Delay: (300 + Math.floor(random.float() * 4_000)) * NANOS_PER_MS,
         },
         ...(attached.length > 0 && { Networks: attached.map(({ id }) => ({ Target: id })) }),
         ...(random.float() < 0.2 && { Resources: { Reservations: { NanoCPUs: 1e8 } } }),
@@ -213,7 +213,7 @@ export class Operator {
   }
 
   #nodeOperation({ view }: OperatorContext): Operation {
-    const node = this.#pick(view.list('node'))!
+    const node = this.#pick(view.list('node').filter((one) => one.description.Hostname !== undefined))!
     const name = node.description.Hostname ?? node.id
     const scope = { kind: 'node' } as const
     const change = (spec: Partial<Node['spec']>) => async (context: OperatorContext) => {
