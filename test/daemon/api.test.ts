@@ -363,6 +363,26 @@ t.test('everything else reaches the engine, in a version that it takes', async (
   t.match(await call('GET', '/nothing'), { status: 404, message: 'No such thing: /nothing' })
 })
 
+t.test('an engine that hangs does not hold the cluster up', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'swarmd-hung-'))
+  const path = join(folder, 'engine.sock')
+  const hung = createServer(() => {})
+  hung.listen(path)
+  await once(hung, 'listening')
+  const cluster = new ApiCluster()
+  cluster.become()
+  const server = newServer(cluster, path)
+  const socket = join(folder, 'swarmd.sock')
+  await server.listen({ kind: 'unix', path: socket })
+  t.teardown(async () => {
+    await server.close()
+    hung.closeAllConnections()
+    hung.close()
+    rmSync(folder, { recursive: true })
+  })
+  t.equal((await ask(socket, 'GET', '/v1.41/nodes')).status, 200)
+})
+
 t.test('an engine that is away is named', async (t) => {
   const { call, engine } = await serve(t)
   await engine.close()

@@ -2,7 +2,7 @@
 
 import { type ClientRequest, type IncomingMessage, type RequestOptions, request } from 'node:http'
 import { connect, type Socket } from 'node:net'
-import type { Clock } from '../../lib/clock.ts'
+import { type Clock, sleep } from '../../lib/clock.ts'
 import { CodedError, errorMessage } from '../../lib/errors.ts'
 import { NEWEST_MINOR, OLDEST_MINOR, parseMinor } from './api-version.ts'
 
@@ -27,11 +27,13 @@ const UNKNOWN_ENGINE: EngineLimits = {
 }
 
 const LIMITS_AGE_MS = 10_000
+const LIMITS_WAIT_MS = 1_000
 const MAX_JSON_BYTES = 64 * 1024 * 1024
 
 export class Engine {
   readonly #address: EngineAddress
   readonly #clock: Clock
+  #reading: Promise<EngineLimits> | undefined
   #limits: { readonly value: EngineLimits; readonly readMs: number } | undefined
 
   constructor(address: EngineAddress, clock: Clock) {
@@ -105,11 +107,26 @@ export class Engine {
     })
   }
 
-  /** Asked of the engine at most every ten seconds; what is known stays while it is away. */
+  /**
+   * Asked of the engine at most every ten seconds; what is known stays while it is away, or hangs: the cluster's part of
+   * the API waits for no engine.
+   */
   async limits(): Promise<EngineLimits> {
     const known = this.#limits
     const nowMs = this.#clock.nowMs()
     if (known !== undefined && nowMs - known.readMs < LIMITS_AGE_MS) return known.value
+    const answered = new AbortController()
+    this.#reading ??= this.#readLimits(nowMs).finally(() => {
+      this.#reading = undefined
+    })
+    const read = await Promise.race([this.#reading, sleep(this.#clock, LIMITS_WAIT_MS, answered.signal)])
+    answered.abort()
+    if (read) return read
+    if (known) this.#limits = { value: known.value, readMs: this.#clock.nowMs() }
+    return known?.value ?? UNKNOWN_ENGINE
+  }
+
+  async #readLimits(nowMs: number): Promise<EngineLimits> {
     try {
       const [ping, version] = await Promise.all([this.get('/_ping'), this.get('/version')])
       const parsed: unknown = JSON.parse(version.body)
@@ -128,7 +145,7 @@ export class Engine {
       return value
     } catch {
       // Clients are told when they ask for something that needs the engine.
-      return known?.value ?? UNKNOWN_ENGINE
+      return this.#limits?.value ?? UNKNOWN_ENGINE
     }
   }
 
