@@ -200,12 +200,14 @@ export class Agent {
   async #describeAgain(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       await new Promise<void>((resolve) => {
-        const timer = this.#options.clock.setTimer(DESCRIBE_EVERY_MS, resolve)
-        this.#redescribe = () => {
+        const wake = (): void => {
           timer.cancel()
+          signal.removeEventListener('abort', wake)
           resolve()
         }
-        signal.addEventListener('abort', this.#redescribe, { once: true })
+        const timer = this.#options.clock.setTimer(DESCRIBE_EVERY_MS, wake)
+        this.#redescribe = wake
+        signal.addEventListener('abort', wake, { once: true })
       })
       if (signal.aborted) return
       try {
