@@ -6,7 +6,7 @@ import { constraintsOf, nodeMeets } from '../scheduler/constraint.ts'
 import { standingTasks } from './restart-policy.ts'
 import { superviseSlot } from './restart-supervisor.ts'
 import type { ServicePlan } from './service-plan.ts'
-import { hasEnded, isInvalidNode, type Slot, slotsOf } from './slots.ts'
+import { hasEnded, isInvalidNode, isRunning, newest, type Slot, slotsOf } from './slots.ts'
 import { judgeUpdate, type StandingSlot, stepUpdate } from './update.ts'
 
 export function reconcileGlobal(plan: ServicePlan, tasks: readonly Task[]): void {
@@ -20,7 +20,7 @@ export function reconcileGlobal(plan: ServicePlan, tasks: readonly Task[]): void
     const slot = slots.get(node.id)
     slots.delete(node.id)
     if (isInvalidNode(node) || !nodeMeets(node, constraints)) stopAll(plan, slot, 'shutdown')
-    else if (node.spec.Availability === 'pause') stopEnded(plan, slot)
+    else if (node.spec.Availability === 'pause') settlePaused(plan, slot)
     else {
       wanted++
       const occupied = slot && occupiedSlot(plan, slot)
@@ -47,7 +47,11 @@ function stopAll(plan: ServicePlan, slot: Slot | undefined, desiredState: 'shutd
   for (const task of tasks ?? []) plan.add(...plan.stop(task, desiredState))
 }
 
-/** On a paused node nothing is started again. */
-function stopEnded(plan: ServicePlan, slot: Slot | undefined): void {
-  for (const task of slot?.live ?? []) if (hasEnded(task)) plan.add(...plan.stop(task, 'shutdown'))
+/** On a paused node nothing is started again; what an update was replacing still goes when its successor runs. */
+function settlePaused(plan: ServicePlan, slot: Slot | undefined): void {
+  const live = slot?.live ?? []
+  const successor = newest(live.filter((task) => isRunning(task) && !plan.isDirty(task)))
+  for (const task of live) {
+    if (hasEnded(task) || (successor && task !== successor)) plan.add(...plan.stop(task, 'shutdown'))
+  }
 }

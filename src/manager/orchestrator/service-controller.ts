@@ -102,7 +102,9 @@ function* taskConcerns(old: Task | undefined, next: Task | undefined, view: Stor
 function isReplacement(task: Task, view: StoreView): boolean {
   const state = view.get('service', task.serviceId)?.updateStatus?.State
   if (state === 'updating' || state === 'rollback_started') return true
-  return view.tasksOfSlot(task.serviceId, task.slot).some((one) => one.id !== task.id && isLive(one) && one.slot > 0)
+  const others = (one: Task) => one.id !== task.id && one.serviceId === task.serviceId && isLive(one)
+  // The slot of a global service is a node.
+  return (task.slot > 0 ? view.tasksOfSlot(task.serviceId, task.slot) : view.tasksOfNode(task.nodeId)).some(others)
 }
 
 function removeTasks(tasks: readonly Task[], nowMs: number): Decision {
