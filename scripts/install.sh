@@ -53,8 +53,8 @@ folder "$lib"
 printf %s "$pending" >>"$manifest"
 
 for program in swarmctl swarmd; do
-  # the node that is here now: sudo and systemd may have another PATH
-  sed "1s|.*|#!$node|" "dist/$program.mjs" | place 755 "$lib/$program.mjs"
+  # the node that is here now: sudo and systemd may have another PATH ("--": see scripts/bundle.mjs)
+  sed "1s|.*|#!$node --|" "dist/$program.mjs" | place 755 "$lib/$program.mjs"
   [ ! -f "dist/$program.mjs.LEGAL.txt" ] || place 644 "$lib/$program.mjs.LEGAL.txt" <"dist/$program.mjs.LEGAL.txt"
   folder "$prefix/bin"
   note "$prefix/bin/$program"
@@ -72,7 +72,7 @@ complete bash "$prefix/share/bash-completion/completions/swarmctl"
 complete zsh "$prefix/share/zsh/site-functions/_swarmctl"
 complete fish "$prefix/share/fish/vendor_completions.d/swarmctl.fish"
 
-echo "installed swarmctl and swarmd below $prefix"
+echo "installed swarmctl and swarmd below $dest$prefix"
 start="$prefix/bin/swarmd -H unix://$socket"
 if [ -n "$systemd" ] && [ "$(id -u)" = 0 ] || [ -n "$dest" ]; then
   place 644 "$unit" <<EOF
@@ -110,6 +110,7 @@ elif [ -z "$dest" ]; then
   echo "this machine has no systemd (or you are not root): start swarmd as root with"
   echo "  $start"
 fi
+[ -z "$dest" ] || exit 0
 echo "begin with"
 echo "  swarmctl swarm init"
 echo "the docker client speaks to it with"
