@@ -55,6 +55,21 @@ function splitHostPort(text: string, defaultPort: number): { readonly host: stri
   return { host, port }
 }
 
+/**
+ * A manager to join, as `host:port`: Docker's default port where none is given.
+ * @throws {CodedError} INVALID_ADDRESS
+ */
+export function remoteAddress(text: string): string {
+  const match = /^(?:tcp:\/\/)?(.+?)\/?$/.exec(text)
+  try {
+    const { host, port } = splitHostPort(match?.[1] ?? '', DEFAULT_PORT)
+    if (host) return joinHostPort(host, port)
+  } catch {
+    // refused below, in words that fit an address of another machine
+  }
+  throw invalid(`invalid remoteAddr "${text}": expected host[:port]`)
+}
+
 /** The one address of an interface; IPv4 first. */
 function addressOfInterface(name: string, addresses: readonly InterfaceAddress[], what: string): string {
   const own = addresses.filter((entry) => entry.interface === name)

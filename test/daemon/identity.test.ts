@@ -4,6 +4,7 @@ import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
+import { remoteAddress } from '../../src/daemon/addresses.ts'
 import { ControlPort } from '../../src/daemon/control-port.ts'
 import { CurrentIdentity, certificateOf, type Identity } from '../../src/daemon/identity/identity.ts'
 import { IdentityFile } from '../../src/daemon/identity/identity-file.ts'
@@ -517,4 +518,17 @@ t.test('a changed role is asked for at once; what cannot be renewed says what to
     }).run({ signal: end.signal })
   })
   t.match(await reported, /has expired.*join again with a token/)
+})
+
+t.test("a manager to join is named with or without a port, as Docker's is", (t) => {
+  t.equal(remoteAddress('10.0.0.1'), '10.0.0.1:2377')
+  t.equal(remoteAddress('tcp://manager:4000'), 'manager:4000')
+  t.equal(remoteAddress('fe80::1'), '[fe80::1]:2377')
+  for (const wrong of [':2377', 'a:b', 'a:70000', '']) {
+    t.throws(() => remoteAddress(wrong), {
+      code: 'INVALID_ADDRESS',
+      message: `invalid remoteAddr "${wrong}": expected host[:port]`,
+    })
+  }
+  t.end()
 })

@@ -7,6 +7,7 @@ import { managerRefusal } from '../../api/validation/refusal.ts'
 import { CodedError } from '../../lib/errors.ts'
 import { leaveRefusal, requireCluster, updateCluster } from '../../manager/control/cluster.ts'
 import { encodeSwarm } from '../../manager/control/render.ts'
+import { remoteAddress } from '../addresses.ts'
 import {
   booleanParameter,
   type Call,
@@ -131,7 +132,7 @@ async function join(server: ServerContext, call: Call): Promise<void> {
     listenAddress: body.ListenAddr,
     advertiseAddress: body.AdvertiseAddr,
     dataPathAddress: body.DataPathAddr,
-    remoteAddresses: body.RemoteAddrs,
+    remoteAddresses: body.RemoteAddrs.map(remoteAddress),
     joinToken: body.JoinToken,
     availability: body.Availability,
   })
