@@ -141,6 +141,13 @@ export function chooseAddresses(
   }
 }
 
+/** How this machine itself reaches what listens on an address. */
+export function localAddress(listenAddress: string): string {
+  const host = hostOf(listenAddress)
+  const local = host === '0.0.0.0' ? '127.0.0.1' : host === '::' ? '::1' : host
+  return joinHostPort(local, portOf(listenAddress))
+}
+
 export function hostOf(address: string): string {
   return splitHostPort(address, DEFAULT_PORT).host
 }

@@ -8,6 +8,7 @@ import type { Cluster, Node } from '../api/objects.ts'
 import type { NodeDescription } from '../api/spec.ts'
 import type { TaskSocketKind } from '../api/task-socket.ts'
 import { type Clock, sleep } from '../lib/clock.ts'
+import type { Dialer } from '../lib/connection.ts'
 import { CodedError, errorCode, errorMessage } from '../lib/errors.ts'
 import type { Log } from '../lib/log.ts'
 import type { Random } from '../lib/random.ts'
@@ -21,7 +22,7 @@ import { Agent, type ClusterMessage } from '../worker/agent.ts'
 import type { SocketSource } from '../worker/docker/container-body.ts'
 import { DockerExecutor } from '../worker/docker/docker-executor.ts'
 import { LevelWorkerStorage } from '../worker/level-worker-storage.ts'
-import { hostOf } from './addresses.ts'
+import { hostOf, localAddress } from './addresses.ts'
 import type { RequestHandler } from './control-port.ts'
 import { CurrentIdentity, certificateOf, type Identity } from './identity/identity.ts'
 import type { IdentityFile } from './identity/identity-file.ts'
@@ -104,7 +105,7 @@ export class ClusterNode {
     })
     this.#agent = new Agent({
       nodeId: identity.nodeId,
-      dialer: new WsDialer({ credentials, clock }),
+      dialer: this.#selfAware(new WsDialer({ credentials, clock })),
       executor: this.#executor,
       storage: new LevelWorkerStorage(join(options.directory, 'worker')),
       clock,
@@ -300,6 +301,17 @@ export class ClusterNode {
       if (signal.aborted) done()
       else signal.addEventListener('abort', done, { once: true })
     })
+  }
+
+  /** This node's own manager is reached on this machine, whatever address others know it by (behind a NAT, say). */
+  #selfAware(dialer: Dialer): Dialer {
+    return {
+      dial: (options) => {
+        const { advertiseAddress, listenAddress } = this.#membership
+        const own = this.#part !== undefined && options.address === advertiseAddress
+        return dialer.dial(own ? { ...options, address: localAddress(listenAddress) } : options)
+      },
+    }
   }
 
   #onCluster(message: ClusterMessage): void {
