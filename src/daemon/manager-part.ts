@@ -35,13 +35,10 @@ import { loadRecordKey } from './record-key.ts'
  * Who is refused as a manager is being demoted or removed: the worker's session tells this node so in a moment, and ends
  * this part in its own way.
  */
-const WILL_PASS: ReadonlySet<string> = new Set([
-  'CONNECTION_LOST',
-  'CONNECTION_FORBIDDEN',
-  'NODE_FORBIDDEN',
-  'role',
-  'removed',
-])
+const WILL_PASS: ReadonlySet<string> = new Set(['NODE_FORBIDDEN', 'role', 'removed'])
+
+/** A member that knows no leader for so long asks whether it still is one. */
+const LONELY_MS = 5_000
 
 const FORWARD_TIMEOUT_MS = 10_000
 const RETRY_MS = 500
@@ -70,10 +67,13 @@ export class ManagerPart {
   readonly #port: ControlPort
   readonly #client: PeerClient
   #listening = false
+  /** The consensus has taken this member in. */
+  #joined: boolean
 
   private constructor(options: ManagerPartOptions, codec: RecordCodec) {
     const { identity, membership, clock, random, log } = options
     this.#options = options
+    this.#joined = membership.joined
     const { credentials } = identity
     this.#client = new PeerClient({ credentials, clock })
     this.#transport = new ConnectionRaftTransport({
@@ -159,7 +159,10 @@ export class ManagerPart {
     ]
     if (!this.#listening) await this.listen()
     scope.spawn('manager', (running) => this.manager.run({ signal: running }))
-    scope.spawn('membership', (running) => this.#refresh(running))
+    scope.spawn('membership', async (running) => {
+      await this.#refresh(running)
+      await this.#watchMembership(running)
+    })
     const handOver = async (): Promise<void> => {
       await this.#handOver()
       stop.abort()
@@ -182,6 +185,7 @@ export class ManagerPart {
    */
   async join(signal: AbortSignal): Promise<void> {
     await this.#ask('add', signal)
+    this.#joined = !signal.aborted
   }
 
   /** Leaves the consensus, which goes on without this member; gives up at `signal`. */
@@ -201,17 +205,33 @@ export class ManagerPart {
     await this.manager.raft.ready
     const known = this.manager.store.get('node', this.manager.nodeId)?.manager
     const { membership } = this.#options
-    if (!membership.joined) return
+    if (!this.#joined) return
     if (known?.address === membership.advertiseAddress && known.featureLevel === OWN_FEATURE_LEVEL) return
     await this.#ask('refresh', signal)
   }
 
-  async #ask(what: MemberCall, signal: AbortSignal): Promise<void> {
+  /**
+   * A member that was taken out while it was away hears of it from nobody: its own log ends before, and the others have no
+   * member of its name. The leader's answer to `refresh` ends this part then, and another one joins anew.
+   */
+  async #watchMembership(signal: AbortSignal): Promise<void> {
+    const { clock } = this.#options
+    for (let lonely = false; !signal.aborted; ) {
+      await sleep(clock, LONELY_MS, signal)
+      const status = this.manager.status()
+      const leaderless = this.#joined && status !== undefined && status.leader === undefined
+      if (leaderless && lonely) await this.#ask('refresh', signal, this.#options.managers().length + 1)
+      lonely = leaderless
+    }
+  }
+
+  /** @param attempts gives up after so many */
+  async #ask(what: MemberCall, signal: AbortSignal, attempts = Number.POSITIVE_INFINITY): Promise<void> {
     const { membership, clock, log } = this.#options
     const { raftId, advertiseAddress: address } = membership
     const request = { raftId, address, featureLevel: OWN_FEATURE_LEVEL }
     let leader: ManagerAddress | undefined
-    for (let attempt = 0; !signal.aborted; attempt++) {
+    for (let attempt = 0; !signal.aborted && attempt < attempts; attempt++) {
       const managers = this.#options.managers()
       const target = leader ?? managers[attempt % Math.max(managers.length, 1)]
       leader = undefined
@@ -226,7 +246,8 @@ export class ManagerPart {
           leader = error.details.leader as ManagerAddress | undefined
           if (leader && attempt < 3) continue
         } else if (!(error instanceof CodedError) || !error.retryable) {
-          if (!WILL_PASS.has(errorCode(error) ?? '')) throw error
+          const code = errorCode(error) ?? ''
+          if (code !== 'CONNECTION_LOST' && (what === 'leave' || !WILL_PASS.has(code))) throw error
         }
         log.warn({ manager: target?.address, what, reason: errorMessage(error) }, 'not taken into consensus yet')
       }

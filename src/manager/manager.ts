@@ -264,7 +264,8 @@ export class Manager {
     const { raftId, address, featureLevel } = member
     this.#requireLevel(featureLevel)
     const known = this.raft.status().conf.members.find((entry) => entry.id === raftId)
-    if (known && known.address !== address) {
+    if (!known) throw new CodedError('MEMBER_REMOVED', 'this manager was removed from the consensus while it was away')
+    if (known.address !== address) {
       await this.raft.changeMembership({ steps: [{ kind: 'update', member: { id: raftId, address } }] })
     }
     await updateNode(this.store, this.proposer, member.nodeId, (node) =>

@@ -24,6 +24,7 @@ import type { SimulatedNetwork } from './network.ts'
 const MEMBER_PATH = '/member'
 const ROLE_PATH = '/role'
 const RETRY_MS = 500
+const LONELY_MS = 5_000
 const HAND_OVER_TIMEOUT_MS = 3_000
 const CLOSE_FORBIDDEN = 4003
 /** Who is refused as a manager is being demoted or removed, and hears of it in another way. */
@@ -68,10 +69,12 @@ export class ManagerPart {
   readonly #transport: ConnectionRaftTransport
   /** Open connections of others with what they were let in for. */
   readonly #accepted = new Map<Connection, Access>()
+  #joined: boolean
 
   constructor(options: ManagerPartOptions) {
     const { nodeId, raftId, address, dialer, disk, clock, random, log, raftConfig } = options
     this.#options = options
+    this.#joined = options.joined
     this.#transport = new ConnectionRaftTransport({ id: raftId, dialer, clock, random, log, nodeIdOf: nodeOfRaftId })
     const keys = { current: { id: 'k1', key: new Uint8Array(32).fill(7) } }
     this.manager = new Manager({
@@ -109,7 +112,10 @@ export class ManagerPart {
       }),
     ]
     scope.spawn('manager', (running) => this.manager.run({ signal: running }))
-    scope.spawn('membership', (running) => this.#refresh(running))
+    scope.spawn('membership', async (running) => {
+      await this.#refresh(running)
+      await this.#watchMembership(running)
+    })
     const handOver = async (): Promise<void> => {
       await this.#handOver()
       stop.abort()
@@ -126,23 +132,36 @@ export class ManagerPart {
   }
 
   /** Asks the managers to take this member in, until one of them does. */
-  join(signal: AbortSignal): Promise<void> {
-    return this.#ask('add', signal)
+  async join(signal: AbortSignal): Promise<void> {
+    await this.#ask('add', signal)
+    this.#joined = !signal.aborted
   }
 
   async #refresh(signal: AbortSignal): Promise<void> {
     await this.manager.raft.ready
-    const { nodeId, address, joined } = this.#options
+    const { nodeId, address } = this.#options
     const known = this.manager.store.get('node', nodeId)?.manager
-    if (!joined || (known?.address === address && known.featureLevel === OWN_FEATURE_LEVEL)) return
+    if (!this.#joined || (known?.address === address && known.featureLevel === OWN_FEATURE_LEVEL)) return
     await this.#ask('refresh', signal)
   }
 
-  async #ask(what: MemberCall, signal: AbortSignal): Promise<void> {
+  /** A member that knows no leader for long may have been taken out: the leader's answer ends this part then. */
+  async #watchMembership(signal: AbortSignal): Promise<void> {
+    const { clock } = this.#options
+    for (let lonely = false; !signal.aborted; ) {
+      await sleep(clock, LONELY_MS, signal)
+      const status = this.manager.status()
+      const leaderless = this.#joined && status !== undefined && status.leader === undefined
+      if (leaderless && lonely) await this.#ask('refresh', signal, this.#options.managers().length + 1)
+      lonely = leaderless
+    }
+  }
+
+  async #ask(what: MemberCall, signal: AbortSignal, attempts = Infinity): Promise<void> {
     const { raftId, address, clock, dialer, log } = this.#options
     const request: MemberRequest = { what, raftId, address, featureLevel: OWN_FEATURE_LEVEL }
     let leader: ManagerAddress | undefined
-    for (let attempt = 0; !signal.aborted; attempt++) {
+    for (let attempt = 0; !signal.aborted && attempt < attempts; attempt++) {
       const managers = this.#options.managers()
       const target = leader ?? managers[attempt % Math.max(managers.length, 1)]
       leader = undefined
