@@ -2,6 +2,7 @@
 // they have and get nothing new.
 
 import type { Task } from '../../api/objects.ts'
+import { compareTaskStates } from '../../api/spec.ts'
 import { constraintsOf, nodeMeets } from '../scheduler/constraint.ts'
 import { standingTasks } from './restart-policy.ts'
 import { superviseSlot } from './restart-supervisor.ts'
@@ -47,11 +48,15 @@ function stopAll(plan: ServicePlan, slot: Slot | undefined, desiredState: 'shutd
   for (const task of tasks ?? []) plan.add(...plan.stop(task, desiredState))
 }
 
-/** On a paused node nothing is started again; what an update was replacing still goes when its successor runs. */
+/**
+ * On a paused node nothing is started again; what an update was replacing still goes when its successor runs, and what can't
+ * begin there now is made again when the node is active.
+ */
 function settlePaused(plan: ServicePlan, slot: Slot | undefined): void {
   const live = slot?.live ?? []
   const successor = newest(live.filter((task) => isRunning(task) && !plan.isDirty(task)))
   for (const task of live) {
-    if (hasEnded(task) || (successor && task !== successor)) plan.add(...plan.stop(task, 'shutdown'))
+    const waits = live.length > 1 && compareTaskStates(task.status.state, 'assigned') < 0
+    if (hasEnded(task) || waits || (successor && task !== successor)) plan.add(...plan.stop(task, 'shutdown'))
   }
 }
