@@ -54,9 +54,12 @@ function stopAll(plan: ServicePlan, slot: Slot | undefined, desiredState: 'shutd
  */
 function settlePaused(plan: ServicePlan, slot: Slot | undefined): void {
   const live = slot?.live ?? []
-  const successor = newest(live.filter((task) => isRunning(task) && !plan.isDirty(task)))
+  const running = live.filter(isRunning)
+  const successor = newest(running.filter((task) => !plan.isDirty(task)))
+  const kept = successor ?? newest(running)
   for (const task of live) {
     const waits = live.length > 1 && compareTaskStates(task.status.state, 'assigned') < 0
-    if (hasEnded(task) || waits || (successor && task !== successor)) plan.add(...plan.stop(task, 'shutdown'))
+    const superfluous = task !== kept && (successor !== undefined || isRunning(task))
+    if (hasEnded(task) || waits || superfluous) plan.add(...plan.stop(task, 'shutdown'))
   }
 }
