@@ -88,7 +88,8 @@ function ofService(service: Service, { store }: Manager): readonly string[] {
   const hostPort = (spec.EndpointSpec?.Ports ?? []).some((port) => port.PublishMode === 'host')
   const perNode = Math.min(placement?.MaxReplicas || Infinity, hostPort ? 1 : Infinity)
   // A known trap: the new task of start-first may need the place that the old one has, or there may be no place at all.
-  const trapped = (perNode < Infinity || open.length === 0) && spec.UpdateConfig?.Order === 'start-first'
+  const startFirst = [spec.UpdateConfig, spec.RollbackConfig].some((config) => config?.Order === 'start-first')
+  const trapped = (perNode < Infinity || open.length === 0) && startFirst
   if (wanted === undefined) {
     for (const node of realNodes(store)) {
       const there = live.filter((task) => task.nodeId === node.id)
