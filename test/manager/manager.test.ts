@@ -2,6 +2,7 @@
 
 import t from 'tap'
 import type { SwarmSpec } from '../../src/api/spec.ts'
+import { errorCode } from '../../src/lib/errors.ts'
 import { silentLog } from '../../src/lib/log.ts'
 import { SeededRandom } from '../../src/lib/random.ts'
 import { Manager } from '../../src/manager/manager.ts'
@@ -81,4 +82,16 @@ t.test("snapshots are taken as often as the cluster's spec says, from the moment
   await after.write(40, 'c')
   t.ok(after.manager.raft.metrics.snapshotsTaken >= 1, 'a restart keeps to it')
   await after.stop()
+})
+
+t.test('a manager that the consensus has lost is told so when it asks', async (t) => {
+  const clock = new VirtualClock()
+  const disk = new SimulatedDisk({ clock, random: new SeededRandom(2) })
+  const { manager, stop } = await startManager(clock, disk, {})
+  const stranger = { nodeId: 'n2', raftId: 'n2-1', address: '127.0.0.2:2377', featureLevel: 1 }
+  const answer = manager.refreshMember(stranger).then(() => undefined, errorCode)
+  t.equal(await clock.wait(answer, 1_000), 'MEMBER_REMOVED')
+  t.ok(manager.mayJudge('n2'), 'a leader knows who is a manager')
+  await stop()
+  t.notOk(manager.mayJudge('n2'), 'who takes part no more does not')
 })

@@ -115,6 +115,18 @@ t.test('start-first makes no successor of the old task when the new one is there
   await cluster.stop()
 })
 
+t.test('start-first on a node that is paused meanwhile ends with one task there', async (t) => {
+  const cluster = await started(0, { Order: 'start-first', Parallelism: 0 }, { Mode: { Global: {} } })
+  await cluster.setImage('web', 'ok:v=2:start=3000')
+  await cluster.clock.advance(1_000)
+  await cluster.setAvailability('n1', 'pause')
+  const there = () => cluster.running('web').filter((task) => task.nodeId === 'n1')
+  await cluster.until(() => there().some((task) => imageOf(task) === 'ok:v=2:start=3000'), 'the new task')
+  await cluster.clock.advance(1_000)
+  t.equal(there().length, 1)
+  await cluster.stop()
+})
+
 t.test('a delay follows each slot, and lengthens a shorter monitor', async (t) => {
   const cluster = await started(3, { Delay: nanos(5_000) })
   const begun = cluster.clock.nowMs()
