@@ -69,7 +69,9 @@ function lossOf(current: Service, next: ServiceSpec): number {
   const lost = (settings: { readonly order: string; readonly parallelism: number }) =>
     settings.order === 'start-first' ? 0 : settings.parallelism
   if (!bad) return lost(update)
-  if (update.order === 'start-first') return 0
+  // Where an update was under way already, a rollback goes to what does not run everywhere yet.
+  const under = current.updateStatus?.State === 'updating' && update.failureAction === 'rollback'
+  if (update.order === 'start-first') return under ? lost(rollback) : 0
   if (update.failureAction === 'continue') return Number.POSITIVE_INFINITY
   return lost(update) + tolerated + (update.failureAction === 'rollback' ? lost(rollback) : 0)
 }
