@@ -2,6 +2,7 @@
 // message]). The worker opens the connection, sends `hello` and then `status` and `heartbeat`; the manager answers
 // `welcome` or `redirect`, then one `assignments` COMPLETE and increments.
 
+import type { DataPathReport, DataPlaneRecord } from './data-plane.ts'
 import type { Config, Network, Secret, Task, TaskStatus } from './objects.ts'
 import type { NodeDescription } from './spec.ts'
 import type { TaskSocketKind } from './task-socket.ts'
@@ -16,12 +17,14 @@ export type Assigned =
   | { readonly kind: 'network'; readonly network: Network }
   /** registry credentials of the service, in memory only */
   | { readonly kind: 'registry-auth'; readonly serviceId: string; readonly auth: string }
+  /** for the data plane, sent to workers of feature level DATA_PLANE_FEATURE_LEVEL and above */
+  | DataPlaneRecord
 
 export type AssignedKind = Assigned['kind']
 
 export interface AssignedKey {
   readonly kind: AssignedKind
-  /** id of the object (of the service for registry-auth) */
+  /** id of the object (of the service for registry-auth); of a DataPlaneRecord as dataPlaneKey says */
   readonly id: string
 }
 
@@ -41,7 +44,11 @@ export type WorkerMessage =
       /** the session the worker held before, if any: lets a returning agent keep its lease */
       readonly previousSessionId: string
       readonly featureLevel: number
+      /** absent in what older workers send, and until the data plane is up (then `data-path` follows) */
+      readonly dataPath?: DataPathReport
     }
+  /** The node's data plane has something new to tell. */
+  | { readonly kind: 'data-path'; readonly report: DataPathReport }
   | { readonly kind: 'heartbeat'; readonly sequence: number }
   /** Observed states, newest per task; at most 500 a message. The manager acknowledges after its entry is committed. */
   | {
@@ -55,6 +62,8 @@ export type WorkerMessage =
   | { readonly kind: 'goodbye'; readonly graceMs: number }
   /** Assignments with this sequence were applied (written to the worker's disk). */
   | { readonly kind: 'applied'; readonly sequence: number }
+  /** The kernel's tables say what the assignments up to this sequence say. */
+  | { readonly kind: 'programmed'; readonly sequence: number }
   /** A gap or a malformed increment was seen: send a COMPLETE set again. */
   | { readonly kind: 'resync' }
 
@@ -86,6 +95,8 @@ export type ManagerMessage =
       readonly set: readonly Assigned[]
       readonly removed: readonly AssignedKey[]
     }
+  /** Every live node that knew the end points of these tasks, which are to stop, has `programmed` that nothing new goes there. */
+  | { readonly kind: 'withdrawn'; readonly taskIds: readonly string[] }
   /** Dial this manager's `/bulk` and serve the stream (see StreamFrame). Unknown requests are answered with an error frame. */
   | { readonly kind: 'open-stream'; readonly streamId: string; readonly request: StreamRequest }
   /** The managers, the cluster's settings or this node's role, availability or labels changed. */

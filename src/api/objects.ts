@@ -1,6 +1,7 @@
 // The objects of the replicated store. Objects are immutable: a change replaces the whole object. `spec` is what the
 // user asked and only the API writes it; everything else is written by managers (and, where said, on a worker's report).
 
+import type { DataPathReport } from './data-plane.ts'
 import type {
   ConfigSpec,
   Driver,
@@ -81,6 +82,8 @@ export interface Node extends Base {
   readonly number: number
   /** VTEP address; empty: same as status.address. */
   readonly dataPathAddress: string
+  /** What the node's data plane reports; absent until it has. */
+  readonly dataPath?: DataPathReport
   /** When the node was last seen going down (RFC 3339), for orphaning; empty while it is up. */
   readonly downSince: string
 }

@@ -1,5 +1,6 @@
 // What the managers have assigned to this node: one COMPLETE set, then increments whose sequence must be gapless.
 
+import { dataPlaneKey } from '../api/data-plane.ts'
 import type { Assigned, AssignedKey, ManagerMessage } from '../api/dispatcher.ts'
 import type { Config, Network, Secret, Task } from '../api/objects.ts'
 import type { NodeDescription } from '../api/spec.ts'
@@ -27,6 +28,8 @@ export function assignedKey(assigned: Assigned): AssignedKey {
       return { kind: 'network', id: assigned.network.id }
     case 'registry-auth':
       return { kind: 'registry-auth', id: assigned.serviceId }
+    default:
+      return dataPlaneKey(assigned)
   }
 }
 
