@@ -15,7 +15,7 @@ export interface Peer {
   readonly port: number
   /** Smallest MTU of the node's links that carry tunnels; 0: not known. */
   readonly mtu: number
-  /** WireGuard public keys (base64), the one to use first; empty: the node can't encrypt, for `encryptionProblem`. */
+  /** WireGuard public keys as src/overlay/wireguard/announcement.ts writes them; empty: the node can't encrypt, for `encryptionProblem`. */
   readonly encryptionKeys: readonly string[]
   readonly encryptionProblem: string
 }
