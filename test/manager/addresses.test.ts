@@ -2,6 +2,7 @@
 
 import t from 'tap'
 import type { Network, Task } from '../../src/api/objects.ts'
+import { blockOf } from '../../src/lib/address-block.ts'
 import {
   addressCount,
   containsAddress,
@@ -11,7 +12,6 @@ import {
   parseAddress,
   parseCidr,
 } from '../../src/lib/cidr.ts'
-import { blockOf } from '../../src/manager/allocator/address-pool.ts'
 import { ingressNetwork } from '../../src/manager/allocator/ingress-network.ts'
 import { allocateNetwork } from '../../src/manager/allocator/subnets.ts'
 import { AssignmentSet } from '../../src/manager/dispatcher/assignment-set.ts'

@@ -2,6 +2,7 @@
 // is used again as late as possible. A copy of what the store says, never a second truth: see address-book.ts.
 
 import type { AllocatedSubnet, Network } from '../../api/objects.ts'
+import { blockBits, blockOf } from '../../lib/address-block.ts'
 import {
   addressCount,
   type Cidr,
@@ -14,10 +15,6 @@ import {
 
 /** More addresses than these are never given out of one subnet. */
 const MAX_ADDRESSES = 2n ** 20n
-/** Of an ingress network: blocks of 256 addresses, larger where 4,096 of them leave room, smaller where there are few. */
-const BLOCK_BITS = 8
-const NODE_NUMBER_BITS = 12
-const BLOCK_BITS_MIN = 4
 
 /** Whose addresses they are to be: of an ingress network each node has a block of its own; its services share block 0. */
 export type Region = { readonly kind: 'any' } | { readonly kind: 'block'; readonly number: number }
@@ -36,20 +33,6 @@ export function ordinaryReserved(subnet: AllocatedSubnet): ReadonlySet<bigint> {
   const last = cidr.base + addressCount(cidr) - 1n
   const own = widthOf(cidr.family) - cidr.prefix <= 1 ? [] : cidr.family === 4 ? [cidr.base, last] : [cidr.base]
   return new Set([...own, ...named])
-}
-
-export function blockBits(cidr: Cidr): number {
-  const bits = widthOf(cidr.family) - cidr.prefix
-  if (bits >= NODE_NUMBER_BITS + BLOCK_BITS) return Math.min(bits - NODE_NUMBER_BITS, 16)
-  return Math.max(BLOCK_BITS_MIN, Math.min(BLOCK_BITS, bits - BLOCK_BITS))
-}
-
-/** A node's block of an ingress network's subnet; undefined where the subnet ends before it. Its second address is the gateway. */
-export function blockOf(cidr: Cidr, number: number): Cidr | undefined {
-  const bits = blockBits(cidr)
-  const base = cidr.base + (BigInt(number) << BigInt(bits))
-  if (base + (1n << BigInt(bits)) > cidr.base + addressCount(cidr)) return undefined
-  return { family: cidr.family, base, prefix: widthOf(cidr.family) - bits }
 }
 
 /** A run of addresses that one search goes through. */
