@@ -1,0 +1,59 @@
+// The data plane as swarmd sees it: what it is told, what it tells. Behind it stands a process of its own (swarmd-net) that
+// outlives swarmd; NetClient in net-client.ts speaks to it.
+
+import type { DataPathProblem, DataPathReport } from '../api/data-plane.ts'
+import type { DesiredChange } from './desired-state.ts'
+
+/** What containers' bodies and engine networks need to know of the data plane. */
+export interface DataPlaneFacts {
+  /** Name of the engine's network driver and IPAM driver: `swarmctl`, or another where several nodes share an engine's machine. */
+  readonly driver: string
+  /** Where containers with a way out ask for names; those on internal networks only ask their network's gateway. */
+  readonly dnsAddress: string
+  /** CIDR of the node's own addresses for containers that only go out (EGRESS_NETWORK_ID), its first one the gateway. */
+  readonly egressSubnet: string
+  readonly egressGateway: string
+}
+
+export interface DrainOptions {
+  readonly taskId: string
+  /** So long no packet may have moved for any of the task's end points. */
+  readonly quietMs: number
+  readonly maxMs: number
+}
+
+/** A plain container (`docker run --network`) asks for a place on an attachable network. */
+export interface AttachRequest {
+  readonly requestId: string
+  readonly networkId: string
+  /** Of the engine; the cluster's attachment is known by it. */
+  readonly endpointId: string
+  /** Asked for by the user; empty: any. */
+  readonly addresses: readonly string[]
+}
+
+export interface DataPlane {
+  /**
+   * Hands a change on. Resolves when the kernel has it, whatever has to be started or tried again for that. Calls may overlap:
+   * they take effect in their order. After each start of swarmd the first one must be complete.
+   * @throws {CodedError} DATA_PLANE_UNAVAILABLE where this machine can't have a data plane; DATA_PLANE_CLOSED after `close`
+   */
+  apply(change: DesiredChange): Promise<void>
+
+  /** @throws {CodedError} DATA_PLANE_UNAVAILABLE with the reason, for the task that needs it; waits for a data plane that starts */
+  facts(): Promise<DataPlaneFacts>
+
+  /** What the node tells of its data plane; where there is none, a report that says so in `problems`. */
+  report(): Promise<DataPathReport>
+
+  /** Calls `listener` with the first report and each other one after it, until the signal aborts. Never throws. */
+  watch(listener: (report: DataPathReport) => void, signal: AbortSignal): Promise<void>
+
+  /** Resolves at once when the task has no connection, else when nothing has moved for `quietMs`, at the latest after `maxMs`. Never throws. */
+  drained(options: DrainOptions, signal: AbortSignal): Promise<void>
+}
+
+/** The data plane of a machine that can have none: everything else goes on, tasks on overlay networks are refused with the reason. */
+export function reportOf(problem: DataPathProblem): DataPathReport {
+  return { port: 0, mtu: 0, encryptionKeys: [], encryptionProblem: problem.message, routes: [], problems: [problem] }
+}
