@@ -53,9 +53,16 @@ export interface LocalAttachment {
   readonly networkId: string
   readonly mac: string
   readonly addresses: readonly string[]
+  /** The engine's key of the container's sandbox, known from Join: what a container's attachments have in common. */
+  readonly sandbox?: string
+  /** Name servers for what is no name of the cluster (DNS_DRIVER_OPTION); none: the host's. */
+  readonly nameServers?: readonly string[]
 }
 
 export const EGRESS_NETWORK_ID = 'egress'
+
+/** Driver option of an end point: the addresses of the container's own name servers (`--dns`), separated by commas. */
+export const DNS_DRIVER_OPTION = 'io.swarmctl.dns'
 
 export const EMPTY_STATE: DesiredState = {
   self: undefined,
