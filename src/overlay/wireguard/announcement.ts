@@ -10,7 +10,7 @@ export interface Announcement {
   readonly publicKey: string
 }
 
-/** No node jumps further than this at once: a peer's nonsense costs a rotation, not the numbers. */
+/** Beyond it a number is nonsense. */
 const GENERATION_MAX = 0xffffffff
 
 export function formatAnnouncement({ generation, port, publicKey }: Announcement): string {

@@ -1,40 +1,25 @@
-// The names, addresses and ports of the tunnels that carry encrypted networks, derived from numbers: what the plan of the
-// VXLANs, the rules and the WireGuard devices agree on.
+// The ports and slots of the tunnels that carry encrypted networks. Their addresses and the devices' names stand in
+// ../kernel/fabric-config.ts, since routes, rules and VXLANs name them too.
 
-/** Node addresses inside the tunnels, one per Peer.number. Nothing for them may ever leave by another device. */
-export const WIREGUARD_SUBNET = '100.97.0.0/16'
+import { type FabricConfig, wireguardDevice } from '../kernel/fabric-config.ts'
 
-/** All devices of all nodes of this machine, for `iifname "swc-wg*"`. */
-export const WIREGUARD_DEVICE_PREFIX = 'swc-wg'
-
-/** Inside WireGuard's packets: what IPv6 (40), UDP (8) and WireGuard's own framing (32) take. */
+/** Around a packet: what IPv6 (40), UDP (8) and WireGuard's own framing (32) take. */
 export const WIREGUARD_OVERHEAD_BYTES = 80
 
-/** UDP, outside: 51833 and 51834 for a machine's first node. Generations of keys use them in turn. */
+/** UDP, to be let through between nodes: 51833 and 51834 for a machine's first node, the next two for its second. */
 const PORT_BASE = 51833
 
-/** Two devices stand side by side while keys are rotated: the key of an even generation has `a`, of an odd one `b`. */
-export type Slot = 0 | 1
+/** Two devices stand side by side while keys are rotated: the key of an odd generation has `a`, of an even one `b`. */
+export type Slot = 'a' | 'b'
 
 export function slotOf(generation: number): Slot {
-  return generation % 2 === 0 ? 0 : 1
+  return generation % 2 === 1 ? 'a' : 'b'
 }
 
-/** `instance` tells the nodes apart that share a network namespace. */
-export function wireGuardDevice(instance: number, slot: Slot): string {
-  return `${WIREGUARD_DEVICE_PREFIX}${instance}${slot === 0 ? 'a' : 'b'}`
+export function deviceOf(config: Pick<FabricConfig, 'instance'>, generation: number): string {
+  return wireguardDevice(config, slotOf(generation))
 }
 
-export function wireGuardPort(instance: number, slot: Slot): number {
-  return PORT_BASE + 2 * instance + slot
-}
-
-/** Inside the tunnels: `local` and the FDB's `dst` of VXLANs of encrypted networks. */
-export function wireGuardAddress(nodeNumber: number): string {
-  return `100.97.${nodeNumber >> 8}.${nodeNumber & 0xff}`
-}
-
-/** The UDP port of a node's encrypted VXLANs, from that of its plain ones (Peer.port, DataPathReport.port). */
-export function encryptedPort(plainPort: number): number {
-  return plainPort + 1
+export function wireguardPort(config: Pick<FabricConfig, 'instance'>, slot: Slot): number {
+  return PORT_BASE + 2 * config.instance + (slot === 'a' ? 0 : 1)
 }
