@@ -228,12 +228,15 @@ export class Encryption {
     this.#settledAtMs = tunnels.settled ? (this.#settledAtMs ?? this.#options.clock.nowMs()) : undefined
     // Before any device: there is no moment in which these addresses have a way out in clear.
     const links = await observeLinks(this.#command, config)
-    if (!links.hole) await this.#ip([holeCommand(config, 'replace')])
+    if (!links.hole) {
+      await this.#ip([holeCommand(config, 'replace')])
+      done.push(holeCommand(config, 'replace'))
+    }
     for (const device of tunnels.devices) {
       let seen = observed.get(device.name)
       if (!seen) {
         await driver.create(device.name, device.mtu)
-        await this.#acceptFromBoth(device.name)
+        await this.#adjust(device.name)
         this.#configured.delete(device.name)
         seen = { privateKey: '', port: 0, peers: new Map() }
         done.push(`device ${device.name} made`)
@@ -260,8 +263,9 @@ export class Encryption {
   }
 
   /** While keys are rotated, a peer may send by one device what is answered by the other: no strict check of the way back. */
-  async #acceptFromBoth(name: string): Promise<void> {
-    await this.#command(['sh', '-c', `echo 2 >/proc/sys/net/ipv4/conf/${name}/rp_filter`])
+  async #adjust(name: string): Promise<void> {
+    const settings = `echo 1 >/proc/sys/net/ipv6/conf/${name}/disable_ipv6; echo 2 >/proc/sys/net/ipv4/conf/${name}/rp_filter`
+    await this.#command(['sh', '-c', settings])
   }
 
   #plan(self: Self): Tunnels {

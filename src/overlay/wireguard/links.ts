@@ -66,7 +66,7 @@ export function linkCommands(tunnels: Tunnels, observed: ObservedLinks): readonl
   const address = `${tunnels.address}/32`
   for (const { name, mtu } of tunnels.devices) {
     const link = observed.devices.get(name)
-    if (link?.mtu !== mtu || !link.up) commands.push(`link set ${name} mtu ${mtu} addrgenmode none up`)
+    if (link?.mtu !== mtu || !link.up) commands.push(`link set ${name} mtu ${mtu} up`)
     for (const other of link?.addresses ?? [])
       if (other !== address) commands.push(`address delete ${other} dev ${name}`)
     if (!link?.addresses.includes(address)) commands.push(`address replace ${address} dev ${name}`)
