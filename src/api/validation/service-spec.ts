@@ -1,6 +1,7 @@
 // Every limit that Swarm puts on a service's spec, each with Swarm's text. What needs the store (names taken, ports
 // in use, secrets that exist) is checked by the handlers.
 
+import { serviceLabelProblem } from '../service-labels.ts'
 import type { ContainerSpec, HealthConfig, Labels, Resources, ServiceSpec, TaskSpec, UpdateConfig } from '../spec.ts'
 import { parseConstraint } from './constraint.ts'
 import { isImageReference } from './image-reference.ts'
@@ -67,6 +68,8 @@ function validateCredentialSpec(task: TaskSpec): void {
 /** What a manager refuses. `spec` is as it would be stored. */
 export function validateServiceSpec(spec: ServiceSpec): void {
   validateDnsName(spec.Name)
+  const problem = serviceLabelProblem(spec.Labels)
+  if (problem !== undefined) throw invalidArgument(problem)
   validateTask(spec.TaskTemplate ?? {}, spec.Labels ?? {})
   const isJob = spec.Mode?.ReplicatedJob !== undefined || spec.Mode?.GlobalJob !== undefined
   if (isJob && spec.UpdateConfig !== undefined) throw invalidArgument('Jobs may not have an update config')

@@ -1,0 +1,86 @@
+// Labels of services that the data plane keeps to. Docker's API has no field for them, and labels pass through every client
+// and compose file. Read with what is wrong taken for absent; `serviceLabelProblem` says what is wrong, at the API.
+
+import type { Labels } from './spec.ts'
+
+/** How long a task that is to stop may finish its connections: a duration as Go writes it (`2s`, `1m30s`); `0s`: not at all. */
+export const DRAIN_LABEL = 'io.swarmctl.drain'
+/** `client`: connections of one client address go to one task; `none`. */
+export const AFFINITY_LABEL = 'io.swarmctl.affinity'
+/** `true`, `false`, or published ports (`8080,5353/udp`) at which a node with tasks of the service gives them all that enters. */
+export const PREFER_LOCAL_LABEL = 'io.swarmctl.prefer-local'
+
+const DEFAULT_DRAIN_MS = 2_000
+const MAX_DRAIN_MS = 3_600_000
+const UNITS_MS = { ns: 1e-6, us: 1e-3, µs: 1e-3, μs: 1e-3, ms: 1, s: 1_000, m: 60_000, h: 3_600_000 } as const
+
+function durationMs(text: string): number | undefined {
+  if (text === '0') return 0
+  if (!/^(?:\d+(?:\.\d+)?(?:ns|us|µs|μs|ms|s|m|h))+$/.test(text)) return undefined
+  const parts = text.matchAll(/(\d+(?:\.\d+)?)(ns|us|µs|μs|ms|s|m|h)/g)
+  return [...parts].reduce((sum, [, number, unit]) => sum + Number(number) * UNITS_MS[unit as keyof typeof UNITS_MS], 0)
+}
+
+interface LocalPort {
+  readonly published: number
+  /** undefined: of every protocol */
+  readonly protocol: string | undefined
+}
+
+function localPorts(text: string): readonly LocalPort[] | undefined {
+  const ports = text.split(',').map((part): LocalPort | undefined => {
+    const match = /^\s*(\d{1,5})(?:\/(tcp|udp|sctp))?\s*$/.exec(part)
+    const published = Number(match?.[1] ?? 0)
+    return match && published >= 1 && published <= 65_535 ? { published, protocol: match[2] } : undefined
+  })
+  return ports.every((port) => port !== undefined) ? ports : undefined
+}
+
+/** How long the connections of a task of this service may take to end. */
+export function drainTimeMs(labels: Labels | undefined): number {
+  const given = labels?.[DRAIN_LABEL]
+  const wanted = given === undefined ? undefined : durationMs(given)
+  return wanted === undefined ? DEFAULT_DRAIN_MS : Math.min(wanted, MAX_DRAIN_MS)
+}
+
+export function hasClientAffinity(labels: Labels | undefined): boolean {
+  return labels?.[AFFINITY_LABEL] === 'client'
+}
+
+export function prefersLocal(
+  labels: Labels | undefined,
+  port: { readonly protocol: string; readonly published: number },
+) {
+  const given = labels?.[PREFER_LOCAL_LABEL] ?? 'false'
+  if (given === 'true' || given === 'false') return given === 'true'
+  return (localPorts(given) ?? []).some(
+    ({ published, protocol = port.protocol }) => published === port.published && protocol === port.protocol,
+  )
+}
+
+/** What is wrong with the first of these labels that can't be understood; undefined: nothing. */
+export function serviceLabelProblem(labels: Labels | undefined): string | undefined {
+  for (const [name, value] of Object.entries(labels ?? {})) {
+    const found = labelProblem(name, value)
+    if (found) return `label ${name}: ${found}`
+  }
+  return undefined
+}
+
+function labelProblem(name: string, value: string): string | undefined {
+  const quoted = JSON.stringify(value)
+  switch (name) {
+    case DRAIN_LABEL: {
+      const drainMs = durationMs(value)
+      if (drainMs === undefined) return `invalid duration ${quoted}: write it like 500ms, 2s or 1m30s`
+      return drainMs > MAX_DRAIN_MS ? `${quoted} is longer than 1h` : undefined
+    }
+    case AFFINITY_LABEL:
+      return value === 'client' || value === 'none' ? undefined : `invalid value ${quoted}: must be client or none`
+    case PREFER_LOCAL_LABEL:
+      if (value === 'true' || value === 'false' || localPorts(value)) return undefined
+      return `invalid value ${quoted}: must be true, false or published ports such as 8080,5353/udp`
+    default:
+      return undefined
+  }
+}
