@@ -9,6 +9,9 @@ import type { TaskSocketKind } from './task-socket.ts'
 
 export const DISPATCHER_PROTOCOL_VERSION = 1
 
+/** Workers from this level on have a data plane: they know its records, and say `data-path` and `programmed`. */
+export const DATA_PLANE_FEATURE_LEVEL = 2
+
 /** What a worker is given. Secrets' payloads are kept in memory only. */
 export type Assigned =
   | { readonly kind: 'task'; readonly task: Task }
@@ -75,6 +78,8 @@ export type ManagerMessage =
       /** silence of the manager after which the worker looks for another */
       readonly silenceMs: number
       readonly managers: readonly ManagerAddress[]
+      /** what this manager knows of messages; absent in what older managers send: 1 */
+      readonly featureLevel?: number
     }
   /** I am not the leader: go there (empty address: unknown, try another after a moment). */
   | {
@@ -109,6 +114,8 @@ export type ManagerMessage =
       readonly rootDigest: string
       /** absent in what older managers send: `swarmd` */
       readonly taskSocket?: TaskSocketKind
+      /** UDP port of plain VXLANs by default; absent in what older managers send */
+      readonly dataPathPort?: number
     }
 
 /** Close codes of a session (WebSocket's private range). */

@@ -1,6 +1,7 @@
 // The leader's side of all workers: takes their sessions, keeps them informed, writes down what they report, and says who
 // is gone. Other managers only tell a worker where the leader is.
 
+import { DEFAULT_DATA_PATH_PORT } from '../../api/defaults.ts'
 import {
   DISPATCHER_PROTOCOL_VERSION,
   type ManagerAddress,
@@ -17,7 +18,9 @@ import { CodedError, errorCode, errorMessage } from '../../lib/errors.ts'
 import type { Log } from '../../lib/log.ts'
 import type { Random } from '../../lib/random.ts'
 import { Scope } from '../../lib/scope.ts'
+import { OWN_FEATURE_LEVEL } from '../membership/feature-level.ts'
 import type { Change, Proposer, StoreEvent, StoreView } from '../store/types.ts'
+import { DataPlaneDispatch } from './data-plane-dispatch.ts'
 import { Liveness } from './liveness.ts'
 import { updateNode } from './node-writer.ts'
 import { Session } from './session.ts'
@@ -50,6 +53,7 @@ export class Dispatcher {
   readonly #log: Log
   readonly #liveness: Liveness
   readonly #sessions = new Map<string, Session>()
+  readonly #dataPlane: DataPlaneDispatch
   readonly #streams: StreamBroker
   /** the last write under way of each node's record */
   readonly #writes = new Map<string, Promise<void>>()
@@ -63,6 +67,7 @@ export class Dispatcher {
     this.#clock = options.clock
     this.#log = options.log
     this.#liveness = new Liveness(() => this.heartbeatMs)
+    this.#dataPlane = new DataPlaneDispatch({ view: options.view, sessions: this.#sessions, log: options.log })
     this.#streams = new StreamBroker(options)
   }
 
@@ -107,6 +112,7 @@ export class Dispatcher {
       for (const connection of this.#nameless) connection.close(SESSION_CLOSE.leadershipLost, reason)
       this.#sessions.clear()
       this.#nameless.clear()
+      this.#dataPlane.clear()
       await scope.close()
     }
   }
@@ -150,6 +156,7 @@ export class Dispatcher {
         this.#nameless.delete(connection)
         if (!session) return
         session.ended()
+        this.#dataPlane.ended(session)
         if (this.#sessions.get(nodeId) !== session) return
         this.#sessions.delete(nodeId)
         if (this.#view.get('node', nodeId)) this.#liveness.closed(nodeId, this.#clock.nowMs(), goodbyeMs)
@@ -187,7 +194,15 @@ export class Dispatcher {
       throw new CodedError('NODE_REMOVED', 'the node is not part of the cluster')
     }
     this.#sessions.get(nodeId)?.close(SESSION_CLOSE.replaced, 'the node opened another session')
-    const session = new Session({ id: random.id(), nodeId, connection, view: this.#view, clock })
+    const session = new Session({
+      id: random.id(),
+      nodeId,
+      featureLevel: hello.featureLevel,
+      connection,
+      view: this.#view,
+      index: this.#dataPlane.index,
+      clock,
+    })
     this.#sessions.set(nodeId, session)
     this.#liveness.heard(nodeId, clock.nowMs())
     session.send({
@@ -196,15 +211,18 @@ export class Dispatcher {
       heartbeatMs: this.heartbeatMs,
       silenceMs: this.heartbeatMs,
       managers: managerAddresses(this.#view),
+      featureLevel: OWN_FEATURE_LEVEL,
     })
     this.#sendCluster(session, node)
     session.sendComplete()
+    this.#dataPlane.began(session)
     const address = hello.address || hostOf(connection.remoteAddress)
     this.#write(scope, nodeId, (current) => ({
       ...current,
       description: hello.description,
       status: { state: 'ready', message: '', address },
       dataPathAddress: hello.dataPathAddress,
+      ...(hello.dataPath && { dataPath: hello.dataPath }),
       downSince: '',
     }))
     this.#log.info({ nodeId, sessionId: session.id, address }, 'node registered')
@@ -223,6 +241,12 @@ export class Dispatcher {
         break
       case 'resync':
         session.sendComplete()
+        break
+      case 'programmed':
+        this.#dataPlane.programmed(session, message.sequence)
+        break
+      case 'data-path':
+        this.#write(scope, nodeId, (node) => ({ ...node, dataPath: message.report }))
         break
       case 'describe':
         this.#write(scope, nodeId, (node) => ({ ...node, description: message.description }))
@@ -314,6 +338,7 @@ export class Dispatcher {
 
   #changed(events: readonly StoreEvent[]): void {
     let clusterChanged = false
+    this.#dataPlane.observe(events)
     for (const event of events) {
       for (const object of [event.old, event.new]) {
         if (object?.kind === 'task' && object.nodeId) this.#sessions.get(object.nodeId)?.taskChanged(object.id)
@@ -359,6 +384,7 @@ export class Dispatcher {
       nodeLabels: node.spec.Labels ?? {},
       rootDigest: this.#view.cluster()?.rootCa.digest ?? '',
       taskSocket: taskSocketOf(this.#view.cluster()?.spec),
+      dataPathPort: this.#view.cluster()?.dataPathPort || DEFAULT_DATA_PATH_PORT,
     })
   }
 }

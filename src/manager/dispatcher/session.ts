@@ -1,8 +1,8 @@
 // One worker's session on the leader: what it is told, in order, and when.
 
 import {
-  type Assigned,
   type AssignedKey,
+  DATA_PLANE_FEATURE_LEVEL,
   DISPATCHER_PROTOCOL_VERSION,
   type ManagerMessage,
   SESSION_CLOSE,
@@ -13,14 +13,24 @@ import { encode } from '../../lib/codec.ts'
 import type { Connection } from '../../lib/connection.ts'
 import { errorCode } from '../../lib/errors.ts'
 import type { StoreView } from '../store/types.ts'
-import { type AssignmentDifference, AssignmentSet } from './assignment-set.ts'
+import { AssignmentSet } from './assignment-set.ts'
+import { encodeAssignments } from './assignments-frame.ts'
+import type { DataPlaneIndex, RecordFollower } from './data-plane-index.ts'
+import { NodeDataPlane } from './node-data-plane.ts'
 
-/** Assignments in one message: bounds its size and the time it takes to encode. */
-const ITEMS_PER_MESSAGE = 100
+/** Bounds the size of a message and the time it takes to encode: 100 objects, or 2,000 of the data plane's small records. */
+const WEIGHT_PER_MESSAGE = 2_000
+const OBJECT_WEIGHT = 20
+const SMALL_WEIGHT = 1
 /** A message of several items is smaller than this: a connection refuses one of 32 MiB. */
 const LARGE_MESSAGE_BYTES = 4 * 1024 * 1024
 
-type Part = { readonly item: Assigned } | { readonly key: AssignedKey }
+type Piece = { readonly weight: number } & ({ readonly item: Uint8Array } | { readonly key: AssignedKey })
+
+interface Awaited {
+  readonly sequence: number
+  readonly taskIds: readonly string[]
+}
 
 export class Session {
   readonly id: string
@@ -29,7 +39,12 @@ export class Session {
   readonly #view: StoreView
   readonly #clock: Clock
   readonly #assignments: AssignmentSet
+  /** undefined: an older worker, which does not know such records */
+  readonly #dataPlane: NodeDataPlane | undefined
   readonly #dirty = new Set<string>()
+  /** Tasks whose withdrawal is in the next message, and in messages that are not programmed yet. */
+  readonly #withdrawing = new Set<string>()
+  #awaited: readonly Awaited[] = []
   #flushTimer: Timer | undefined
   #sequence = 0
   #appliedSequence = 0
@@ -39,8 +54,10 @@ export class Session {
   constructor(options: {
     readonly id: string
     readonly nodeId: string
+    readonly featureLevel: number
     readonly connection: Connection
     readonly view: StoreView
+    readonly index: DataPlaneIndex
     readonly clock: Clock
   }) {
     this.id = options.id
@@ -49,6 +66,8 @@ export class Session {
     this.#view = options.view
     this.#clock = options.clock
     this.#assignments = new AssignmentSet(options.nodeId)
+    if (options.featureLevel >= DATA_PLANE_FEATURE_LEVEL)
+      this.#dataPlane = new NodeDataPlane({ ...options, changed: () => this.#flushSoon() })
   }
 
   /** The last assignments that the worker has on its disk. */
@@ -56,8 +75,26 @@ export class Session {
     return this.#appliedSequence
   }
 
+  /** Itself as a follower of the data plane's records. */
+  get follower(): RecordFollower | undefined {
+    return this.#dataPlane
+  }
+
   noteApplied(sequence: number): void {
     this.#appliedSequence = Math.max(this.#appliedSequence, sequence)
+  }
+
+  /** The worker's kernel has what was sent up to `sequence`. @returns tasks of whose withdrawal it thus knows */
+  noteProgrammed(sequence: number): readonly string[] {
+    const known = this.#awaited.filter((one) => one.sequence <= sequence)
+    if (known.length > 0) this.#awaited = this.#awaited.filter((one) => one.sequence > sequence)
+    return known.flatMap(({ taskIds }) => taskIds)
+  }
+
+  /** The task's end point is among the changes that this worker is about to be told: `noteProgrammed` is to name it. */
+  awaitWithdrawal(taskId: string): void {
+    this.#withdrawing.add(taskId)
+    this.#flushSoon()
   }
 
   /** Sends one message; a connection that can't take it is dropped, and the worker comes back for a complete set. */
@@ -67,19 +104,23 @@ export class Session {
 
   /** Everything the node is to have. */
   sendComplete(): void {
+    if (!this.#open) return
     this.#started = true
     this.#dirty.clear()
-    this.#sendDifference(this.#assignments.complete(this.#view), true)
+    const records = this.#dataPlane?.complete()
+    const { set, removed } = this.#assignments.complete(this.#view)
+    this.#sendAll(records?.set ?? [], set.map(encode), [...(records?.removed ?? []), ...removed], true)
   }
 
   /** A task of this node changed; told together with all else that changes in this turn of the event loop. */
   taskChanged(taskId: string): void {
-    if (!this.#started || !this.#open) return
     this.#dirty.add(taskId)
-    this.#flushTimer ??= this.#clock.setTimer(0, () => {
-      this.#flushTimer = undefined
-      this.#flush()
-    })
+    this.#flushSoon()
+  }
+
+  /** There is another gateway network, or none: every node is on it. */
+  ingressChanged(): void {
+    if (this.#dataPlane) this.#flushSoon()
   }
 
   openStream(streamId: string, request: StreamRequest): void {
@@ -96,45 +137,57 @@ export class Session {
   ended(): void {
     this.#open = false
     this.#flushTimer?.cancel()
+    this.#dataPlane?.close()
+  }
+
+  #flushSoon(): void {
+    if (!this.#started || !this.#open) return
+    this.#flushTimer ??= this.#clock.setTimer(0, () => {
+      this.#flushTimer = undefined
+      this.#flush()
+    })
   }
 
   #flush(): void {
     const tasks = [...this.#dirty]
     this.#dirty.clear()
-    this.#sendDifference(this.#assignments.difference(this.#view, tasks), false)
+    const records = this.#dataPlane?.difference(tasks)
+    const { set, removed } = this.#assignments.difference(this.#view, tasks)
+    this.#sendAll(records?.set ?? [], set.map(encode), [...(records?.removed ?? []), ...removed], false)
   }
 
-  #sendDifference(difference: AssignmentDifference, complete: boolean): void {
-    const items = [
-      ...difference.set.map((item) => ({ item })),
-      ...difference.removed.map((key: AssignedKey) => ({ key })),
-    ]
-    if (items.length === 0 && !complete) return
-    for (let at = 0; at === 0 || at < items.length; at += ITEMS_PER_MESSAGE) {
-      const part = items.slice(at, at + ITEMS_PER_MESSAGE)
-      this.#sendPart(part, { complete: complete && at === 0, more: at + ITEMS_PER_MESSAGE < items.length })
+  #sendAll(
+    records: readonly Uint8Array[],
+    objects: readonly Uint8Array[],
+    removed: readonly AssignedKey[],
+    complete: boolean,
+  ): void {
+    const parts = inParts([
+      ...records.map((item): Piece => ({ item, weight: SMALL_WEIGHT })),
+      ...objects.map((item): Piece => ({ item, weight: OBJECT_WEIGHT })),
+      ...removed.map((key): Piece => ({ key, weight: SMALL_WEIGHT })),
+    ])
+    if (parts.length === 0 && complete) parts.push([])
+    for (const [at, part] of parts.entries()) {
+      this.#sendPart(part, { complete: complete && at === 0, more: at + 1 < parts.length })
     }
+    if (this.#withdrawing.size === 0) return
+    this.#awaited = [...this.#awaited, { sequence: this.#sequence, taskIds: [...this.#withdrawing] }]
+    this.#withdrawing.clear()
   }
 
   /** In halves, and halves of these, where the items are large. */
-  #sendPart(part: readonly Part[], { complete, more }: { readonly complete: boolean; readonly more: boolean }): void {
-    const message: ManagerMessage = {
-      kind: 'assignments',
-      complete,
-      more,
-      sequence: this.#sequence + 1,
-      set: part.flatMap((entry) => ('item' in entry ? [entry.item] : [])),
-      removed: part.flatMap((entry) => ('key' in entry ? [entry.key] : [])),
-    }
-    const bytes = encode([DISPATCHER_PROTOCOL_VERSION, message])
-    if (bytes.byteLength > LARGE_MESSAGE_BYTES && part.length > 1) {
+  #sendPart(part: readonly Piece[], { complete, more }: { readonly complete: boolean; readonly more: boolean }): void {
+    const set = part.flatMap((entry) => ('item' in entry ? [entry.item] : []))
+    const sizeBytes = set.reduce((sum, item) => sum + item.byteLength, 0)
+    if (sizeBytes > LARGE_MESSAGE_BYTES && part.length > 1) {
       const middle = Math.ceil(part.length / 2)
       this.#sendPart(part.slice(0, middle), { complete, more: true })
       this.#sendPart(part.slice(middle), { complete: false, more })
       return
     }
-    this.#sequence++
-    this.#sendBytes(bytes)
+    const removed = part.flatMap((entry) => ('key' in entry ? [entry.key] : []))
+    this.#sendBytes(encodeAssignments({ complete, more, sequence: ++this.#sequence, set, removed }))
   }
 
   #sendBytes(bytes: Uint8Array): void {
@@ -145,4 +198,18 @@ export class Session {
       this.close(SESSION_CLOSE.expired, `session dropped: ${errorCode(error) ?? 'send failed'}`)
     }
   }
+}
+
+function inParts(pieces: readonly Piece[]): (readonly Piece[])[] {
+  const parts: Piece[][] = []
+  let weight = WEIGHT_PER_MESSAGE
+  for (const piece of pieces) {
+    if (weight + piece.weight > WEIGHT_PER_MESSAGE) {
+      parts.push([])
+      weight = 0
+    }
+    parts.at(-1)?.push(piece)
+    weight += piece.weight
+  }
+  return parts
 }

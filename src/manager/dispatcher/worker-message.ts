@@ -1,13 +1,18 @@
 // Reads what a worker sent: its bytes are checked before anything believes them.
 
+import type { DataPathReport } from '../../api/data-plane.ts'
 import { DISPATCHER_PROTOCOL_VERSION, type WorkerMessage } from '../../api/dispatcher.ts'
 import type { TaskStatus } from '../../api/objects.ts'
 import { TASK_STATES } from '../../api/spec.ts'
+import { parseCidr } from '../../lib/cidr.ts'
 import { decode } from '../../lib/codec.ts'
 import { CodedError } from '../../lib/errors.ts'
 
 export const MAX_STATUS_UPDATES = 500
 const MAX_TEXT = 4096
+const MAX_KEYS = 8
+/** A host has hundreds of routes at most; a router that runs tasks sends none that do not fit. */
+const MAX_LIST = 1_000
 
 type Fields = Readonly<Record<string, unknown>>
 
@@ -45,6 +50,39 @@ function parseStatus(value: unknown): TaskStatus {
   }
 }
 
+function list<T>(value: unknown, what: string, most: number, item: (value: unknown) => T): readonly T[] {
+  if (!Array.isArray(value) || value.length > most) throw malformed(what)
+  return value.map(item)
+}
+
+function within(value: unknown, least: number, most: number, what: string): number {
+  const given = number(value, what)
+  if (!Number.isInteger(given) || given < least || given > most) throw malformed(what)
+  return given
+}
+
+/** What another version says differently is left out, where it is for people; a port that is none is refused. */
+function parseDataPath(value: unknown): DataPathReport {
+  const report = fields(value, 'report')
+  return {
+    port: within(report.port, 0, 65_535, 'port'),
+    mtu: within(report.mtu, 0, 65_535, 'mtu'),
+    encryptionKeys: list(report.encryptionKeys, 'encryptionKeys', MAX_KEYS, (key) => text(key, 'key')),
+    encryptionProblem: text(report.encryptionProblem, 'encryptionProblem'),
+    routes: list(report.routes, 'routes', MAX_LIST, (route) => text(route, 'route')).filter(
+      (route) => parseCidr(route) !== undefined,
+    ),
+    problems: list(report.problems, 'problems', MAX_LIST, (each) => {
+      const problem = fields(each, 'problem')
+      return {
+        code: text(problem.code, 'code'),
+        message: text(problem.message, 'message'),
+        subject: text(problem.subject, 'subject'),
+      }
+    }),
+  }
+}
+
 /** @throws {CodedError} MALFORMED; PROTOCOL_UNKNOWN for another version of the protocol. */
 export function parseWorkerMessage(bytes: Uint8Array): WorkerMessage {
   const frame = decode(bytes)
@@ -62,7 +100,10 @@ export function parseWorkerMessage(bytes: Uint8Array): WorkerMessage {
         dataPathAddress: text(message.dataPathAddress, 'dataPathAddress'),
         previousSessionId: text(message.previousSessionId, 'previousSessionId'),
         featureLevel: number(message.featureLevel, 'featureLevel'),
+        ...(message.dataPath !== undefined && { dataPath: parseDataPath(message.dataPath) }),
       }
+    case 'data-path':
+      return { kind: 'data-path', report: parseDataPath(message.report) }
     case 'heartbeat':
       return { kind: 'heartbeat', sequence: number(message.sequence, 'sequence') }
     case 'status': {
@@ -79,6 +120,8 @@ export function parseWorkerMessage(bytes: Uint8Array): WorkerMessage {
       return { kind: 'goodbye', graceMs: number(message.graceMs, 'graceMs') }
     case 'applied':
       return { kind: 'applied', sequence: number(message.sequence, 'sequence') }
+    case 'programmed':
+      return { kind: 'programmed', sequence: number(message.sequence, 'sequence') }
     case 'resync':
       return { kind: 'resync' }
     default:

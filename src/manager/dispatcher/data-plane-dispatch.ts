@@ -1,0 +1,67 @@
+// The data plane's part of the dispatcher: the records that sessions follow, and the withdrawal of end points that are to stop.
+
+import type { Log } from '../../lib/log.ts'
+import type { StoreEvent, StoreView } from '../store/types.ts'
+import { DataPlaneIndex, type WithdrawnEndpoint } from './data-plane-index.ts'
+import { isDraining } from './data-plane-records.ts'
+import type { Session } from './session.ts'
+import { Withdrawals } from './withdrawals.ts'
+
+export class DataPlaneDispatch {
+  readonly index: DataPlaneIndex
+  readonly #sessions: ReadonlyMap<string, Session>
+  readonly #withdrawals: Withdrawals
+
+  /** @param options.sessions by node, as they stand */
+  constructor(options: {
+    readonly view: StoreView
+    readonly sessions: ReadonlyMap<string, Session>
+    readonly log: Log
+  }) {
+    this.index = new DataPlaneIndex(options.view)
+    this.#sessions = options.sessions
+    this.#withdrawals = new Withdrawals((nodeId, taskIds) => {
+      options.log.debug({ nodeId, tasks: taskIds.length }, 'end points are withdrawn everywhere')
+      this.#sessions.get(nodeId)?.send({ kind: 'withdrawn', taskIds })
+    })
+  }
+
+  /** A session has been sent its complete set. */
+  began(session: Session): void {
+    const taskIds = this.#withdrawals.doneOn(session.nodeId)
+    if (taskIds.length > 0) session.send({ kind: 'withdrawn', taskIds })
+  }
+
+  programmed(session: Session, sequence: number): void {
+    const taskIds = session.noteProgrammed(sequence)
+    if (session.follower && taskIds.length > 0) this.#withdrawals.acknowledged(session.follower, taskIds)
+  }
+
+  ended(session: Session): void {
+    if (session.follower) this.#withdrawals.left(session.follower)
+  }
+
+  clear(): void {
+    this.#withdrawals.clear()
+  }
+
+  observe(events: readonly StoreEvent[]): void {
+    let ingress = false
+    for (const event of events) {
+      const { old, new: next } = event
+      for (const withdrawn of this.index.observe(event)) this.#withdraw(withdrawn)
+      if (old?.kind === 'task' && isDraining(old) && !(next?.kind === 'task' && isDraining(next)))
+        this.#withdrawals.forget(event.id)
+      if (event.objectKind === 'network' && [old, next].some((one) => one?.kind === 'network' && one.spec.Ingress))
+        ingress = true
+    }
+    if (ingress) for (const session of this.#sessions.values()) session.ingressChanged()
+  }
+
+  #withdraw(withdrawn: WithdrawnEndpoint): void {
+    this.#withdrawals.begin(withdrawn)
+    for (const session of this.#sessions.values()) {
+      if (session.follower && withdrawn.followers.has(session.follower)) session.awaitWithdrawal(withdrawn.taskId)
+    }
+  }
+}
