@@ -2,7 +2,15 @@
 // and reports. It needs no manager to keep containers running, and none of its own restarts touches a healthy one.
 
 import { setMaxListeners } from 'node:events'
-import type { LogOptions, ManagerAddress, ManagerMessage, StreamRequest } from '../api/dispatcher.ts'
+import type { DataPathReport } from '../api/data-plane.ts'
+import { DEFAULT_DATA_PATH_PORT } from '../api/defaults.ts'
+import {
+  DATA_PLANE_FEATURE_LEVEL,
+  type LogOptions,
+  type ManagerAddress,
+  type ManagerMessage,
+  type StreamRequest,
+} from '../api/dispatcher.ts'
 import type { Task, TaskStatus } from '../api/objects.ts'
 import { compareTaskStates, type NodeDescription } from '../api/spec.ts'
 import { type Clock, parseTime, sleep, type Timer } from '../lib/clock.ts'
@@ -11,7 +19,9 @@ import { CodedError, errorMessage } from '../lib/errors.ts'
 import type { Log } from '../lib/log.ts'
 import type { Random } from '../lib/random.ts'
 import { Scope } from '../lib/scope.ts'
+import type { DataPlane } from '../overlay/client.ts'
 import { AssignmentSet, type AssignmentsMessage } from './assignment-set.ts'
+import { DataPlaneLink } from './data-plane-link.ts'
 import type { ContainerWatcher, Executor } from './executor.ts'
 import { serveStream } from './log-stream.ts'
 import { ManagerPicker } from './manager-picker.ts'
@@ -27,6 +37,8 @@ export interface AgentOptions {
   readonly nodeId: string
   readonly dialer: Dialer
   readonly executor: Executor
+  /** Outlives the worker; undefined: this node has none. */
+  readonly dataPlane?: DataPlane
   /** Opened and closed by `run`. */
   readonly storage: WorkerStorage
   readonly clock: Clock
@@ -71,6 +83,11 @@ export class Agent {
   #streams = 0
   #redescribe = () => {}
   #leaving = false
+  #link: DataPlaneLink | undefined
+  #report: DataPathReport | undefined
+  #toldReport: DataPathReport | undefined
+  /** What the session's manager knows of messages. */
+  #managerLevel = 0
 
   constructor(options: AgentOptions) {
     this.#options = options
@@ -108,13 +125,24 @@ export class Agent {
     const known = await storage.open()
     const scope = new Scope(options.signal)
     setMaxListeners(0, scope.signal) // every stream and waiting step listens to it
-    const tasks = new TaskManager({
+    const { nodeId, dataPlane } = this.#options
+    const tasks: TaskManager = new TaskManager({
       executor,
       clock,
       random,
       log,
+      dataPlane,
       order: (task) => this.#order(task),
       onStatus: (task, status, unhealthy) => this.#onStatus(task, status, unhealthy),
+      onEnded: () => this.#link?.released(),
+    })
+    this.#link = new DataPlaneLink({
+      nodeId,
+      dataPlane: dataPlane ?? { apply: async () => {} },
+      clock,
+      log,
+      onProgrammed: (sequence) => this.#session?.send({ kind: 'programmed', sequence }),
+      isOccupied: (endpoint) => tasks.isOccupied(endpoint),
     })
     const writing = new AbortController()
     const written = this.#writer.run(writing.signal)
@@ -124,6 +152,8 @@ export class Agent {
       scope.spawn('tasks', (signal) => tasks.run(signal))
       scope.spawn('engine', (signal) => executor.watch(this.#watcher(tasks), signal))
       scope.spawn('session', (signal) => this.#runSessions(tasks, scope, signal))
+      scope.spawn('data plane', (signal) => this.#link!.run(signal))
+      if (dataPlane) scope.spawn('data path', (signal) => dataPlane.watch((report) => this.#onReport(report), signal))
       await Promise.race([scope.wait(), ended(options.signal)])
     } finally {
       this.#flushTimer?.cancel()
@@ -148,10 +178,22 @@ export class Agent {
       tasks.confirm()
       scope.spawn('engine', (signal) => executor.watch(tasks, signal))
       await tasks.untilEmpty(scope.signal)
+      await this.#leaveDataPlane(scope.signal)
       await executor.sweep(() => false)
     } finally {
       await tasks.close()
       await scope.close()
+    }
+  }
+
+  /** In no cluster any more: swarmd-net takes down what it has made. */
+  async #leaveDataPlane(signal: AbortSignal): Promise<void> {
+    const { dataPlane, clock, log } = this.#options
+    try {
+      const nothing = { self: undefined, revision: clock.wallMs(), complete: true, set: [], removed: [] }
+      await Promise.race([dataPlane?.apply(nothing), ended(signal)])
+    } catch (error) {
+      log.warn({ err: errorMessage(error) }, 'the data plane was not emptied')
     }
   }
 
@@ -264,6 +306,8 @@ export class Agent {
         ? { kind: 'removed', reason: connection.message }
         : { kind: 'lost', reason: connection.message }
     this.#assignments.beginSession()
+    this.#link?.beginSession()
+    this.#toldReport = this.#report
     const session = new Session({
       connection,
       clock: this.#options.clock,
@@ -274,6 +318,7 @@ export class Agent {
         dataPathAddress: this.#options.dataPathAddress,
         previousSessionId: this.#previousSessionId,
         featureLevel: this.#options.featureLevel,
+        ...(this.#report && { dataPath: this.#report }),
       },
       goodbyeGraceMs: () => (this.#leaving ? 0 : GOODBYE_GRACE_MS),
       onWelcome: (welcome) => this.#onWelcome(welcome, manager, session),
@@ -312,6 +357,7 @@ export class Agent {
   #onWelcome(welcome: Welcome, manager: ManagerAddress, session: Session): void {
     this.#session = session
     this.#connectedTo = manager
+    this.#managerLevel = welcome.featureLevel ?? 1
     this.#previousSessionId = welcome.sessionId
     this.#picker.connected()
     this.#picker.update(welcome.managers)
@@ -320,6 +366,7 @@ export class Agent {
       { kind: 'managers', managers: this.#picker.managers },
     ])
     this.#log.info({ manager: manager.address, sessionId: welcome.sessionId }, 'session established')
+    this.#sendReport()
     this.#sendStatuses()
   }
 
@@ -333,7 +380,11 @@ export class Agent {
         this.#ackTimer?.cancel()
         this.#sendStatuses()
         return
+      case 'withdrawn':
+        tasks.withdrawn(message.taskIds)
+        return
       case 'cluster':
+        this.#link?.setDataPathPort(message.dataPathPort ?? DEFAULT_DATA_PATH_PORT)
         this.#picker.update(message.managers)
         this.#writer.add([{ kind: 'managers', managers: this.#picker.managers }])
         this.#options.onClusterChange(message)
@@ -345,6 +396,18 @@ export class Agent {
   }
 
   // ---- assignments in, statuses out ----
+
+  #onReport(report: DataPathReport): void {
+    this.#report = report
+    this.#sendReport()
+  }
+
+  #sendReport(): void {
+    const report = this.#report
+    if (!report || report === this.#toldReport || !this.#session || this.#managerLevel < DATA_PLANE_FEATURE_LEVEL) return
+    this.#toldReport = report
+    this.#session.send({ kind: 'data-path', report })
+  }
 
   #onAssignments(message: AssignmentsMessage, tasks: TaskManager, scope: Scope, session: Session): void {
     const change = this.#assignments.apply(message)
@@ -367,6 +430,9 @@ export class Agent {
     // Tasks stand last in the order of kinds, behind what they refer to.
     for (const assigned of change.set) if (assigned.kind === 'task') tasks.assign(assigned.task)
     if (change.set.some(({ kind }) => kind !== 'task')) tasks.pokeAll()
+    // Behind the tasks: what they are to give up is known by now. An older manager says nothing of the data plane, which stays.
+    if (this.#managerLevel >= DATA_PLANE_FEATURE_LEVEL)
+      this.#link?.accept({ complete: change.complete, ...change.records }, message.sequence)
     if (!change.complete) return
     this.#reportAll(tasks)
     tasks.confirm()

@@ -1,6 +1,7 @@
-// What the managers have assigned to this node: one COMPLETE set, then increments whose sequence must be gapless.
+// What the managers have assigned to this node: one COMPLETE set, then increments whose sequence must be gapless. The data
+// plane's records come along and are passed on: DataPlaneLink keeps them.
 
-import { dataPlaneKey } from '../api/data-plane.ts'
+import type { DataPlaneKey, DataPlaneRecord } from '../api/data-plane.ts'
 import type { Assigned, AssignedKey, ManagerMessage } from '../api/dispatcher.ts'
 import type { Config, Network, Secret, Task } from '../api/objects.ts'
 import type { NodeDescription } from '../api/spec.ts'
@@ -8,15 +9,19 @@ import type { TaskOrder } from './executor.ts'
 
 export type AssignmentsMessage = Extract<ManagerMessage, { kind: 'assignments' }>
 
+/** What containers are made from. */
+export type AssignedObject = Exclude<Assigned, DataPlaneRecord>
+
 export interface AssignmentChange {
   /** Nothing but this set is assigned. */
   readonly complete: boolean
   /** Sorted by kind and id. */
-  readonly set: readonly Assigned[]
+  readonly set: readonly AssignedObject[]
   readonly removed: readonly AssignedKey[]
+  readonly records: { readonly set: readonly DataPlaneRecord[]; readonly removed: readonly DataPlaneKey[] }
 }
 
-export function assignedKey(assigned: Assigned): AssignedKey {
+export function assignedKey(assigned: AssignedObject): AssignedKey {
   switch (assigned.kind) {
     case 'task':
       return { kind: 'task', id: assigned.task.id }
@@ -28,9 +33,19 @@ export function assignedKey(assigned: Assigned): AssignedKey {
       return { kind: 'network', id: assigned.network.id }
     case 'registry-auth':
       return { kind: 'registry-auth', id: assigned.serviceId }
-    default:
-      return dataPlaneKey(assigned)
   }
+}
+
+function isRecord(assigned: Assigned): assigned is DataPlaneRecord {
+  return isRecordKind(assigned.kind)
+}
+
+function isRecordKey(key: AssignedKey): key is DataPlaneKey {
+  return isRecordKind(key.kind)
+}
+
+function isRecordKind(kind: Assigned['kind']): boolean {
+  return kind === 'peer' || kind === 'overlay-network' || kind === 'end-point' || kind === 'overlay-service'
 }
 
 interface Parts {
@@ -40,14 +55,14 @@ interface Parts {
 }
 
 export class AssignmentSet {
-  readonly #objects = new Map<string, Assigned>()
+  readonly #objects = new Map<string, AssignedObject>()
   #sequence: number | undefined
   /** Parts of a set whose last one has not come yet. */
   #parts: Parts | undefined
 
   /** What the worker remembers from before its restart; the next message must be COMPLETE. */
   restore(assigned: readonly Assigned[]): void {
-    for (const object of assigned) this.#objects.set(keyText(assignedKey(object)), object)
+    for (const object of assigned) if (!isRecord(object)) this.#objects.set(keyText(assignedKey(object)), object)
   }
 
   /** A new session begins: its first message must be COMPLETE. */
@@ -74,7 +89,10 @@ export class AssignmentSet {
     return message.more ? 'more' : this.#change(parts)
   }
 
-  #change({ complete, set, removed }: Parts): AssignmentChange {
+  #change(parts: Parts): AssignmentChange {
+    const { complete } = parts
+    const set = parts.set.filter((one): one is AssignedObject => !isRecord(one))
+    const removed = parts.removed.filter((key) => !isRecordKey(key))
     if (complete) {
       const named = new Set(set.map((object) => keyText(assignedKey(object))))
       for (const [text, object] of this.#objects) if (!named.has(text)) removed.push(assignedKey(object))
@@ -86,10 +104,11 @@ export class AssignmentSet {
       complete,
       set: set.sort((a, b) => order(assignedKey(a), assignedKey(b))),
       removed: removed.sort(order),
+      records: { set: parts.set.filter(isRecord), removed: parts.removed.filter(isRecordKey) },
     }
   }
 
-  get(key: AssignedKey): Assigned | undefined {
+  get(key: AssignedKey): AssignedObject | undefined {
     return this.#objects.get(keyText(key))
   }
 

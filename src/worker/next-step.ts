@@ -16,6 +16,8 @@ export interface TaskView {
   readonly dependencies: 'present' | 'missing'
   /** The container was told to stop because its health check failed. */
   readonly unhealthy: boolean
+  /** `due`: it has an end point, whose connections are to end before the stop signal. */
+  readonly drain: 'none' | 'due'
 }
 
 export type Step =
@@ -25,13 +27,16 @@ export type Step =
   | { readonly kind: 'report'; readonly state: TaskState; readonly message: string; readonly error: string }
   | { readonly kind: 'prepare' }
   | { readonly kind: 'start'; readonly container: ObservedContainer }
+  /** Wait until its end point is withdrawn everywhere and its connections have ended, or long enough. */
+  | { readonly kind: 'drain' }
   | { readonly kind: 'stop'; readonly container: ObservedContainer; readonly why: 'wanted' | 'unhealthy' }
   | { readonly kind: 'remove'; readonly container: ObservedContainer }
   /** Nothing of the task is left: drop it. */
   | { readonly kind: 'forget' }
 
 const REST: Step = { kind: 'rest' }
-const UNHEALTHY = 'dockerexec: unhealthy container'
+const DRAINING = 'draining'
+export const UNHEALTHY = 'dockerexec: unhealthy container'
 const DESTROYED = 'dockerexec: container destroyed'
 
 export function nextStep(view: TaskView): Step {
@@ -45,7 +50,9 @@ export function nextStep(view: TaskView): Step {
   if (isTerminal(status.state)) return running ? stop(container) : REST
   if (compareTaskStates(desired, 'complete') > 0) {
     if (container === 'unknown') return REST
-    return running ? stop(container) : report('shutdown', 'shutdown')
+    if (!running) return report('shutdown', 'shutdown')
+    if (view.drain === 'none' || status.state !== 'running' || container.health === 'unhealthy') return stop(container)
+    return status.message === DRAINING ? { kind: 'drain' } : report('running', DRAINING)
   }
   switch (status.state) {
     case 'new':

@@ -51,6 +51,7 @@ const KINDS: ReadonlySet<string> = new Set<ManagerMessage['kind']>([
   'heartbeat-ack',
   'status-ack',
   'assignments',
+  'withdrawn',
   'open-stream',
   'cluster',
 ])
@@ -122,6 +123,7 @@ export class Session {
         return
       case 'status-ack':
       case 'assignments':
+      case 'withdrawn':
       case 'open-stream':
       case 'cluster':
         this.#heard()

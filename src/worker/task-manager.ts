@@ -1,15 +1,18 @@
 // Keeps each task's container where its managers want it: asks nextStep, has the executor perform the step, reports
 // the status, and does it again whenever the assignment or the container changes. One step of a task at a time.
 
+import type { OverlayEndpoint } from '../api/data-plane.ts'
 import type { Task, TaskStatus } from '../api/objects.ts'
-import { compareTaskStates } from '../api/spec.ts'
+import { drainTimeMs } from '../api/service-labels.ts'
+import { compareTaskStates, isTerminal } from '../api/spec.ts'
 import { type Clock, formatTime, type Timer } from '../lib/clock.ts'
 import { AssertionError, errorCode, errorMessage } from '../lib/errors.ts'
 import type { Log } from '../lib/log.ts'
 import type { Random } from '../lib/random.ts'
 import { Scope } from '../lib/scope.ts'
+import type { DataPlane } from '../overlay/client.ts'
 import type { ContainerWatcher, Executor, ObservedContainer, TaskOrder } from './executor.ts'
-import { failure, nextStep, type Step, type TaskView } from './next-step.ts'
+import { failure, nextStep, type Step, type TaskView, UNHEALTHY } from './next-step.ts'
 
 export interface TaskManagerOptions {
   readonly executor: Executor
@@ -20,9 +23,13 @@ export interface TaskManagerOptions {
   readonly order: (task: Task) => TaskOrder | undefined
   /** A status has changed. `unhealthy`: the task's container is being stopped for its health. */
   readonly onStatus: (task: Task, status: TaskStatus, unhealthy: boolean) => void
+  /** undefined: this node has none, and nothing is drained */
+  readonly dataPlane?: Pick<DataPlane, 'drained'> | undefined
+  /** A container has ended, or a task is gone. */
+  readonly onEnded?: () => void
 }
 
-type Effect = Extract<Step, { kind: 'prepare' | 'start' | 'stop' | 'remove' }>
+type Effect = Extract<Step, { kind: 'prepare' | 'start' | 'drain' | 'stop' | 'remove' }>
 
 interface Entry {
   readonly taskId: string
@@ -31,6 +38,9 @@ interface Entry {
   status: TaskStatus
   assigned: boolean
   unhealthy: boolean
+  /** No node sends its end point anything new. */
+  withdrawn: boolean
+  drained: boolean
   container: TaskView['container']
   performing: { readonly kind: Effect['kind']; readonly abort: AbortController } | undefined
   failuresInRow: number
@@ -38,6 +48,10 @@ interface Entry {
 }
 
 const RETRY_MS = { first: 200, max: 15_000 }
+/** So long a task that is to stop waits to hear that its end point is withdrawn; who has not answered then is not waited for. */
+const WITHDRAWAL_MS = 1_000
+/** No packet for so long: its connections are idle. */
+const QUIET_MS = 500
 
 /** Key of those who wait for the whole, not for one task. */
 const ANY = ''
@@ -102,6 +116,28 @@ export class TaskManager implements ContainerWatcher {
     if (!entry) return
     entry.assigned = false
     this.#changed(entry)
+  }
+
+  /** No node sends anything new to the end points of these tasks. */
+  withdrawn(taskIds: readonly string[]): void {
+    for (const id of taskIds) {
+      const entry = this.#entries.get(id)
+      if (!entry) continue
+      entry.withdrawn = true
+      this.#wake(id)
+    }
+  }
+
+  /** A container runs here under the end point's address, and is another task's that is over for the managers. */
+  isOccupied({ networkId, addresses, taskId }: OverlayEndpoint): boolean {
+    for (const entry of this.#entries.values()) {
+      const { container, task } = entry
+      const isOver = !entry.assigned || isTerminal(entry.status.state)
+      if (entry.taskId === taskId || !isOver || typeof container !== 'object' || container.state !== 'running') continue
+      const own = (task?.attachments ?? []).filter((attachment) => attachment.networkId === networkId)
+      if (own.some((one) => one.addresses.some((cidr) => addresses.includes(cidr.split('/')[0] ?? '')))) return true
+    }
+    return false
   }
 
   /** What is assigned is now complete: containers of other tasks are left over and go. */
@@ -182,6 +218,8 @@ export class TaskManager implements ContainerWatcher {
       status: NO_STATUS,
       assigned: false,
       unhealthy: false,
+      withdrawn: false,
+      drained: false,
       container,
       performing: undefined,
       failuresInRow: 0,
@@ -210,9 +248,13 @@ export class TaskManager implements ContainerWatcher {
   #changed(entry: Entry): void {
     entry.retry?.cancel()
     entry.retry = undefined
-    const { performing } = entry
+    const { performing, container } = entry
+    const runs = typeof container === 'object' && container.state === 'running'
     if (performing?.kind === 'prepare' && (!entry.assigned || compareTaskStates(desiredOf(entry), 'complete') > 0))
       performing.abort.abort()
+    if (performing?.kind === 'drain' && (!entry.assigned || (!runs && container !== 'unknown')))
+      performing.abort.abort()
+    if (!runs) this.#options.onEnded?.()
     this.#poke(entry)
     this.#wake(entry.taskId)
   }
@@ -228,11 +270,13 @@ export class TaskManager implements ContainerWatcher {
           break
         case 'forget':
           this.#entries.delete(entry.taskId)
+          this.#options.onEnded?.()
           this.#wake(entry.taskId)
           this.#wake(ANY)
           return
         case 'prepare':
         case 'start':
+        case 'drain':
         case 'stop':
         case 'remove':
           this.#perform(entry, step)
@@ -251,6 +295,7 @@ export class TaskManager implements ContainerWatcher {
       container: entry.container,
       dependencies: waits && this.#options.order(entry.task!) === undefined ? 'missing' : 'present',
       unhealthy: entry.unhealthy,
+      drain: this.#options.dataPlane && hasEndpoint(entry) && !entry.drained ? 'due' : 'none',
     })
   }
 
@@ -281,12 +326,16 @@ export class TaskManager implements ContainerWatcher {
     entry.performing = { kind: step.kind, abort }
     if (step.kind === 'stop' && step.why === 'unhealthy' && entry.task && !entry.unhealthy) {
       entry.unhealthy = true
+      // Managers take its end point away before it has ended.
+      if (entry.status.state === 'running')
+        entry.status = { ...entry.status, timestamp: formatTime(this.#options.clock.wallMs()), error: UNHEALTHY }
       this.#options.onStatus(entry.task, entry.status, true)
     }
     this.#scope.spawn(`task ${entry.taskId}`, async () => {
       try {
         const container = await this.#effect(entry, step, abort.signal)
-        if (container === 'absent') entry.container = 'absent'
+        if (container === 'unchanged') entry.drained = true
+        else if (container === 'absent') entry.container = 'absent'
         // What an event brought meanwhile is newer than the answer.
         else if (entry.container !== 'unknown' || this.#listed) this.#observe(container)
         entry.failuresInRow = 0
@@ -300,7 +349,7 @@ export class TaskManager implements ContainerWatcher {
     })
   }
 
-  async #effect(entry: Entry, step: Effect, signal: AbortSignal): Promise<ObservedContainer | 'absent'> {
+  async #effect(entry: Entry, step: Effect, signal: AbortSignal): Promise<ObservedContainer | 'absent' | 'unchanged'> {
     const { executor, order } = this.#options
     switch (step.kind) {
       case 'prepare': {
@@ -309,12 +358,31 @@ export class TaskManager implements ContainerWatcher {
       }
       case 'start':
         return executor.start(step.container, signal)
+      case 'drain':
+        await this.#drain(entry, signal)
+        return 'unchanged'
       case 'stop':
         return (await executor.stop(step.container, signal)) ?? 'absent'
       case 'remove':
         await executor.remove(step.container, signal)
         return 'absent'
     }
+  }
+
+  /** Until nobody sends it anything new, and then as long as its connections need, or its service gives them. */
+  async #drain(entry: Entry, signal: AbortSignal): Promise<void> {
+    const { clock, dataPlane } = this.#options
+    const over = new AbortController()
+    const deadline = clock.setTimer(WITHDRAWAL_MS, () => over.abort())
+    const end = (): void => over.abort()
+    signal.addEventListener('abort', end, { once: true })
+    while (!entry.withdrawn && !over.signal.aborted && !signal.aborted)
+      await this.#nextChange(entry.taskId, over.signal)
+    deadline.cancel()
+    signal.removeEventListener('abort', end)
+    const maxMs = drainTimeMs(entry.task?.serviceLabels)
+    if (maxMs > 0 && !signal.aborted)
+      await dataPlane?.drained({ taskId: entry.taskId, quietMs: Math.min(QUIET_MS, maxMs), maxMs }, signal)
   }
 
   #failed(entry: Entry, step: Effect, error: unknown): void {
@@ -362,6 +430,10 @@ const RANK = { created: 0, running: 1, exited: 2 } as const
 
 function desiredOf(entry: Entry): Task['desiredState'] {
   return entry.task?.desiredState ?? 'remove'
+}
+
+function hasEndpoint({ task }: Entry): boolean {
+  return task?.attachments.some(({ addresses }) => addresses.length > 0) === true
 }
 
 function aborted(signal: AbortSignal): Promise<void> {

@@ -82,10 +82,17 @@ export function fromRecords(records: Iterable<readonly [key: string, value: Uint
   return { assigned, statuses, managers, sessionId }
 }
 
-/** A secret is kept without its payload (and so counts as not there after a restart), credentials not at all. */
+/**
+ * A secret is kept without its payload (and so counts as not there after a restart), credentials not at all. The data plane
+ * keeps its records itself: they are of the whole cluster, and many.
+ */
 function durable(assigned: Assigned): { readonly key: AssignedKey; readonly assigned: Assigned } | undefined {
   switch (assigned.kind) {
     case 'registry-auth':
+    case 'peer':
+    case 'overlay-network':
+    case 'end-point':
+    case 'overlay-service':
       return undefined
     case 'secret': {
       const { Data: _payload, ...spec } = assigned.secret.spec

@@ -120,7 +120,7 @@ export class FakeManager {
         }
         this.sessions++
         const sessionId = `${this.address.nodeId}-session-${this.sessions}`
-        this.send({ kind: 'welcome', sessionId, heartbeatMs: 5_000, silenceMs: 5_000, managers })
+        this.send({ kind: 'welcome', sessionId, heartbeatMs: 5_000, silenceMs: 5_000, managers, featureLevel: 2 })
         this.complete()
         return
       }
@@ -135,6 +135,8 @@ export class FakeManager {
       case 'resync':
         this.complete()
         return
+      case 'data-path':
+      case 'programmed':
       case 'describe':
       case 'goodbye':
       case 'applied':

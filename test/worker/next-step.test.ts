@@ -35,6 +35,7 @@ const view = (state: TaskState, over: Partial<TaskView> = {}): TaskView => ({
   container: 'absent',
   dependencies: 'present',
   unhealthy: false,
+  drain: 'none',
   ...over,
 })
 
