@@ -1,6 +1,8 @@
 // What is written on the engine's networks and end points for our network driver, by those who make them (the worker for tasks,
 // the daemon for `docker run --network`) and read by the driver. Keys are options and labels of Docker's API.
 
+import { DNS_DRIVER_OPTION } from './desired-state.ts'
+
 /** Label and driver option of an engine network: the cluster network that it is this node's part of, or EGRESS_NETWORK_ID. */
 export const NETWORK_ID_KEY = 'io.swarmctl.network.id'
 
@@ -13,8 +15,12 @@ export const NETWORK_GATEWAY_KEY = 'io.swarmctl.network.gateway'
 /** The engine's network for EGRESS_NETWORK_ID; never shown by the API. */
 export const EGRESS_NETWORK_NAME = 'swarmctl_egress'
 
-/** Option of an end point: the container's own name servers (`--dns`), separated by commas; asked for names that are not the cluster's. */
-export const ENDPOINT_DNS_KEY = 'io.swarmctl.dns'
+/** The engine's bridge for host-mode ports of containers on cluster networks: its label's id and its name; never shown. */
+export const PORTS_NETWORK_ID = 'ports'
+export const PORTS_NETWORK_NAME = 'swarmctl_ports'
+
+/** Option of an end point: the container's own name servers (`--dns`), asked for names that are not the cluster's. */
+export const ENDPOINT_DNS_KEY = DNS_DRIVER_OPTION
 
 export function upstreamsOption(servers: readonly string[]): string {
   return servers.join(',')

@@ -11,6 +11,7 @@ import type {
   TaskSpec,
 } from '../../api/spec.ts'
 import { type TaskOrder, taskFailed } from '../executor.ts'
+import { predefinedNetworks } from './task-networks.ts'
 
 export const TASK_ID_LABEL = 'com.docker.swarm.task.id'
 export const NODE_ID_LABEL = 'com.docker.swarm.node.id'
@@ -27,6 +28,17 @@ export interface SocketSource {
   readonly isShared: boolean
 }
 
+/** The container's networks, as far as they are given at its making. */
+export interface BodyNetworks {
+  /** The engine's EndpointSettings by network; the first is the container's network mode. */
+  readonly endpoints: Readonly<Record<string, object>>
+  /** How many it will have when it is complete: older engines take only one at the making. */
+  readonly count: number
+}
+
+/** On a container whose networks are connected one by one: their number. */
+export const NETWORK_COUNT_LABEL = 'io.swarmctl.networks'
+
 export interface ContainerBodyOptions {
   /** With templates expanded. */
   readonly spec: ContainerSpec
@@ -34,6 +46,8 @@ export interface ContainerBodyOptions {
   readonly files: readonly FileMount[]
   /** What a bind of the engine's socket is given instead; undefined: the engine's own. */
   readonly dockerSocket: SocketSource | undefined
+  /** undefined: none of the cluster's. */
+  readonly networks?: BodyNetworks | undefined
 }
 
 /** Docker's own JSON, as loose as its API: every value comes out of a typed spec. */
@@ -42,7 +56,7 @@ export type ContainerBody = Readonly<Record<string, unknown>>
 /** @throws {CodedError} TASK_FAILED for what no engine could do. */
 export function containerBody(order: TaskOrder, options: ContainerBodyOptions): ContainerBody {
   const { task } = order
-  const { spec } = options
+  const { spec, networks } = options
   if (!spec.Image) throw taskFailed('dockerexec: image required')
   const command = spec.Command ?? []
   const args = spec.Args ?? []
@@ -50,7 +64,7 @@ export function containerBody(order: TaskOrder, options: ContainerBodyOptions): 
   const graceNs = spec.StopGracePeriod
   return compact({
     Image: spec.Image,
-    Labels: labels(task, spec),
+    Labels: labels(task, spec, networks),
     Entrypoint: command.length > 0 ? command : undefined,
     Cmd: args.length > 0 ? args : undefined,
     Env: [...(spec.Env ?? []), ...genericEnv(task.genericResources)],
@@ -81,12 +95,14 @@ export function containerBody(order: TaskOrder, options: ContainerBodyOptions): 
       ExtraHosts: extraHosts(spec.Hosts ?? []),
       SecurityOpt: securityOptions(spec.Privileges ?? {}),
       LogConfig: logConfig(task.spec.LogDriver ?? task.logDriver),
-      NetworkMode: networkMode(order),
+      NetworkMode: networks ? Object.keys(networks.endpoints)[0] : networkMode(order),
     }),
+    NetworkingConfig: networks && { EndpointsConfig: networks.endpoints },
   })
 }
 
-function labels(task: Task, spec: ContainerSpec): Record<string, string> {
+function labels(task: Task, spec: ContainerSpec, networks: BodyNetworks | undefined): Record<string, string> {
+  const isPartial = networks !== undefined && networks.count > Object.keys(networks.endpoints).length
   return {
     ...spec.Labels,
     'com.docker.swarm.task': '',
@@ -95,6 +111,7 @@ function labels(task: Task, spec: ContainerSpec): Record<string, string> {
     [NODE_ID_LABEL]: task.nodeId,
     'com.docker.swarm.service.id': task.serviceId,
     'com.docker.swarm.service.name': task.serviceName,
+    ...(isPartial && { [NETWORK_COUNT_LABEL]: String(networks.count) }),
   }
 }
 
@@ -189,7 +206,7 @@ function logConfig(driver: Driver | undefined): { readonly Type: string; readonl
 }
 
 /** `IP name alias…` as in /etc/hosts to the engine's `name:IP`; like Swarm, the first name only. */
-function extraHosts(hosts: readonly string[]): readonly string[] | undefined {
+export function extraHosts(hosts: readonly string[]): readonly string[] | undefined {
   const entries = hosts.flatMap((line) => {
     const [address, name] = line.trim().split(/\s+/)
     return address && name ? [`${name}:${address}`] : []
@@ -213,18 +230,11 @@ function securityOptions(privileges: Privileges): readonly string[] | undefined 
   return options.length > 0 ? options : undefined
 }
 
-const PREDEFINED: ReadonlySet<string> = new Set(['host', 'none', 'bridge'])
-
-/**
- * undefined: the engine's default bridge, as for a Swarm service without networks. Cluster networks have no data plane in
- * this version, so their tasks stand on the node's bridge; the API says so when such a service is made.
- */
+/** undefined: the engine's default bridge, as for a Swarm service without networks. */
 function networkMode(order: TaskOrder): string | undefined {
-  const wanted = order.task.spec.Networks ?? []
-  const names = wanted.map(({ Target: target = '' }) => order.networks.get(target)?.spec.Name ?? target)
-  const local = names.filter((name) => PREDEFINED.has(name))
-  if (local.length > 1) throw taskFailed(`a task can use only one of the networks ${local.join(', ')}`)
-  return local[0]
+  const names = predefinedNetworks(order)
+  if (names.length > 1) throw taskFailed(`a task can use only one of the networks ${names.join(', ')}`)
+  return names[0]
 }
 
 /** Without absent, null and empty values, as Go's clients leave them out. */

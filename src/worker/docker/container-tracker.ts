@@ -9,7 +9,7 @@ import type { ContainerWatcher, ObservedContainer } from '../executor.ts'
 import { NODE_ID_LABEL, TASK_ID_LABEL } from './container-body.ts'
 import { type EngineClient, isEngineError } from './engine-client.ts'
 import { lines } from './lines.ts'
-import { type InspectedContainer, observed } from './observed.ts'
+import { type InspectedContainer, isIncomplete, observed } from './observed.ts'
 
 /** What is read of an event of GET /events. */
 interface EngineEvent {
@@ -34,6 +34,8 @@ export class ContainerTracker {
   /** The last look under way at each container. */
   readonly #looks = new Map<string, Promise<ObservedContainer | undefined>>()
   readonly #starting = new Set<string>()
+  /** Ids of tasks whose container is being made here. */
+  readonly #making = new Set<string>()
   #count = 0
 
   constructor(options: { readonly engine: EngineClient; readonly nodeId: string; readonly clock: Clock }) {
@@ -59,6 +61,12 @@ export class ContainerTracker {
       await sleep(this.#clock, pauseMs, signal)
       pauseMs = Math.min(RECONNECT_MS.max, pauseMs * 2)
     }
+  }
+
+  /** Its container is being made, in several requests, until the result is called. */
+  making(taskId: string): () => void {
+    this.#making.add(taskId)
+    return () => this.#making.delete(taskId)
   }
 
   /** A container that this process has just made. */
@@ -105,9 +113,20 @@ export class ContainerTracker {
   async #look(containerId: string): Promise<ObservedContainer | undefined> {
     const seen = ++this.#count
     try {
-      const container = observed(
-        await this.#engine.json<InspectedContainer>({ method: 'GET', path: `/containers/${containerId}/json` }),
-      )
+      const inspected = await this.#engine.json<InspectedContainer>({
+        method: 'GET',
+        path: `/containers/${containerId}/json`,
+      })
+      const container = observed(inspected)
+      if (isIncomplete(inspected) && !this.#making.has(container.taskId)) {
+        await this.#engine.json({
+          method: 'DELETE',
+          path: `/containers/${containerId}`,
+          query: { v: true, force: true },
+        })
+        this.#known.delete(containerId)
+        return undefined
+      }
       this.#known.set(containerId, { container, seen })
       return container
     } catch (error) {

@@ -1,12 +1,14 @@
 // Tasks as containers of a real Docker Engine (API 1.41 and later). Everything that happens to them comes over one
 // stream of events; nothing is polled.
 
+import { readFile } from 'node:fs/promises'
 import type { LogOptions } from '../../api/dispatcher.ts'
-import { taskName } from '../../api/objects.ts'
-import type { NodeDescription } from '../../api/spec.ts'
-import type { Clock } from '../../lib/clock.ts'
+import { type Task, taskName } from '../../api/objects.ts'
+import type { ContainerSpec, NodeDescription } from '../../api/spec.ts'
+import type { Clock, Timer } from '../../lib/clock.ts'
 import { CodedError, errorCode, errorMessage } from '../../lib/errors.ts'
 import type { Log } from '../../lib/log.ts'
+import type { DataPlane } from '../../overlay/client.ts'
 import {
   type ContainerWatcher,
   type Executor,
@@ -14,17 +16,27 @@ import {
   type TaskOrder,
   taskFailed,
 } from '../executor.ts'
-import { bindsEngineSocket, containerBody, type SocketSource, TASK_ID_LABEL } from './container-body.ts'
+import {
+  bindsEngineSocket,
+  type ContainerBody,
+  containerBody,
+  extraHosts,
+  type FileMount,
+  type SocketSource,
+  TASK_ID_LABEL,
+} from './container-body.ts'
 import { ContainerTracker } from './container-tracker.ts'
 import { type EngineInfo, nodeDescription } from './describe-engine.ts'
 import { EngineClient, isEngineError } from './engine-client.ts'
-import { checkFeatures } from './engine-features.ts'
+import { apiRank, checkFeatures } from './engine-features.ts'
 import { expandContainerSpec } from './expand-spec.ts'
 import { ImagePuller } from './image-puller.ts'
 import { Limiter } from './limiter.ts'
+import { LocalNetworks } from './local-networks.ts'
 import { asMultiplexed } from './multiplexed.ts'
-import type { InspectedContainer } from './observed.ts'
+import { type InspectedContainer, isIncomplete } from './observed.ts'
 import { TaskFiles } from './task-files.ts'
+import { type ContainerNetworks, containerNetworks, hostsFile, resolvConf } from './task-networks.ts'
 
 export interface DockerExecutorOptions {
   /** Containers bear it as a label; those of another node on the same engine are never touched. */
@@ -37,11 +49,20 @@ export interface DockerExecutorOptions {
   readonly log: Log
   /** What a service that binds /var/run/docker.sock is given, asked at each create; undefined: the engine's own. */
   readonly dockerSocket?: () => Promise<SocketSource | undefined>
+  /** What carries the cluster's networks here; undefined: tasks stand on the bridge of their node. */
+  readonly dataPlane?: Pick<DataPlane, 'facts'>
   /** Creates and starts under way at once (default 16, see bench/worker.ts). */
   readonly concurrency?: number
 }
 
 const CONCURRENCY = 16
+/** From this API version on, a container is made with all of its networks at once. */
+const SEVERAL_NETWORKS_API = '1.44'
+/** After a task has ended, before its node's parts of networks go: the next task may be about to come. */
+const NETWORK_SWEEP_MS = 5_000
+/** The engine names a container without a host name after the beginning of its id. */
+const HOSTNAME_LENGTH = 12
+const HOST_RESOLV_CONF = '/etc/resolv.conf'
 
 export class DockerExecutor implements Executor {
   readonly #options: DockerExecutorOptions
@@ -50,6 +71,8 @@ export class DockerExecutor implements Executor {
   readonly #files: TaskFiles
   readonly #limiter: Limiter
   readonly #tracker: ContainerTracker
+  readonly #networks: LocalNetworks
+  #sweepTimer: Timer | undefined
 
   constructor(options: DockerExecutorOptions) {
     this.#options = options
@@ -58,14 +81,38 @@ export class DockerExecutor implements Executor {
     this.#files = new TaskFiles(options.execRoot)
     this.#limiter = new Limiter(options.concurrency ?? CONCURRENCY)
     this.#tracker = new ContainerTracker({ engine: this.#engine, nodeId: options.nodeId, clock: options.clock })
+    this.#networks = new LocalNetworks({ engine: this.#engine, log: options.log })
   }
 
   async describe(): Promise<NodeDescription> {
     return nodeDescription(await this.#engine.json<EngineInfo>({ method: 'GET', path: '/info' }))
   }
 
-  watch(watcher: ContainerWatcher, signal: AbortSignal): Promise<void> {
-    return this.#tracker.watch(watcher, signal)
+  async watch(watcher: ContainerWatcher, signal: AbortSignal): Promise<void> {
+    const released = (taskId: string) => {
+      if (this.#networks.release(taskId)) this.#sweepNetworksSoon()
+    }
+    const watching: ContainerWatcher = {
+      onList: (containers) => {
+        this.#networks.forget()
+        this.#sweepNetworksSoon()
+        watcher.onList(containers)
+      },
+      onChange: (container) => {
+        if (container.state === 'exited') released(container.taskId)
+        watcher.onChange(container)
+      },
+      onGone: (gone) => {
+        released(gone.taskId)
+        watcher.onGone(gone)
+      },
+      onLost: (error) => watcher.onLost(error),
+    }
+    try {
+      await this.#tracker.watch(watching, signal)
+    } finally {
+      this.#sweepTimer?.cancel()
+    }
   }
 
   async prepare(order: TaskOrder, signal: AbortSignal): Promise<ObservedContainer> {
@@ -74,32 +121,114 @@ export class DockerExecutor implements Executor {
     if (!asked) throw taskFailed('this node runs containers only')
     const spec = expandContainerSpec(order, asked)
     checkFeatures(spec, await this.#engine.apiVersion())
-    await this.#pull(spec.Image ?? '', order, signal)
-    // From here on the step is finished, not aborted: a container that was made must be known.
+    const networks = await this.#networksOf(order)
+    const made = this.#tracker.making(task.id)
+    try {
+      await Promise.all([
+        this.#pull(spec.Image ?? '', order, signal),
+        networks && this.#networks.hold(task.id, networks.networks),
+      ])
+      // From here on the step is finished, not aborted: a container that was made must be known.
+      return await this.#make(order, spec, networks)
+    } catch (error) {
+      if (this.#networks.release(task.id)) this.#sweepNetworksSoon()
+      if (errorCode(error) !== 'ENGINE_ERROR') throw error
+      await this.#files.remove(task.id)
+      throw taskFailed(errorMessage(error), error)
+    } finally {
+      made()
+    }
+  }
+
+  /** The container with its files and networks; the one that is there, if it is this task's. */
+  async #make(
+    order: TaskOrder,
+    spec: ContainerSpec,
+    networks: ContainerNetworks | undefined,
+  ): Promise<ObservedContainer> {
+    const { task } = order
     const files = await this.#files.write(order, spec)
     const dockerSocket = bindsEngineSocket(spec) ? await this.#options.dockerSocket?.() : undefined
-    const body = containerBody(order, { spec, files, dockerSocket })
+    const several = apiRank(await this.#engine.apiVersion()) >= apiRank(SEVERAL_NETWORKS_API)
+    const all = networks?.endpoints ?? []
+    const atOnce = several ? all : all.slice(0, 1)
+    const body = containerBody(order, {
+      spec,
+      files: [...files, ...(networks ? await this.#networkFiles(order, spec, networks) : [])],
+      dockerSocket,
+      networks: networks && { endpoints: Object.fromEntries(atOnce), count: all.length },
+    })
+    const containerId = await this.#create(task, body)
+    if (typeof containerId !== 'string') return containerId
+    if (networks) {
+      await this.#connect(containerId, all.slice(atOnce.length))
+      if (!spec.Hostname) await this.#writeHosts(task.id, spec, networks, containerId.slice(0, HOSTNAME_LENGTH))
+    }
+    return this.#tracker.created(task.id, containerId)
+  }
+
+  /** @returns its id, or the container that was there */
+  async #create(task: Task, body: ContainerBody): Promise<string | ObservedContainer> {
+    const name = taskName(task)
+    for (let retry = true; ; retry = false) {
+      try {
+        const create = { method: 'POST', path: '/containers/create', query: { name }, body } as const
+        return (await this.#limiter.run('begin', () => this.#engine.json<{ Id: string }>(create))).Id
+      } catch (error) {
+        const there = isEngineError(error, 409) ? await this.#find(name) : undefined
+        if (there !== undefined && there.taskId === task.id) return there
+        if (there !== undefined || !retry || !isEngineError(error, 409)) throw error
+      }
+    }
+  }
+
+  /** @throws {CodedError} ENGINE_ERROR; the container is removed then */
+  async #connect(containerId: string, endpoints: ContainerNetworks['endpoints']): Promise<void> {
     try {
-      const { Id } = await this.#limiter.run('begin', () =>
-        this.#engine.json<{ Id: string }>({
-          method: 'POST',
-          path: '/containers/create',
-          query: { name: taskName(task) },
-          body,
-        }),
-      )
-      return this.#tracker.created(task.id, Id)
+      for (const [name, settings] of endpoints) {
+        const body = { Container: containerId, EndpointConfig: settings }
+        await this.#engine.json({ method: 'POST', path: `/networks/${encodeURIComponent(name)}/connect`, body })
+      }
     } catch (error) {
-      if (isEngineError(error, 409)) {
-        const there = await this.#find(taskName(task))
-        if (there?.taskId === task.id) return there
-      }
-      if (errorCode(error) === 'ENGINE_ERROR') {
-        await this.#files.remove(task.id)
-        throw taskFailed(errorMessage(error), error)
-      }
+      await this.#delete(containerId)
       throw error
     }
+  }
+
+  async #networksOf(order: TaskOrder): Promise<ContainerNetworks | undefined> {
+    const { dataPlane } = this.#options
+    if (!dataPlane || order.task.attachments.length === 0) return undefined
+    try {
+      return containerNetworks(order, await dataPlane.facts())
+    } catch (error) {
+      throw errorCode(error) === 'DATA_PLANE_UNAVAILABLE' ? taskFailed(errorMessage(error), error) : error
+    }
+  }
+
+  /** resolv.conf and hosts, unless the task brings its own. */
+  async #networkFiles(
+    { task }: TaskOrder,
+    spec: ContainerSpec,
+    networks: ContainerNetworks,
+  ): Promise<readonly FileMount[]> {
+    const { Search: search, Options: options } = spec.DNSConfig ?? {}
+    const hostFile = await readFile(HOST_RESOLV_CONF, 'utf8').catch(() => '')
+    const resolver = resolvConf(networks.nameServer, { search: search ?? [], options: options ?? [] }, hostFile)
+    const own = new Set((spec.Mounts ?? []).map(({ Target }) => Target))
+    return [
+      { source: await this.#files.put(task.id, 'resolv.conf', resolver), target: HOST_RESOLV_CONF },
+      { source: await this.#writeHosts(task.id, spec, networks, spec.Hostname ?? ''), target: '/etc/hosts' },
+    ].filter(({ target }) => !own.has(target))
+  }
+
+  #writeHosts(taskId: string, spec: ContainerSpec, networks: ContainerNetworks, hostname: string): Promise<string> {
+    const extra = extraHosts(spec.Hosts ?? []) ?? []
+    return this.#files.put(taskId, 'hosts', hostsFile(extra, hostname === '' ? [] : networks.addresses, hostname))
+  }
+
+  #sweepNetworksSoon(): void {
+    this.#sweepTimer?.cancel()
+    this.#sweepTimer = this.#options.clock.setTimer(NETWORK_SWEEP_MS, () => void this.#networks.sweep())
   }
 
   async start(container: ObservedContainer): Promise<ObservedContainer> {
@@ -114,6 +243,7 @@ export class DockerExecutor implements Executor {
       throw taskFailed('starting container failed: the container is gone')
     } catch (error) {
       if (errorCode(error) !== 'ENGINE_ERROR') throw error
+      this.#networks.forget() // somebody may have removed one
       throw taskFailed(`starting container failed: ${errorMessage(error)}`, error)
     } finally {
       started()
@@ -131,17 +261,9 @@ export class DockerExecutor implements Executor {
   }
 
   async remove({ containerId, taskId }: ObservedContainer, signal: AbortSignal): Promise<void> {
-    try {
-      await this.#engine.json({
-        method: 'DELETE',
-        path: `/containers/${containerId}`,
-        query: { v: true, force: true },
-        signal,
-      })
-    } catch (error) {
-      if (!isEngineError(error, 404)) throw error
-    }
+    await this.#delete(containerId, signal)
     this.#tracker.removed(containerId)
+    if (this.#networks.release(taskId)) this.#sweepNetworksSoon()
     await this.#files.remove(taskId)
   }
 
@@ -182,6 +304,8 @@ export class DockerExecutor implements Executor {
 
   /** After the last task is gone for good: nothing of this executor stays on the machine. */
   async dispose(): Promise<void> {
+    this.#sweepTimer?.cancel()
+    await this.#networks.sweep()
     await this.#files.unmount()
     this.#engine.close()
   }
@@ -200,10 +324,27 @@ export class DockerExecutor implements Executor {
     return this.#engine.json({ method: 'GET', path: `/containers/${containerId}/json` })
   }
 
+  async #delete(containerId: string, signal?: AbortSignal): Promise<void> {
+    try {
+      await this.#engine.json({
+        method: 'DELETE',
+        path: `/containers/${containerId}`,
+        query: { v: true, force: true },
+        ...(signal && { signal }),
+      })
+    } catch (error) {
+      if (!isEngineError(error, 404)) throw error
+    }
+  }
+
+  /** A task's container; one that was left before it was complete is removed, and not found. */
   async #find(name: string): Promise<ObservedContainer | undefined> {
     try {
       const found = await this.#inspect(name)
-      return found.Config.Labels?.[TASK_ID_LABEL] ? await this.#tracker.inspect(found.Id) : undefined
+      if (!found.Config.Labels?.[TASK_ID_LABEL]) return undefined
+      if (!isIncomplete(found)) return await this.#tracker.inspect(found.Id)
+      await this.#delete(found.Id)
+      return undefined
     } catch (error) {
       if (isEngineError(error, 404)) return undefined
       throw error

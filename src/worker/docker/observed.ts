@@ -2,7 +2,7 @@
 
 import type { PortConfig } from '../../api/spec.ts'
 import type { ObservedContainer } from '../executor.ts'
-import { TASK_ID_LABEL } from './container-body.ts'
+import { NETWORK_COUNT_LABEL, TASK_ID_LABEL } from './container-body.ts'
 
 /** What is read of GET /containers/{id}/json. */
 export interface InspectedContainer {
@@ -17,6 +17,7 @@ export interface InspectedContainer {
   readonly Config: { readonly Labels: Readonly<Record<string, string>> | null; readonly Tty: boolean }
   readonly NetworkSettings: {
     readonly Ports?: Readonly<Record<string, readonly { readonly HostPort: string }[] | null>> | null
+    readonly Networks?: Readonly<Record<string, unknown>> | null
   }
 }
 
@@ -32,6 +33,12 @@ export function observed(container: InspectedContainer): ObservedContainer {
     health: healthOf(state.Health?.Status),
     ports: portsOf(container.NetworkSettings.Ports ?? {}),
   }
+}
+
+/** It was made, and who made it did not come to connect it with all of its networks. */
+export function isIncomplete({ Config, State, NetworkSettings }: InspectedContainer): boolean {
+  const wanted = Number(Config.Labels?.[NETWORK_COUNT_LABEL] ?? 0)
+  return stateOf(State.Status) === 'created' && Object.keys(NetworkSettings.Networks ?? {}).length < wanted
 }
 
 function stateOf(status: string): ObservedContainer['state'] {

@@ -43,6 +43,17 @@ export class TaskFiles {
     return files.map(({ target }, index) => ({ source: join(directory, String(index)), target }))
   }
 
+  /** One more file of a task, readable by all, written in place if it is there. @returns its path */
+  async put(taskId: string, name: string, content: string): Promise<string> {
+    await this.#mounted()
+    const directory = join(this.#root, taskId)
+    await mkdir(directory, { recursive: true, mode: 0o700 })
+    const path = join(directory, name)
+    await writeFile(path, content)
+    await chmod(path, 0o644)
+    return path
+  }
+
   async remove(taskId: string): Promise<void> {
     await rm(join(this.#root, taskId), { recursive: true, force: true })
   }

@@ -1,0 +1,203 @@
+// The engine's networks that are this node's part of cluster networks: made when the first container needs them, removed when
+// the last one has left. Whoever needs one holds it, so that none goes between a container's making and its start.
+
+import { errorMessage } from '../../lib/errors.ts'
+import type { Log } from '../../lib/log.ts'
+import { NETWORK_ID_KEY } from '../../overlay/driver-options.ts'
+import { taskFailed } from '../executor.ts'
+import { type EngineClient, isEngineError } from './engine-client.ts'
+import type { LocalNetwork } from './task-networks.ts'
+
+/** What is read of GET /networks and GET /networks/{id}. */
+interface EngineNetwork {
+  readonly Id: string
+  readonly Name: string
+  readonly Driver: string
+  readonly Labels: Readonly<Record<string, string>> | null
+  readonly IPAM: { readonly Config: readonly { readonly Subnet?: string }[] | null }
+}
+
+/** What is read of GET /containers/json. */
+interface ListedContainer {
+  readonly State: string
+  readonly NetworkSettings: { readonly Networks: Readonly<Record<string, unknown>> | null } | null
+}
+
+const ENDED: ReadonlySet<string> = new Set(['exited', 'dead', 'removing'])
+
+export class LocalNetworks {
+  readonly #engine: EngineClient
+  readonly #log: Log
+  /** Names of networks that are known to be there as they should. */
+  readonly #ready = new Map<string, LocalNetwork>()
+  /** By name: who needs it. */
+  readonly #holders = new Map<string, Set<string>>()
+  /** By name: the last thing under way with it. */
+  readonly #work = new Map<string, Promise<void>>()
+
+  constructor(options: { readonly engine: EngineClient; readonly log: Log }) {
+    this.#engine = options.engine
+    this.#log = options.log
+  }
+
+  /**
+   * Resolves when all are there; they stay until `release` of the same holder.
+   * @throws {CodedError} TASK_FAILED, in the engine's words, where one can't be made; ENGINE_UNAVAILABLE
+   */
+  async hold(holder: string, networks: readonly LocalNetwork[]): Promise<void> {
+    for (const { name } of networks) {
+      const holders = this.#holders.get(name) ?? new Set()
+      this.#holders.set(name, holders.add(holder))
+    }
+    await Promise.all(networks.map((network) => this.#after(network.name, () => this.#ensure(network))))
+  }
+
+  /** @returns whether a network may have become free */
+  release(holder: string): boolean {
+    let freed = false
+    for (const [name, holders] of this.#holders) {
+      if (!holders.delete(holder) || holders.size > 0) continue
+      this.#holders.delete(name)
+      freed = true
+    }
+    return freed
+  }
+
+  /** The engine may have been replaced, or somebody may have removed networks behind our back. */
+  forget(): void {
+    this.#ready.clear()
+  }
+
+  /** Removes what no container is on, and nobody holds. Never throws. */
+  async sweep(): Promise<void> {
+    try {
+      const networks = await this.#ours()
+      if (networks.length === 0) return
+      const containers = await this.#engine.json<readonly ListedContainer[]>({
+        method: 'GET',
+        path: '/containers/json',
+        query: { all: true },
+      })
+      const used = new Set(
+        containers
+          .filter(({ State }) => !ENDED.has(State))
+          .flatMap(({ NetworkSettings }) => Object.keys(NetworkSettings?.Networks ?? {})),
+      )
+      const unused = networks.filter(({ Name }) => !used.has(Name) && !this.#holders.has(Name))
+      await Promise.all(unused.map((network) => this.#after(network.Name, () => this.#removeUnheld(network))))
+    } catch (error) {
+      this.#log.debug({ reason: errorMessage(error) }, 'unused networks stay on the engine for now')
+    }
+  }
+
+  #ours(): Promise<readonly EngineNetwork[]> {
+    return this.#engine.json({ method: 'GET', path: '/networks', query: { filters: { label: [NETWORK_ID_KEY] } } })
+  }
+
+  /** One thing after the other with the same network. */
+  #after(name: string, work: () => Promise<void>): Promise<void> {
+    const before = this.#work.get(name) ?? Promise.resolve()
+    const done = before.catch(() => {}).then(work) // whoever began it has its error
+    this.#work.set(name, done)
+    const forget = () => {
+      if (this.#work.get(name) === done) this.#work.delete(name)
+    }
+    done.then(forget, forget)
+    return done
+  }
+
+  async #ensure(network: LocalNetwork): Promise<void> {
+    const ready = this.#ready.get(network.name)
+    if (ready !== undefined && ready.id === network.id) return
+    this.#ready.delete(network.name)
+    const created = await this.#create(network)
+    if (!created) await this.#takeOver(network)
+    this.#ready.set(network.name, network)
+  }
+
+  /** False: there is one of this name. */
+  async #create(network: LocalNetwork): Promise<boolean> {
+    try {
+      await this.#engine.json({ method: 'POST', path: '/networks/create', body: createBody(network) })
+      return true
+    } catch (error) {
+      if (isEngineError(error, 409)) return false
+      throw asTaskFailure(error, network)
+    }
+  }
+
+  async #takeOver(network: LocalNetwork): Promise<void> {
+    const found = (
+      await this.#engine.json<readonly EngineNetwork[]>({
+        method: 'GET',
+        path: '/networks',
+        query: { filters: { name: [network.name] } },
+      })
+    ).find(({ Name }) => Name === network.name)
+    const id = found?.Labels?.[NETWORK_ID_KEY]
+    if (found === undefined || id === undefined) throw taken(network.name)
+    if (id === network.id && isSame(network, found)) return
+    // Left over from a network that was removed, while this node was away or before its last task had left.
+    await this.#remove(found.Id).catch((error: unknown) => {
+      throw asTaskFailure(error, network)
+    })
+    if (!(await this.#create(network))) throw taken(network.name)
+  }
+
+  async #removeUnheld({ Id, Name }: EngineNetwork): Promise<void> {
+    if (this.#holders.has(Name)) return
+    this.#ready.delete(Name)
+    // The engine has the last word: a network with a running container on it stays.
+    await this.#remove(Id).catch((error: unknown) => {
+      if (!isEngineError(error, 403)) throw error
+    })
+  }
+
+  async #remove(id: string): Promise<void> {
+    try {
+      await this.#engine.json({ method: 'DELETE', path: `/networks/${id}` })
+    } catch (error) {
+      if (!isEngineError(error, 404)) throw error
+    }
+  }
+}
+
+function createBody({ id, name, driver, subnets, options }: LocalNetwork): Readonly<Record<string, unknown>> {
+  return {
+    Name: name,
+    CheckDuplicate: true,
+    Driver: driver ?? 'bridge',
+    EnableIPv6: subnets.some(({ subnet }) => subnet.includes(':')),
+    ...(driver !== undefined && {
+      IPAM: {
+        Driver: driver,
+        Config: subnets.map(({ subnet, gateway }) => ({ Subnet: subnet, Gateway: gateway })),
+      },
+    }),
+    Options: options,
+    Labels: { [NETWORK_ID_KEY]: id },
+  }
+}
+
+function isSame(network: LocalNetwork, found: EngineNetwork): boolean {
+  if (found.Driver !== (network.driver ?? 'bridge')) return false
+  if (network.driver === undefined) return true
+  const there = new Set((found.IPAM.Config ?? []).map(({ Subnet }) => Subnet))
+  return there.size === network.subnets.length && network.subnets.every(({ subnet }) => there.has(subnet))
+}
+
+/** The engine's own words for the name of a network that there is already. */
+function taken(name: string) {
+  return taskFailed(
+    `network with name ${name} already exists: this node's engine has a network of its own by the name of the cluster's`,
+  )
+}
+
+function asTaskFailure(error: unknown, { name }: LocalNetwork): unknown {
+  return isEngineError(error, 400) ||
+    isEngineError(error, 403) ||
+    isEngineError(error, 404) ||
+    isEngineError(error, 500)
+    ? taskFailed(`network ${name}: ${errorMessage(error)}`, error)
+    : error
+}

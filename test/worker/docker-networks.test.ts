@@ -1,0 +1,198 @@
+// Which engine networks a task's container stands on, and what its resolv.conf and hosts say.
+
+import t from 'tap'
+import type { Attachment, Network } from '../../src/api/objects.ts'
+import type { ContainerSpec, NetworkSpec, PortConfig } from '../../src/api/spec.ts'
+import { containerBody, NETWORK_COUNT_LABEL } from '../../src/worker/docker/container-body.ts'
+import { containerNetworks, hostsFile, resolvConf } from '../../src/worker/docker/task-networks.ts'
+import { META, makeOrder, makeTask } from './task-factory.ts'
+
+const FACTS = {
+  driver: 'swarmctl',
+  dnsAddress: '169.254.77.53',
+  egressSubnet: '100.96.0.0/16',
+  egressGateway: '100.96.0.1',
+}
+
+function network(id: string, subnets: readonly (readonly [string, string])[], spec: NetworkSpec = {}): Network {
+  const allocated = { vni: 4097, subnets: subnets.map(([subnet, gateway]) => ({ subnet, gateway, ipRange: '' })) }
+  return { kind: 'network', id, meta: META, spec: { Name: `${id}-net`, ...spec }, allocated }
+}
+
+const NETWORKS = new Map(
+  [
+    network('ingress', [['100.64.0.0/11', '100.64.0.1']], { Ingress: true, Name: 'ingress' }),
+    network('front', [['10.0.1.0/24', '10.0.1.1']]),
+    network('dual', [
+      ['10.0.2.0/24', '10.0.2.1'],
+      ['fd00:2::/64', 'fd00:2::1'],
+    ]),
+    network('inner', [['10.0.3.0/24', '10.0.3.1']], { Internal: true }),
+  ].map((one) => [one.id, one]),
+)
+
+const AT: Readonly<Record<string, Attachment>> = {
+  ingress: { networkId: 'ingress', addresses: ['100.64.4.9/11'], aliases: [] },
+  front: { networkId: 'front', addresses: ['10.0.1.9/24'], aliases: ['www'] },
+  dual: { networkId: 'dual', addresses: ['10.0.2.9/24', 'fd00:2::9/64'], aliases: [] },
+  inner: { networkId: 'inner', addresses: ['10.0.3.9/24'], aliases: [] },
+}
+
+interface Wishes {
+  readonly ports?: readonly PortConfig[]
+  readonly predefined?: string
+  readonly spec?: ContainerSpec
+}
+
+function orderOf(names: readonly string[], { ports, predefined, spec }: Wishes = {}) {
+  const Networks = [...names.filter((name) => name !== 'ingress'), ...(predefined ? [predefined] : [])]
+  const task = {
+    ...makeTask({
+      id: 'a',
+      ...(ports && { ports }),
+      spec: { ContainerSpec: { Image: 'x', ...spec }, Networks: Networks.map((Target) => ({ Target })) },
+    }),
+    attachments: names.flatMap((name) => AT[name] ?? []),
+  }
+  return { ...makeOrder(task), networks: NETWORKS }
+}
+
+const plan = (names: readonly string[], wishes?: Wishes) => containerNetworks(orderOf(names, wishes), FACTS)
+const HOST_PORT: PortConfig = { Protocol: 'tcp', TargetPort: 80, PublishedPort: 8080, PublishMode: 'host' }
+
+t.test(
+  'a task on a network of the cluster has a fixed address there, and goes out by the egress network',
+  async (t) => {
+    t.strictSame(plan(['front']), {
+      networks: [
+        {
+          id: 'front',
+          name: 'front-net',
+          driver: 'swarmctl',
+          subnets: [{ subnet: '10.0.1.0/24', gateway: '10.0.1.1' }],
+          options: { 'io.swarmctl.network.id': 'front', 'io.swarmctl.network.vni': '4097' },
+        },
+        {
+          id: 'egress',
+          name: 'swarmctl_egress',
+          driver: 'swarmctl',
+          subnets: [{ subnet: '100.96.0.0/16', gateway: '100.96.0.1' }],
+          options: {
+            'io.swarmctl.network.id': 'egress',
+            'io.swarmctl.network.vni': '0',
+            'io.swarmctl.network.gateway': 'true',
+          },
+        },
+      ],
+      endpoints: [
+        ['front-net', { IPAMConfig: { IPv4Address: '10.0.1.9' }, Aliases: ['www'] }],
+        ['swarmctl_egress', {}],
+      ],
+      nameServer: '169.254.77.53',
+      addresses: ['10.0.1.9'],
+    })
+    t.strictSame(plan(['dual'])?.endpoints[0]?.[1], {
+      IPAMConfig: { IPv4Address: '10.0.2.9', IPv6Address: 'fd00:2::9' },
+    })
+    t.equal(plan([]), undefined, 'on no network of the cluster')
+  },
+)
+
+t.test(
+  "a task that publishes ports stands on its node's block of the ingress network, which is its way out",
+  async (t) => {
+    const given = plan(['ingress', 'front'])
+    t.strictSame(
+      given?.endpoints.map(([name]) => name),
+      ['front-net', 'ingress'],
+    )
+    t.match(given?.networks[0], {
+      name: 'ingress',
+      subnets: [{ subnet: '100.64.4.0/23', gateway: '100.64.4.1' }],
+      options: { 'io.swarmctl.network.gateway': 'true' },
+    })
+    t.strictSame(given?.addresses, ['10.0.1.9'], 'its name is not that of its gateway address')
+    t.strictSame(plan(['ingress'])?.addresses, ['100.64.4.9'], 'unless it has no other')
+  },
+)
+
+t.test('a task on internal networks only has no way out, and asks the gateway for names', async (t) => {
+  const given = plan(['inner'])
+  t.strictSame([given?.endpoints.map(([name]) => name), given?.nameServer], [['inner-net'], '10.0.3.1'])
+  t.strictSame(
+    plan(['inner'], { ports: [HOST_PORT] })?.endpoints.map(([name]) => name),
+    ['inner-net'],
+  )
+  t.equal(plan(['inner', 'front'])?.nameServer, FACTS.dnsAddress)
+})
+
+t.test('host-mode ports come in by a bridge of the engine', async (t) => {
+  const given = plan(['front'], { ports: [HOST_PORT] })
+  t.strictSame(
+    [given?.endpoints.map(([name]) => name), given?.nameServer],
+    [['front-net', 'swarmctl_ports'], '10.0.1.1'],
+  )
+  t.match(given?.networks[1], { id: 'ports', driver: undefined })
+})
+
+t.test('name servers of its own are told to the driver on each of its networks', async (t) => {
+  const given = plan(['front', 'dual'], { spec: { DNSConfig: { Nameservers: ['9.9.9.9', '1.1.1.1'] } } })
+  t.strictSame(
+    given?.endpoints.map(([, { DriverOpts }]) => DriverOpts),
+    Array.from({ length: 3 }, () => ({ 'io.swarmctl.dns': '9.9.9.9,1.1.1.1' })),
+  )
+})
+
+t.test("the engine's own networks exclude the cluster's where Docker excludes them", async (t) => {
+  t.throws(() => plan(['front'], { predefined: 'host' }), { code: 'TASK_FAILED', message: /^conflicting options/ })
+  t.throws(() => plan(['front'], { predefined: 'none' }), { message: /in private \(none\) mode/ })
+  t.strictSame(
+    plan(['front'], { predefined: 'bridge' })?.endpoints.map(([name]) => name),
+    ['front-net', 'bridge'],
+  )
+})
+
+t.test('a network that this node has not been told of is waited for', async (t) => {
+  t.throws(() => containerNetworks({ ...orderOf(['front']), networks: new Map() }, FACTS), {
+    code: 'NETWORK_NOT_ASSIGNED',
+    retryable: true,
+  })
+})
+
+t.test('a container whose networks are connected one by one says how many it is to have', async (t) => {
+  const order = orderOf(['front'])
+  const body = (endpoints: object) =>
+    containerBody(order, {
+      spec: { Image: 'x' },
+      files: [],
+      dockerSocket: undefined,
+      networks: { endpoints: { ...endpoints }, count: 2 },
+    })
+  const one = body({ 'front-net': {} })
+  t.match(one, { NetworkingConfig: { EndpointsConfig: { 'front-net': {} } }, HostConfig: { NetworkMode: 'front-net' } })
+  t.match(one, { Labels: { [NETWORK_COUNT_LABEL]: '2' } })
+  t.notHas(body({ 'front-net': {}, other: {} }), { Labels: { [NETWORK_COUNT_LABEL]: String } })
+})
+
+t.test("resolv.conf has the node's search domains and options where the task asks for none", async (t) => {
+  const host = 'nameserver 1.1.1.1\nsearch old.example\noptions ndots:5 edns0\nsearch lan example.com\n'
+  const none = { search: [], options: [] }
+  t.equal(resolvConf('10.0.1.1', none, host), 'nameserver 10.0.1.1\nsearch lan example.com\noptions edns0 ndots:0\n')
+  t.equal(
+    resolvConf('10.0.1.1', { search: ['a.b'], options: ['ndots:2'] }, host),
+    'nameserver 10.0.1.1\nsearch a.b\noptions ndots:2\n',
+  )
+  t.equal(resolvConf('10.0.1.1', { search: ['.'], options: [] }, ''), 'nameserver 10.0.1.1\noptions ndots:0\n')
+})
+
+t.test(
+  'hosts names the container by its addresses on the networks of the cluster, and what was asked for',
+  async (t) => {
+    const file = hostsFile(['db:10.9.9.9', 'six:fd00::1'], ['10.0.1.9', 'fd00:2::9'], 'web.example.com')
+    t.match(file, /^127\.0\.0\.1\tlocalhost\n/)
+    t.ok(
+      file.endsWith('10.9.9.9\tdb\nfd00::1\tsix\n10.0.1.9\tweb.example.com web\nfd00:2::9\tweb.example.com web\n'),
+      file,
+    )
+  },
+)
