@@ -9,13 +9,16 @@ SEED ?=
 ARGS ?=
 LAB := node build/lab/main.js
 
-.PHONY: help deps build check unit e2e test demo lab-up lab-down sim bench soak clean install uninstall
+.PHONY: help deps deps-tests deps-node build check unit e2e test demo lab-up lab-down sim bench soak clean install uninstall
 
 help: ## show this
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
 deps: ## install what is missing (says what first); needs root only if Debian packages are missing
 	@scripts/deps.sh
+
+deps-tests: # that, and what only the end-to-end tests need
+	@scripts/deps.sh --tests
 
 deps-node: # what building needs, without the lab's programs
 	@scripts/deps.sh --node-only
@@ -29,10 +32,10 @@ check: deps-node ## types, formatting, lint
 unit: deps-node ## build, and run the tests that need no root
 	@node scripts/test.mjs build unit
 
-e2e: deps ## build, and run the end-to-end tests; FILE=name for some of them
+e2e: deps-tests ## build, and run the end-to-end tests; FILE=name for some of them
 	@node scripts/test.mjs build e2e -- $(FILE)
 
-test: deps ## all: build, check, unit tests, end-to-end tests
+test: deps-tests ## all: build, check, unit tests, end-to-end tests
 	@node scripts/test.mjs build check unit e2e
 
 demo: deps build ## five hosts, a stack, an update, a rollback, a killed leader: on real containers

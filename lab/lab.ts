@@ -6,7 +6,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync, st
 import { join, resolve } from 'node:path'
 import { removeCgroups } from './cgroups.ts'
 import { loadImages } from './engine-api.ts'
-import { buildImages } from './images.ts'
+import { buildImages, type ImageSet } from './images.ts'
 import { LabHost, swarmdProgram, type UnexpectedExit } from './lab-host.ts'
 import * as layout from './layout.ts'
 import * as network from './network.ts'
@@ -26,8 +26,8 @@ export interface LabOptions {
   readonly liveRestore?: boolean
   /** More flags for every engine. */
   readonly engineArgs?: readonly string[]
-  /** Loads the lab's images into every engine. Default true. */
-  readonly images?: boolean
+  /** The images that are loaded into every engine; `base` unless told. */
+  readonly images?: ImageSet | false
   /** Starts `swarmd` everywhere, with these options. Default: `{}` if it is built, else false. */
   readonly swarmd?: state.SwarmdOptions | false
   /** Told of each step. */
@@ -210,9 +210,9 @@ export class Lab {
     )
   }
 
-  /** Loads the lab's images into every engine. */
-  async loadImages(): Promise<void> {
-    const archive = await buildImages(this.#log)
+  /** Loads a set of images into every engine. */
+  async loadImages(set: ImageSet = 'base'): Promise<void> {
+    const archive = await buildImages(this.#log, set)
     await Promise.all(this.hosts.map((host) => loadImages(host.paths.engineSocket, archive)))
   }
 
@@ -230,7 +230,7 @@ export class Lab {
 
   async #start(options: LabOptions): Promise<void> {
     // while engines start
-    const archive = options.images === false ? undefined : buildImages(this.#log)
+    const archive = options.images === false ? undefined : buildImages(this.#log, options.images)
     archive?.catch(() => {}) // it is awaited below
     await network.createSwitch(this.name)
     await network.connectClient(this.name)

@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
-import { imageTags } from './images.ts'
+import { isImageSet, tagsOf } from './images.ts'
 import { Lab } from './lab.ts'
 import { type LabHost, swarmdProgram, type Target } from './lab-host.ts'
 import { DEFAULT_LAB_NAME, defaultLabDir, projectRoot } from './layout.ts'
@@ -24,7 +24,7 @@ usage: node build/lab/main.js COMMAND [options]
   pause | resume HOST [swarmd|engine]  SIGSTOP, SIGCONT
   cut HOST [HOST]          pull a host's cable, or part two hosts (--one-way: only first to second)
   heal [HOST [HOST]]       undo a cut; without a host, all of them
-  images                   build the images and load them into every engine
+  images [SET]             build images and load them into every engine: base, or voting-app
 
 options, before or after the command, but before HOST where arguments follow it:
   --name NAME              names the lab; default "${DEFAULT_LAB_NAME}"
@@ -109,9 +109,7 @@ async function main(argv: readonly string[]): Promise<number> {
       await attach().heal(words[0], words[1], { oneWay: values['one-way'] ?? false })
       return 0
     case 'images':
-      await attach().loadImages()
-      say(imageTags.join('\n'))
-      return 0
+      return images(attach(), words[0] ?? 'base')
     default:
       throw new Error(`"${command}" is no command of the lab; "help" shows them`)
   }
@@ -147,7 +145,7 @@ async function up(name: string, dir: string, flags: UpFlags): Promise<number> {
     managers: count(flags.managers ?? '3', '--managers'),
     workers: count(flags.workers ?? '2', '--workers'),
     liveRestore: flags['live-restore'] ?? false,
-    images: !flags['no-images'],
+    ...(flags['no-images'] && { images: false as const }),
     ...(flags['no-swarmd'] && { swarmd: false as const }),
     log: say,
   })
@@ -221,6 +219,13 @@ function interactive(argv: readonly string[], env?: NodeJS.ProcessEnv): Promise<
     child.once('error', fail)
     child.once('exit', (code) => done(code ?? 128))
   })
+}
+
+async function images(lab: Lab, set: string): Promise<number> {
+  if (!isImageSet(set)) throw new Error(`"${set}" is no set of images: base or voting-app`)
+  await lab.loadImages(set)
+  say(tagsOf(set).join('\n'))
+  return 0
 }
 
 async function kill(host: LabHost, what: string): Promise<void> {

@@ -1,12 +1,15 @@
 #!/bin/bash
 # Installs what this project needs and this machine lacks, after saying what. Never removes, replaces or upgrades a
 # package, and never touches a Docker Engine that is here.
-#   deps.sh [--node-only]    --node-only: what building needs, without the lab's programs
+#   deps.sh [--node-only | --tests]    --node-only: what building needs, without the lab's programs
+#                                      --tests: also what only the end-to-end tests need (a browser)
 set -eu
 cd "$(dirname "$0")/.."
 export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 # the lab's copy of busybox, where Debian's other busybox package is in the way of the static one
 tools=.build/tools/bin
+# the real redis and postgres for the lab's images: unpacked, not installed, so that no server starts on this machine
+servers=.build/tools/servers
 
 say() { echo "deps: $*"; }
 fail() {
@@ -60,14 +63,21 @@ if ! have dockerd; then
 elif ! have docker; then
   packages+=(docker-cli) # Debian 13 has the client apart
 fi
+if [ "${1-}" = --tests ] && ! have chromium && ! have chromium-browser && ! have google-chrome; then
+  packages+=(chromium)
+fi
+unpack_servers=
+if [ ! -x $servers/usr/bin/redis-check-rdb ] || ! compgen -G "$servers/usr/lib/postgresql/*/bin/postgres" >/dev/null; then
+  unpack_servers=1
+fi
 unpack_busybox=
 if ! static_busybox; then
   # busybox-static cannot be installed beside busybox, and nothing here removes a package
   if dpkg-query -W -f '${Status}' busybox 2>/dev/null | grep -q ' installed$'; then unpack_busybox=1; else packages+=(busybox-static); fi
 fi
 
-if [ ${#packages[@]} -gt 0 ] || [ -n "$unpack_busybox" ]; then
-  have apt-get || fail "these are missing: ${packages[*]} ${unpack_busybox:+busybox-static}" \
+if [ ${#packages[@]} -gt 0 ] || [ -n "$unpack_busybox$unpack_servers" ]; then
+  have apt-get || fail "these are missing: ${packages[*]} ${unpack_busybox:+busybox-static} ${unpack_servers:+redis postgresql}" \
     "this machine has no apt-get: install them with its own package manager (Debian's names), then run this again"
 fi
 
@@ -96,14 +106,42 @@ if [ ${#packages[@]} -gt 0 ]; then
     fail "apt-get could not install ${packages[*]}" "see above; then run this again"
 fi
 
+work=
+trap 'rm -rf "$work"' EXIT
+
+# Fetches the .deb files of packages into a fresh $work
+fetch() {
+  rm -rf "$work"
+  work=$(mktemp -d)
+  chown _apt "$work" 2>/dev/null || : # apt fetches as that user
+  (cd "$work" && apt-get download -q "$@")
+}
+
 if [ -n "$unpack_busybox" ]; then
   say "unpacking Debian's busybox-static into $tools: the busybox package that is installed excludes it, and stays"
-  work=$(mktemp -d)
-  trap 'rm -rf "$work"' EXIT
-  chown _apt "$work" 2>/dev/null || : # apt fetches as that user
-  (cd "$work" && apt-get download -q busybox-static) || { apt-get update -qq && (cd "$work" && apt-get download -q busybox-static); } ||
-    fail "busybox-static could not be fetched"
+  fetch busybox-static || { apt-get update -qq && fetch busybox-static; } || fail "busybox-static could not be fetched"
   dpkg-deb -x "$work"/busybox-static_*.deb "$work/tree"
   mkdir -p "$tools"
   install -m 755 "$(find "$work/tree" -type f -path '*bin/busybox')" "$tools/busybox"
+fi
+
+if [ -n "$unpack_servers" ]; then
+  # of what the two need: the libraries that this machine lacks, but for those of parts that the images leave out
+  fetch_servers() {
+    local server client missing
+    server=$(apt-cache depends postgresql 2>/dev/null | sed -nE 's/.*Depends: (postgresql-[0-9]+)$/\1/p' | head -n 1)
+    [ -n "$server" ] || return 1
+    client=${server/postgresql-/postgresql-client-}
+    missing=$(LC_ALL=C apt-get install -s --no-install-recommends redis-tools "$server" 2>/dev/null |
+      sed -nE 's/^Inst (lib[^ ]+) \(.*/\1/p' | grep -vE -- '-perl$|^libllvm') || :
+    # shellcheck disable=SC2086 # one word each
+    fetch redis-tools "$server" "$client" $missing
+  }
+  say "unpacking Debian's redis and postgresql into $servers, for the images of the voting app (nothing is installed)"
+  fetch_servers || { apt-get update -qq && fetch_servers; } || fail "redis-tools and postgresql could not be fetched"
+  for package in "$work"/*.deb; do dpkg-deb -x "$package" "$work/tree"; done
+  mkdir -p "${servers%/*}"
+  rm -rf "$servers"
+  mv "$work/tree" "$servers"
+  chmod 755 "$servers"
 fi
