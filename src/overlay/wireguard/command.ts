@@ -1,31 +1,21 @@
-// Runs the system's tools. Their output is small and they are quick: a tool that hangs is ended.
+// The system's tools in the host's network namespace, where a tool that is not installed is a status like others.
 
-import { execFile } from 'node:child_process'
-
-export interface CommandResult {
-  /** -1: it could not be started, or was ended */
-  readonly code: number
-  readonly stdout: string
-  readonly stderr: string
-}
+import { errorCode, errorMessage } from '../../lib/errors.ts'
+import { type CommandResult, Commands } from '../kernel/commands.ts'
 
 /** Never rejects. */
 export type Command = (argv: readonly string[], input?: string) => Promise<CommandResult>
 
-const ENDED_AFTER_MS = 20_000
-const OUTPUT_BYTES_MAX = 32 * 1024 * 1024
+const NOT_STARTED = 127
 
-/** `prefix` goes before every command line: `nsenter --net=…` for another network namespace than this process's. */
-export function commandRunner(prefix: readonly string[] = []): Command {
-  return (argv, input = '') =>
-    new Promise((resolve) => {
-      const [program = '', ...rest] = [...prefix, ...argv]
-      const options = { timeout: ENDED_AFTER_MS, maxBuffer: OUTPUT_BYTES_MAX, env: { ...process.env, LC_ALL: 'C' } }
-      const child = execFile(program, rest, options, (error, stdout, stderr) => {
-        const code = error ? (typeof error.code === 'number' ? error.code : -1) : 0
-        resolve({ code, stdout, stderr: stderr || (error?.message ?? '') })
-      })
-      child.stdin?.on('error', () => {}) // it ended without reading: its exit code says why
-      child.stdin?.end(input)
-    })
+/** `hostNamespace`: path; empty: this process's own. */
+export function hostCommand(hostNamespace: string): Command {
+  const commands = new Commands({ fabric: '', host: hostNamespace })
+  return async ([program = '', ...args], input) => {
+    try {
+      return await commands.host(program, args, input)
+    } catch (error) {
+      return { status: NOT_STARTED, stdout: '', stderr: `${errorCode(error) ?? ''} ${errorMessage(error)}`.trim() }
+    }
+  }
 }

@@ -11,7 +11,7 @@ import type { Log } from '../../lib/log.ts'
 import type { DesiredState, Self } from '../desired-state.ts'
 import { type FabricConfig, wireguardDevice } from '../kernel/fabric-config.ts'
 import { formatAnnouncement } from './announcement.ts'
-import { type Command, commandRunner } from './command.ts'
+import { type Command, hostCommand } from './command.ts'
 import type { TunnelDriver } from './driver.ts'
 import { KernelDriver } from './kernel-driver.ts'
 import { makeKey, readKeys, writeKeys } from './key-file.ts'
@@ -37,8 +37,8 @@ export interface EncryptionOptions {
   readonly changed: () => void
   readonly log: Log
   readonly clock: Clock
-  /** Goes before every command line: `nsenter --net=…` for another network namespace than this process's. */
-  readonly prefix?: readonly string[]
+  /** Path of the host's network namespace; default: this process's own. */
+  readonly hostNamespace?: string
 }
 
 const ROTATION_POLL_MS = 1000
@@ -71,7 +71,7 @@ export class Encryption {
 
   constructor(options: EncryptionOptions) {
     this.#options = options
-    this.#command = commandRunner(options.prefix)
+    this.#command = hostCommand(options.hostNamespace ?? '')
     this.#keyPath = join(options.stateDirectory, 'wireguard', 'keys.json')
   }
 
@@ -163,12 +163,12 @@ export class Encryption {
   async #findDriver(): Promise<TunnelDriver | string> {
     const probe = `${deviceOf(this.#options.config, 1)}p`
     await this.#command(['ip', 'link', 'delete', probe])
-    const inKernel = (await this.#command(['ip', 'link', 'add', probe, 'type', 'wireguard'])).code === 0
+    const inKernel = (await this.#command(['ip', 'link', 'add', probe, 'type', 'wireguard'])).status === 0
     if (inKernel) {
       await this.#command(['ip', 'link', 'delete', probe])
-      if ((await this.#command(['wg', '--version'])).code === 0) return new KernelDriver({ command: this.#command })
+      if ((await this.#command(['wg', '--version'])).status === 0) return new KernelDriver({ command: this.#command })
     }
-    const installed = (await this.#command(['sh', '-c', 'command -v wireguard-go'])).code === 0
+    const installed = (await this.#command(['sh', '-c', 'command -v wireguard-go'])).status === 0
     if (installed && existsSync('/dev/net/tun')) return this.#userspace()
     if (installed) return 'wireguard-go is installed, but this machine has no /dev/net/tun'
     return inKernel
@@ -179,7 +179,7 @@ export class Encryption {
   #userspace(): UserspaceDriver {
     return new UserspaceDriver({
       directory: join(this.#options.stateDirectory, 'wireguard'),
-      prefix: this.#options.prefix ?? [],
+      hostNamespace: this.#options.hostNamespace ?? '',
       command: this.#command,
       clock: this.#options.clock,
       ended: (device) => this.#ended(device),
@@ -332,8 +332,8 @@ export class Encryption {
   }
 
   async #ip(commands: readonly string[]): Promise<void> {
-    const { code, stderr } = await this.#command(['ip', '-batch', '-'], `${commands.join('\n')}\n`)
-    if (code !== 0) throw new Error(`ip: ${stderr.trim()}`)
+    const { status, stderr } = await this.#command(['ip', '-batch', '-'], `${commands.join('\n')}\n`)
+    if (status !== 0) throw new Error(`ip: ${stderr.trim()}`)
   }
 
   #wakeAfter(delayMs: number): void {

@@ -19,8 +19,8 @@ export class KernelDriver implements TunnelDriver {
   }
 
   async observe(name: string): Promise<ObservedDevice | undefined> {
-    const { code, stdout } = await this.#command(['wg', 'show', name, 'dump'])
-    return code === 0 ? decodeDump(stdout) : undefined
+    const { status, stdout } = await this.#command(['wg', 'show', name, 'dump'])
+    return status === 0 ? decodeDump(stdout) : undefined
   }
 
   async configure(name: string, changes: readonly DeviceChange[]): Promise<void> {
@@ -38,8 +38,8 @@ export class KernelDriver implements TunnelDriver {
   }
 
   async #must(argv: readonly string[], input?: string): Promise<void> {
-    const { code, stderr } = await this.#command(argv, input)
-    if (code !== 0)
+    const { status, stderr } = await this.#command(argv, input)
+    if (status !== 0)
       throw new CodedError('WIREGUARD_REFUSED', `${argv.slice(0, 4).join(' ')}: ${stderr.trim()}`, { retryable: true })
   }
 }

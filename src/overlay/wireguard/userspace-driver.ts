@@ -15,8 +15,8 @@ import { askUapi, decodeDevice, encodeChanges } from './uapi.ts'
 export interface UserspaceDriverOptions {
   /** Holds sockets, process ids and logs. */
   readonly directory: string
-  /** Goes before command lines that concern the network namespace. */
-  readonly prefix: readonly string[]
+  /** Path of the host's network namespace; empty: this process's own. */
+  readonly hostNamespace: string
   readonly command: Command
   readonly clock: Clock
   /** The process of a device ended, whether or not it was asked to; not told of those that an earlier process started. */
@@ -39,11 +39,12 @@ export class UserspaceDriver implements TunnelDriver {
 
   async create(name: string, mtu: number): Promise<void> {
     await this.remove(name)
-    const { directory, prefix, clock, ended } = this.#options
+    const { directory, hostNamespace, clock, ended } = this.#options
     await mkdir(directory, { recursive: true, mode: 0o700 })
     const log = await open(join(directory, `${name}.log`), 'w', 0o600)
     try {
-      const [program = '', ...rest] = [...prefix, 'unshare', '--mount', '--propagation', 'private']
+      const enter = hostNamespace === '' ? [] : ['nsenter', `--net=${hostNamespace}`]
+      const [program = '', ...rest] = [...enter, 'unshare', '--mount', '--propagation', 'private']
       const child = spawn(program, [...rest, 'sh', '-c', START, 'sh', directory, name], {
         detached: true,
         stdio: ['ignore', log.fd, log.fd],
@@ -61,8 +62,8 @@ export class UserspaceDriver implements TunnelDriver {
       const deadline = clock.nowMs() + READY_WITHIN_MS
       while (running && clock.nowMs() < deadline) {
         if (await this.observe(name)) {
-          const { code, stderr } = await this.#options.command(['ip', 'link', 'set', name, 'mtu', `${mtu}`])
-          if (code === 0) return
+          const { status, stderr } = await this.#options.command(['ip', 'link', 'set', name, 'mtu', `${mtu}`])
+          if (status === 0) return
           throw new CodedError('WIREGUARD_FAILED', `${name}: ${stderr.trim()}`, { retryable: true })
         }
         await sleep(clock, READY_POLL_MS)
