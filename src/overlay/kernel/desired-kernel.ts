@@ -1,0 +1,283 @@
+// What is to be in the kernel, kept up to date record by record: a change of one record of 10,000 costs what that record's entries
+// cost. What other records depend on (a network, a node's address, the smallest MTU) is followed to those.
+
+import type { DataPlaneKey, OverlayNetwork, Peer } from '../../api/data-plane.ts'
+import { type DesiredState, EMPTY_STATE, type LocalAttachment } from '../desired-state.ts'
+import {
+  deriveBase,
+  deriveEndpoint,
+  deriveLocal,
+  deriveNetwork,
+  derivePeer,
+  deriveService,
+  type Surroundings,
+} from './derive.ts'
+import { type EntryMap, entryKey, type KernelEntry, sameEntry } from './entry.ts'
+import { type FabricConfig, gatewayBlock, gatewayNetwork } from './fabric-config.ts'
+import { underlayMtu } from './mtu.ts'
+
+/** Of the keys that changed: what stood there before, and what is to stand there now. */
+export interface KernelChange {
+  readonly before: EntryMap
+  readonly after: EntryMap
+}
+
+interface Claim {
+  readonly subject: string
+  readonly entry: KernelEntry
+}
+
+const BASE = 'base'
+
+export class DesiredKernel {
+  readonly #config: FabricConfig
+  readonly #entries = new Map<string, KernelEntry>()
+  /** Who asks for a key; of several the one that came last is heard (an address that changes hands). */
+  readonly #claims = new Map<string, readonly Claim[]>()
+  readonly #keysOf = new Map<string, readonly string[]>()
+  readonly #endpointsOf = new Map<string, Set<string>>()
+  readonly #places = new Map<string, readonly string[]>()
+  readonly #locals = new Map<string, LocalAttachment>()
+  #state: DesiredState = EMPTY_STATE
+  #around: Surroundings
+  #encryptedEndpoints = new Set<string>()
+
+  constructor(config: FabricConfig) {
+    this.#config = config
+    this.#around = this.#look()
+    this.#collect(() => this.#put(BASE, deriveBase(this.#around)))
+  }
+
+  get entries(): EntryMap {
+    return this.#entries
+  }
+
+  get surroundings(): Surroundings {
+    return this.#around
+  }
+
+  get locals(): ReadonlyMap<string, LocalAttachment> {
+    return this.#locals
+  }
+
+  /** `changed`: what differs from the state of the last call; undefined: anything may. */
+  apply(state: DesiredState, changed: readonly DataPlaneKey[] | undefined): KernelChange {
+    this.#state = state
+    const keys = changed ?? this.#everything()
+    for (const key of keys) if (key.kind === 'end-point') this.#place(key.id)
+    const before = this.#around
+    // A record's own change may change what all others see.
+    const wide =
+      changed === undefined ||
+      keys.some(({ kind }) => kind === 'peer' || kind === 'overlay-network') ||
+      this.#selfChanged()
+    this.#around = wide ? this.#look() : { ...before, encryptedGateway: this.#encryptedEndpoints.size > 0 }
+    const all = changed === undefined || this.#changedForAll(before)
+    return this.#collect(() => {
+      const subjects = new Set<string>()
+      for (const key of all ? this.#everything() : this.#withDependents(keys)) subjects.add(`${key.kind}/${key.id}`)
+      for (const subject of subjects) this.#derive(subject)
+      if (all || before.encryptedGateway !== this.#around.encryptedGateway || gatewayChanged(before, this.#around)) {
+        this.#put(BASE, deriveBase(this.#around))
+      }
+      const networks = new Set(keys.filter(({ kind }) => kind === 'overlay-network').map(({ id }) => id))
+      for (const local of this.#locals.values()) {
+        if (all || networks.has(local.networkId)) this.#putLocal(local)
+      }
+    })
+  }
+
+  attach(local: LocalAttachment): KernelChange {
+    return this.#collect(() => {
+      this.#locals.set(local.endpointId, local)
+      this.#putLocal(local)
+    })
+  }
+
+  detach(endpointId: string): KernelChange {
+    return this.#collect(() => {
+      this.#locals.delete(endpointId)
+      this.#put(`local/${endpointId}`, [])
+    })
+  }
+
+  #putLocal(local: LocalAttachment): void {
+    this.#put(`local/${local.endpointId}`, deriveLocal(local, this.#around))
+  }
+
+  #selfChanged(): boolean {
+    return !sameSelf(this.#around.self, this.#state.self)
+  }
+
+  /** What every entry may depend on. */
+  #changedForAll(before: Surroundings): boolean {
+    const after = this.#around
+    return (
+      !sameSelf(before.self, after.self) ||
+      before.underlayMtu !== after.underlayMtu ||
+      gatewayChanged(before, after) ||
+      before.encryptedGateway !== after.encryptedGateway
+    )
+  }
+
+  #look(): Surroundings {
+    const { self, networks, peers } = this.#state
+    const gateway = gatewayNetwork(networks.values())
+    return {
+      config: this.#config,
+      self,
+      networks,
+      peersByNumber: new Map([...peers.values()].map((peer): [number, Peer] => [peer.number, peer])),
+      gateway,
+      block: self && gateway && gatewayBlock(gateway, self.number),
+      underlayMtu: underlayMtu(peers.values()),
+      encryptedGateway: this.#encryptedEndpoints.size > 0,
+    }
+  }
+
+  /** Of the state, and of what stood in the one before. */
+  #everything(): readonly DataPlaneKey[] {
+    const { peers, networks, endpoints, services } = this.#state
+    const known = [...this.#keysOf.keys()].flatMap((subject) => {
+      const key = keyOf(subject)
+      return key ? [key] : []
+    })
+    return [
+      ...known,
+      ...[...peers.keys()].map((id) => ({ kind: 'peer', id }) as const),
+      ...[...networks.keys()].map((id) => ({ kind: 'overlay-network', id }) as const),
+      ...[...endpoints.keys()].map((id) => ({ kind: 'end-point', id }) as const),
+      ...[...services.keys()].map((id) => ({ kind: 'overlay-service', id }) as const),
+    ]
+  }
+
+  #withDependents(keys: readonly DataPlaneKey[]): readonly DataPlaneKey[] {
+    return keys.flatMap((key): readonly DataPlaneKey[] => {
+      if (key.kind === 'peer') {
+        const peer = this.#state.peers.get(key.id)
+        return peer ? [key, ...this.#endpointsAt(`node/${peer.number}`)] : [key]
+      }
+      if (key.kind !== 'overlay-network') return [key]
+      const services = [...this.#state.services.entries()].filter(([, { networkId }]) => networkId === key.id)
+      return [
+        key,
+        ...this.#endpointsAt(`network/${key.id}`),
+        ...services.map(([id]) => ({ kind: 'overlay-service', id }) as const),
+      ]
+    })
+  }
+
+  #endpointsAt(place: string): readonly DataPlaneKey[] {
+    return [...(this.#endpointsOf.get(place) ?? [])].map((id) => ({ kind: 'end-point', id }))
+  }
+
+  /** Notes on which network and node an end point is now. */
+  #place(id: string): void {
+    for (const place of this.#places.get(id) ?? []) {
+      const there = this.#endpointsOf.get(place)
+      there?.delete(id)
+      if (there?.size === 0) this.#endpointsOf.delete(place)
+    }
+    const endpoint = this.#state.endpoints.get(id)
+    if (endpoint?.encrypted) this.#encryptedEndpoints.add(id)
+    else this.#encryptedEndpoints.delete(id)
+    if (!endpoint) {
+      this.#places.delete(id)
+      return
+    }
+    const places = [`network/${endpoint.networkId}`, `node/${endpoint.nodeNumber}`]
+    this.#places.set(id, places)
+    for (const place of places) {
+      const there = this.#endpointsOf.get(place) ?? new Set()
+      there.add(id)
+      this.#endpointsOf.set(place, there)
+    }
+  }
+
+  #derive(subject: string): void {
+    const key = keyOf(subject)
+    if (!key) return
+    this.#put(subject, this.#entriesOf(key))
+  }
+
+  #entriesOf({ kind, id }: DataPlaneKey): readonly KernelEntry[] {
+    switch (kind) {
+      case 'peer': {
+        const peer = this.#state.peers.get(id)
+        return peer ? derivePeer(peer, this.#around) : []
+      }
+      case 'overlay-network': {
+        const network = this.#state.networks.get(id)
+        return network ? deriveNetwork(network, this.#around) : []
+      }
+      case 'end-point': {
+        const endpoint = this.#state.endpoints.get(id)
+        return endpoint ? deriveEndpoint(endpoint, this.#around) : []
+      }
+      case 'overlay-service': {
+        const service = this.#state.services.get(id)
+        return service ? deriveService(service, this.#around) : []
+      }
+    }
+  }
+
+  #touched = new Map<string, KernelEntry | undefined>()
+
+  #collect(work: () => void): KernelChange {
+    this.#touched = new Map()
+    work()
+    const before = new Map<string, KernelEntry>()
+    const after = new Map<string, KernelEntry>()
+    for (const [key, old] of this.#touched) {
+      const now = this.#entries.get(key)
+      if (old && now && sameEntry(old, now)) continue
+      if (old) before.set(key, old)
+      if (now) after.set(key, now)
+    }
+    return { before, after }
+  }
+
+  #put(subject: string, entries: readonly KernelEntry[]): void {
+    const keys = entries.map(entryKey)
+    for (const key of this.#keysOf.get(subject) ?? []) if (!keys.includes(key)) this.#claim(key, subject, undefined)
+    if (keys.length === 0) this.#keysOf.delete(subject)
+    else this.#keysOf.set(subject, keys)
+    for (const [at, key] of keys.entries()) this.#claim(key, subject, entries[at])
+  }
+
+  #claim(key: string, subject: string, entry: KernelEntry | undefined): void {
+    if (!this.#touched.has(key)) this.#touched.set(key, this.#entries.get(key))
+    const claims = this.#claims.get(key) ?? []
+    const own = claims.find((claim) => claim.subject === subject)
+    if (own && entry && sameEntry(own.entry, entry)) return
+    const others = own ? claims.filter((claim) => claim !== own) : claims
+    const next = entry ? [...others, { subject, entry }] : others
+    const heard = next.at(-1)
+    if (heard) {
+      this.#claims.set(key, next)
+      this.#entries.set(key, heard.entry)
+    } else {
+      this.#claims.delete(key)
+      this.#entries.delete(key)
+    }
+  }
+}
+
+function keyOf(subject: string): DataPlaneKey | undefined {
+  const slash = subject.indexOf('/')
+  const kind = subject.slice(0, slash)
+  const id = subject.slice(slash + 1)
+  if (kind === 'peer' || kind === 'overlay-network' || kind === 'end-point' || kind === 'overlay-service') {
+    return { kind, id }
+  }
+  return undefined
+}
+
+function sameSelf(a: Surroundings['self'], b: Surroundings['self']): boolean {
+  return a?.number === b?.number && a?.address === b?.address && a?.dataPathPort === b?.dataPathPort
+}
+
+function gatewayChanged(before: Surroundings, after: Surroundings): boolean {
+  const text = (network: OverlayNetwork | undefined) => (network ? JSON.stringify(network) : '')
+  return text(before.gateway) !== text(after.gateway)
+}

@@ -1,0 +1,82 @@
+// What stands of the data plane in the host's own namespace: one veth to the fabric, and leave for it in firewalls that forward
+// nothing by themselves.
+
+import { type Commands, succeed } from './commands.ts'
+import { type FabricConfig, LINK_PREFIX, LINK_PREFIX_V6 } from './fabric-config.ts'
+
+interface RawLink {
+  readonly ifname: string
+  readonly flags: readonly string[]
+  readonly addr_info: readonly { readonly local: string; readonly prefixlen: number }[]
+}
+
+export class HostLink {
+  readonly #commands: Commands
+  readonly #config: FabricConfig
+
+  constructor(commands: Commands, config: FabricConfig) {
+    this.#commands = commands
+    this.#config = config
+  }
+
+  /** What was missing and is there now. The fabric's end is the plan's, but made here. */
+  async ensure(): Promise<readonly string[]> {
+    const { hostLink, fabricLink, namespace, hostLinkAddress, hostLinkAddressV6 } = this.#config
+    const wanted = [`${hostLinkAddress}/${LINK_PREFIX}`, `${hostLinkAddressV6}/${LINK_PREFIX_V6}`]
+    const [host, fabric] = await Promise.all([
+      this.#commands.host('ip', ['-j', 'addr', 'show', 'dev', hostLink]),
+      this.#commands.fabric('ip', ['link', 'show', 'dev', fabricLink]),
+    ])
+    const link = host.status === 0 ? (JSON.parse(host.stdout) as readonly RawLink[])[0] : undefined
+    const whole = link !== undefined && fabric.status === 0
+    const addresses = whole ? link.addr_info.map(({ local, prefixlen }) => `${local}/${prefixlen}`) : []
+    const missing = wanted.filter((address) => !addresses.includes(address))
+    const up = whole && link.flags.includes('UP')
+    if (whole && up && missing.length === 0) return []
+    const lines = [
+      // One end without the other is of another namespace: of a fabric that is gone.
+      ...(link && !whole ? [`link del ${hostLink}`] : []),
+      ...(whole ? [] : [`link add ${hostLink} type veth peer name ${fabricLink} netns ${namespace}`]),
+      ...missing.map((address) => `addr replace ${address} dev ${hostLink}${address.includes(':') ? ' nodad' : ''}`),
+      `link set ${hostLink} up`,
+    ]
+    if (!whole && fabric.status === 0) await this.#commands.fabric('ip', ['link', 'del', fabricLink])
+    succeed(
+      await this.#commands.host('ip', ['-batch', '-'], `${lines.join('\n')}\n`),
+      'cannot make the link to the fabric',
+    )
+    return [`link ${hostLink}`, ...missing]
+  }
+
+  /**
+   * Docker and ufw leave FORWARD at DROP, which no rule of another table can override: two rules in their own. Checked at
+   * each audit, since they load theirs anew. No error where there is no iptables: then nobody has set that policy by it.
+   */
+  async openFirewalls(): Promise<readonly string[]> {
+    const { hostLink } = this.#config
+    const jobs = ['iptables', 'ip6tables'].flatMap((tool) => ['-i', '-o'].map((way) => ({ tool, way })))
+    const opened = await Promise.all(
+      jobs.map(async ({ tool, way }) => {
+        const rule = ['FORWARD', way, hostLink, '-j', 'ACCEPT']
+        const there = await this.#commands.host(tool, ['-w', '5', '-C', ...rule]).catch(() => undefined)
+        if (there === undefined || there.status === 0) return []
+        const result = await this.#commands.host(tool, ['-w', '5', '-I', ...rule])
+        return result.status === 0 ? [`${tool} ${rule.join(' ')}`] : []
+      }),
+    )
+    return opened.flat()
+  }
+
+  /** Takes everything of `ensure` and `openFirewalls` away. */
+  async remove(): Promise<void> {
+    const { hostLink } = this.#config
+    await this.#commands.host('ip', ['link', 'del', hostLink])
+    for (const tool of ['iptables', 'ip6tables']) {
+      for (const way of ['-i', '-o']) {
+        await this.#commands
+          .host(tool, ['-w', '5', '-D', 'FORWARD', way, hostLink, '-j', 'ACCEPT'])
+          .catch(() => undefined)
+      }
+    }
+  }
+}

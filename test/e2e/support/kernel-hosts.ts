@@ -1,0 +1,205 @@
+// Hosts without engines: network namespaces on a switch of their own, with "containers" that are namespaces as well. What the
+// data plane's kernel part is tried on.
+
+import { execFile, execFileSync } from 'node:child_process'
+import type { OverlayEndpoint, OverlayNetwork, Peer } from '../../../src/api/data-plane.ts'
+import { endpointMac } from '../../../src/api/data-plane.ts'
+import { SystemClock } from '../../../src/lib/clock.ts'
+import { silentLog } from '../../../src/lib/log.ts'
+import type { LocalAttachment, Self } from '../../../src/overlay/desired-state.ts'
+import { Fabric } from '../../../src/overlay/kernel/fabric.ts'
+import { type FabricConfig, fabricConfig } from '../../../src/overlay/kernel/fabric-config.ts'
+
+export const DATA_PATH_PORT = 4789
+
+export function ip(...args: readonly string[]): string {
+  return execFileSync('ip', args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] })
+}
+
+export function inNamespace(namespace: string, ...command: readonly string[]): string {
+  return execFileSync('nsenter', [`--net=/run/netns/${namespace}`, ...command], {
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+}
+
+/** Resolves with whether all `count` packets came back. */
+export function pings(namespace: string, address: string, count = 1): Promise<boolean> {
+  const args = [
+    `--net=/run/netns/${namespace}`,
+    'busybox',
+    'ping',
+    '-i',
+    '0.2',
+    '-c',
+    String(count),
+    '-W',
+    '2',
+    address,
+  ]
+  return new Promise((resolve) => {
+    execFile('nsenter', args, (error, stdout) => resolve(error === null && stdout.includes(' 0% packet loss')))
+  })
+}
+
+export interface KernelHost {
+  readonly number: number
+  readonly namespace: string
+  readonly address: string
+  readonly config: FabricConfig
+  readonly self: Self
+  readonly peer: Peer
+  fabric(): Fabric
+}
+
+export class KernelLab {
+  readonly #prefix: string
+  readonly hosts: readonly KernelHost[]
+  readonly #containers: string[] = []
+  readonly #fabrics: Fabric[] = []
+
+  constructor(name: string, numbers: readonly number[]) {
+    this.#prefix = `k${process.pid}${name}`
+    const link = `${this.#prefix}-sw`
+    ip('netns', 'add', link)
+    ip('-n', link, 'link', 'add', 'br0', 'type', 'bridge')
+    ip('-n', link, 'link', 'set', 'br0', 'up')
+    this.hosts = numbers.map((number, at) => this.#host(number, at, link))
+  }
+
+  #host(number: number, at: number, link: string): KernelHost {
+    const namespace = `${this.#prefix}-h${number}`
+    const address = `10.78.0.${at + 1}`
+    ip('netns', 'add', namespace)
+    ip('-n', namespace, 'link', 'set', 'lo', 'up')
+    ip('-n', namespace, 'link', 'add', 'eth0', 'type', 'veth', 'peer', 'name', `p${at}`, 'netns', link)
+    ip('-n', link, 'link', 'set', `p${at}`, 'master', 'br0', 'up')
+    ip('-n', namespace, 'addr', 'add', `${address}/24`, 'dev', 'eth0')
+    ip('-n', namespace, 'link', 'set', 'eth0', 'up')
+    const config = fabricConfig({ dataPathPort: DATA_PATH_PORT, namespace: `${namespace}f` })
+    const self: Self = { nodeId: `node${number}`, number, address, dataPathPort: DATA_PATH_PORT }
+    return {
+      number,
+      namespace,
+      address,
+      config,
+      self,
+      peer: peer(number, address),
+      fabric: () => this.#fabric(config, namespace),
+    }
+  }
+
+  /** Another start of the host's data plane. */
+  #fabric(config: FabricConfig, namespace: string): Fabric {
+    const fabric = new Fabric({
+      config,
+      log: silentLog,
+      clock: new SystemClock(),
+      hostNamespace: `/run/netns/${namespace}`,
+    })
+    this.#fabrics.push(fabric)
+    return fabric
+  }
+
+  /** What an engine does with an end point's link. Answers the container's namespace. */
+  container(host: KernelHost, device: string, local: LocalAttachment, prefix: number, gateway = ''): string {
+    const namespace = `${host.namespace}c${local.addresses[0]}`
+    ip('netns', 'add', namespace)
+    this.#containers.push(namespace)
+    ip('-n', namespace, 'link', 'set', 'lo', 'up')
+    ip('-n', host.namespace, 'link', 'set', device, 'netns', namespace, 'name', 'eth0', 'address', local.mac)
+    for (const address of local.addresses) {
+      const length = address.includes(':') ? 64 : prefix
+      ip(
+        '-n',
+        namespace,
+        'addr',
+        'add',
+        `${address}/${length}`,
+        'dev',
+        'eth0',
+        ...(address.includes(':') ? ['nodad'] : []),
+      )
+    }
+    ip('-n', namespace, 'link', 'set', 'eth0', 'up')
+    if (gateway !== '') ip('-n', namespace, 'route', 'add', 'default', 'via', gateway)
+    return namespace
+  }
+
+  async down(): Promise<void> {
+    await Promise.all(this.#fabrics.map((fabric) => fabric.close()))
+    const made = [...this.#containers, ...this.hosts.flatMap(({ namespace, config }) => [config.namespace, namespace])]
+    for (const namespace of [...made, `${this.#prefix}-sw`]) {
+      try {
+        ip('netns', 'del', namespace)
+      } catch {
+        // Gone already: the test took it.
+      }
+    }
+  }
+}
+
+export function peer(number: number, address: string, over: Partial<Peer> = {}): Peer {
+  return {
+    nodeId: `node${number}`,
+    hostname: `host${number}`,
+    number,
+    address,
+    port: DATA_PATH_PORT,
+    mtu: 1500,
+    encryptionKeys: [],
+    encryptionProblem: '',
+    ...over,
+  }
+}
+
+export function network(id: string, vni: number, over: Partial<OverlayNetwork> = {}): OverlayNetwork {
+  return {
+    id,
+    name: id,
+    vni,
+    subnets: [{ subnet: '10.0.1.0/24', gateway: '10.0.1.1' }],
+    internal: false,
+    encrypted: false,
+    attachable: false,
+    ingress: false,
+    mtu: 0,
+    ...over,
+  }
+}
+
+export const INGRESS = network('ingress', 4096, {
+  ingress: true,
+  subnets: [{ subnet: '100.64.0.0/11', gateway: '100.64.0.1' }],
+})
+
+export function endpoint(
+  taskId: string,
+  networkId: string,
+  nodeNumber: number,
+  addresses: readonly string[],
+  over: Partial<OverlayEndpoint> = {},
+): OverlayEndpoint {
+  return {
+    taskId,
+    networkId,
+    nodeNumber,
+    addresses,
+    serviceId: 'service',
+    serviceName: 'web',
+    slot: 1,
+    name: taskId,
+    hostname: taskId,
+    aliases: [],
+    serving: true,
+    encrypted: false,
+    ...over,
+  }
+}
+
+/** The engine's side of an end point; its id from its address. */
+export function localOf({ networkId, addresses }: Pick<OverlayEndpoint, 'networkId' | 'addresses'>): LocalAttachment {
+  const mac = endpointMac(addresses)
+  const endpointId = mac.replaceAll(':', '').slice(4).padStart(11, 'e').padEnd(64, '0')
+  return { endpointId, engineNetworkId: 'e'.repeat(64), networkId, mac, addresses }
+}
