@@ -1,0 +1,112 @@
+// Questions that are not ours to answer: name servers are asked, once for all who ask the same at the same time, and what they
+// say is kept as long as it says.
+
+import type { Clock } from '../../lib/clock.ts'
+import type { Random } from '../../lib/random.ts'
+import { type Carry, lookUp } from './lookup.ts'
+import type { Query, Response } from './message.ts'
+import { type Cached, ResponseCache } from './response-cache.ts'
+
+/** Questions under way at name servers; who comes then is told to try again. */
+const PENDING_MAX = 1000
+/** A server that was silent is asked last for so long. */
+const SILENT_MS = 30_000
+const CACHE_BYTES = 8 * 1024 * 1024
+
+export interface ForwarderStats {
+  readonly forwarded: number
+  readonly cached: number
+  readonly failed: number
+  readonly silent: number
+}
+
+export class Forwarder {
+  readonly #clock: Clock
+  readonly #random: Random
+  readonly #udp: Carry
+  readonly #tcp: Carry
+  readonly #cache: ResponseCache
+  readonly #pending = new Map<string, Promise<Response | undefined>>()
+  /** by server, until when */
+  readonly #silentUntilMs = new Map<string, number>()
+  #forwarded = 0
+  #cached = 0
+  #failed = 0
+  #silent = 0
+
+  constructor(options: {
+    readonly clock: Clock
+    readonly random: Random
+    readonly udp: Carry
+    readonly tcp: Carry
+    readonly cacheBytes?: number
+  }) {
+    this.#clock = options.clock
+    this.#random = options.random
+    this.#udp = options.udp
+    this.#tcp = options.tcp
+    this.#cache = new ResponseCache({ bytesMax: options.cacheBytes ?? CACHE_BYTES })
+  }
+
+  get stats(): ForwarderStats {
+    return { forwarded: this.#forwarded, cached: this.#cached, failed: this.#failed, silent: this.#silent }
+  }
+
+  /** At once where the answer is known; undefined where no server has answered in time. Never rejects. */
+  resolve(query: Query, message: Buffer, servers: readonly string[]): Cached | Promise<Cached | undefined> | undefined {
+    if (servers.length === 0) return undefined
+    const key = cacheKey(query, servers)
+    const known = this.#cache.get(key, this.#clock.nowMs())
+    if (known) {
+      this.#cached++
+      return known
+    }
+    const pending = this.#pending.get(key) ?? this.#ask(key, query, message, servers)
+    return pending?.then((response) => response && { response, ageSeconds: 0 })
+  }
+
+  #ask(
+    key: string,
+    query: Query,
+    message: Buffer,
+    servers: readonly string[],
+  ): Promise<Response | undefined> | undefined {
+    if (this.#pending.size >= PENDING_MAX) {
+      this.#failed++
+      return undefined
+    }
+    this.#forwarded++
+    const asked = lookUp({
+      query,
+      message,
+      servers: this.#inOrder(servers),
+      clock: this.#clock,
+      random: this.#random,
+      udp: this.#udp,
+      tcp: this.#tcp,
+      onSilent: (server) => {
+        this.#silent++
+        this.#silentUntilMs.set(server, this.#clock.nowMs() + SILENT_MS)
+      },
+    }).then((response) => {
+      this.#pending.delete(key)
+      if (response) this.#cache.set(key, response, this.#clock.nowMs())
+      else this.#failed++
+      return response
+    })
+    this.#pending.set(key, asked)
+    return asked
+  }
+
+  #inOrder(servers: readonly string[]): readonly string[] {
+    const now = this.#clock.nowMs()
+    const isSilent = (server: string) => (this.#silentUntilMs.get(server) ?? now) > now
+    return [...servers.filter((server) => !isSilent(server)), ...servers.filter(isSilent)]
+  }
+}
+
+/** All that an answer depends on. */
+function cacheKey({ name, type, class: class_, flags, edns }: Query, servers: readonly string[]): string {
+  const wishes = `${flags & 0x0130}/${edns ? Number(edns.dnssecOk) : '-'}`
+  return `${servers.join()} ${wishes} ${class_} ${type} ${name}`
+}
