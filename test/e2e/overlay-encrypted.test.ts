@@ -272,7 +272,7 @@ t.test('what others change is put right', async (t) => {
   t.same(await one.encryption.audit(), [
     'route replace blackhole 100.97.0.0/16 metric 50000',
     'link set swc-wg0a mtu 1420 up',
-    'route replace 100.97.0.2 dev swc-wg0a src 100.97.0.1',
+    'route replace 100.97.0.2 dev swc-wg0a',
   ])
   t.same(await one.encryption.audit(), [])
   await one.in('ip', 'link', 'delete', 'swc-wg0a')

@@ -212,7 +212,7 @@ t.test('devices get their address and routes, and what others left there goes', 
   t.same(linkCommands(tunnels, observed({ devices: new Map(), routes: new Map() })), [
     'link set swc-wg0a mtu 1420 up',
     'address replace 100.97.0.1/32 dev swc-wg0a',
-    'route replace 100.97.0.2 dev swc-wg0a src 100.97.0.1',
+    'route replace 100.97.0.2 dev swc-wg0a',
   ])
   t.same(
     linkCommands(
@@ -224,6 +224,6 @@ t.test('devices get their address and routes, and what others left there goes', 
         ]),
       }),
     ),
-    ['route replace 100.97.0.2 dev swc-wg0a src 100.97.0.1', 'route delete 100.97.0.9 dev swc-wg0a'],
+    ['route replace 100.97.0.2 dev swc-wg0a', 'route delete 100.97.0.9 dev swc-wg0a'],
   )
 })

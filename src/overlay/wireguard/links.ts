@@ -71,8 +71,9 @@ export function linkCommands(tunnels: Tunnels, observed: ObservedLinks): readonl
       if (other !== address) commands.push(`address delete ${other} dev ${name}`)
     if (!link?.addresses.includes(address)) commands.push(`address replace ${address} dev ${name}`)
   }
+  // Without `src`: the kernel takes such routes away with any device that has that address.
   for (const [to, device] of tunnels.routes)
-    if (observed.routes.get(to) !== device) commands.push(`route replace ${to} dev ${device} src ${tunnels.address}`)
+    if (observed.routes.get(to) !== device) commands.push(`route replace ${to} dev ${device}`)
   for (const [to, device] of observed.routes)
     if (!tunnels.routes.has(to)) commands.push(`route delete ${to} dev ${device}`)
   return commands
