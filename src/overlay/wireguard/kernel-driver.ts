@@ -5,6 +5,9 @@ import type { Command } from './command.ts'
 import type { TunnelDriver } from './driver.ts'
 import type { DeviceChange, ObservedDevice, ObservedPeer } from './plan.ts'
 
+/** Node.js makes standard input a socket, which wg can't open by name: cat makes it a pipe. */
+const ADD = 'cat | wg addconf "$0" /dev/stdin'
+
 export class KernelDriver implements TunnelDriver {
   readonly kind = 'kernel'
   readonly #command: Command
@@ -26,7 +29,7 @@ export class KernelDriver implements TunnelDriver {
   async configure(name: string, changes: readonly DeviceChange[]): Promise<void> {
     for (const change of changes) if (change.kind === 'remove-peer') await this.#remove(name, change.publicKey)
     const rest = changes.filter(({ kind }) => kind !== 'remove-peer')
-    if (rest.length > 0) await this.#must(['wg', 'addconf', name, '/dev/stdin'], encodeConf(rest))
+    if (rest.length > 0) await this.#must(['sh', '-c', ADD, name], encodeConf(rest))
   }
 
   async remove(name: string): Promise<void> {
