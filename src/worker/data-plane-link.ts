@@ -87,6 +87,7 @@ export class DataPlaneLink {
     }
     this.#everythingKnown = true
     this.#sequence = sequence
+    if (complete) this.#programmed = 0
     this.#wake()
   }
 

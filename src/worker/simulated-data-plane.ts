@@ -60,7 +60,7 @@ export class SimulatedDataPlane implements DataPlane {
       await before
       while (!this.#up) await sleep(this.#clock, POLL_MS)
       await sleep(this.#clock, APPLY_MS)
-      if (change.revision <= this.#kernel.state.revision)
+      if (!change.complete && change.revision <= this.#kernel.state.revision)
         throw new CodedError('DATA_PLANE_ORDER', `revision ${change.revision} is not above the last one`)
       this.#kernel.apply(change)
       this.changes.push(change)

@@ -46,6 +46,8 @@ export class SimulatedEngine {
   readonly #watchers = new Set<{ readonly watcher: ContainerWatcher; readonly end: () => void }>()
   #up = true
   #made = 0
+  /** A running container is told to stop. */
+  onStopSignal: (taskId: string) => void = () => {}
 
   constructor(options: {
     readonly clock: Clock
@@ -173,6 +175,7 @@ export class SimulatedEngine {
     const container = this.#containers.get(containerId)
     if (!container) return undefined
     if (container.view.state === 'running') {
+      this.onStopSignal(container.view.taskId)
       const { afterMs, code } = container.behaviour.stop ?? { afterMs: 0, code: 0 }
       if (afterMs <= container.graceMs) this.#later(container, afterMs, () => this.#end(container, code))
       else this.#later(container, container.graceMs, () => this.#end(container, 137))

@@ -26,6 +26,7 @@ export class FakeManager {
   acknowledges = true
   answersHeartbeats = true
   parts = 1
+  featureLevel = 2
   managers: readonly ManagerAddress[]
   /** What a COMPLETE set contains. */
   assigned: readonly Assigned[] = []
@@ -120,7 +121,14 @@ export class FakeManager {
         }
         this.sessions++
         const sessionId = `${this.address.nodeId}-session-${this.sessions}`
-        this.send({ kind: 'welcome', sessionId, heartbeatMs: 5_000, silenceMs: 5_000, managers, featureLevel: 2 })
+        this.send({
+          kind: 'welcome',
+          sessionId,
+          heartbeatMs: 5_000,
+          silenceMs: 5_000,
+          managers,
+          featureLevel: this.featureLevel,
+        })
         this.complete()
         return
       }

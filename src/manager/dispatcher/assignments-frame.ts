@@ -1,5 +1,5 @@
 // An `assignments` message from items that are encoded already: records of the data plane go to many nodes, and are encoded
-// once. What comes out is byte for byte what `encode` would make of the whole.
+// once. What comes out reads as what `encode` would make of the whole.
 
 import { type AssignedKey, DISPATCHER_PROTOCOL_VERSION } from '../../api/dispatcher.ts'
 import { encode } from '../../lib/codec.ts'

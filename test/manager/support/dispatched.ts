@@ -168,7 +168,7 @@ export class Dispatched implements Proposer {
   }
 
   /** A worker that has said hello and sends heartbeats. */
-  async session(nodeId: string): Promise<FakeWorker> {
+  async session(nodeId: string, featureLevel = 1): Promise<FakeWorker> {
     const worker = await this.dial(nodeId)
     worker.say({
       kind: 'hello',
@@ -176,7 +176,7 @@ export class Dispatched implements Proposer {
       address: '10.0.0.7',
       dataPathAddress: '',
       previousSessionId: '',
-      featureLevel: 1,
+      featureLevel,
     })
     worker.beat(this.clock)
     await this.clock.advance(20)
