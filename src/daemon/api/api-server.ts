@@ -12,10 +12,12 @@ import { acceptedMinor, NEWEST_MINOR, parseTarget, type Target, versionText } fr
 import { asksForRetry, type Call, isRepeatable, OBJECT_ID_HEADER, RETRY_HEADER, readBody, sendError } from './call.ts'
 import { type ClusterAccess, FORWARD_PREFIX } from './cluster-access.ts'
 import { type ListenAddress, Listeners } from './connections.ts'
+import { containerRoutes } from './container-routes.ts'
 import { Engine, type EngineAddress } from './engine.ts'
 import { EventHub } from './event-hub.ts'
 import { forward } from './forward.ts'
 import { gate } from './hijack-gate.ts'
+import { NetworkParts } from './network-parts.ts'
 import { networkRoutes } from './network-routes.ts'
 import { type ManagerState, noLeader, requireManager, unknownOutcome } from './node-state.ts'
 import { configRoutes, nodeRoutes, secretRoutes } from './object-routes.ts'
@@ -59,6 +61,7 @@ export class ApiServer {
     const context: ServerContext = {
       cluster: options.cluster,
       engine: this.#engine,
+      parts: new NetworkParts(this.#engine),
       events: this.#events,
       clock: options.clock,
       random: options.random,
@@ -73,6 +76,7 @@ export class ApiServer {
       ...secretRoutes(context),
       ...configRoutes(context),
       ...networkRoutes(context),
+      ...containerRoutes(context),
     ])
     // Uploads (build, load) take as long as they take.
     this.#http = createServer({ requestTimeout: 0, keepAliveTimeout: KEEP_ALIVE_MS })

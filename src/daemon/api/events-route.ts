@@ -2,12 +2,17 @@
 
 import type { ClientRequest, IncomingMessage } from 'node:http'
 import { refusal } from '../../api/validation/refusal.ts'
-import { type Clock, sleep } from '../../lib/clock.ts'
+import { sleep } from '../../lib/clock.ts'
 import { type ClusterEvent, encodeEvent, matchesEvent } from '../../manager/control/events.ts'
 import { type Filters, parseFilters } from '../../manager/control/filters.ts'
 import { type Call, parameter, sendText } from './call.ts'
+import { engineSearch } from './container-routes.ts'
 import type { Engine } from './engine.ts'
+import { asObject, asText, parseJson } from './engine-json.ts'
 import type { EventHub } from './event-hub.ts'
+import type { NetworkParts } from './network-parts.ts'
+import { shownEvent } from './network-view.ts'
+import type { ServerContext } from './server-context.ts'
 
 /** A client that reads no more is dropped rather than buffered for. */
 const MAX_BUFFERED_BYTES = 4 * 1024 * 1024
@@ -27,7 +32,8 @@ interface Span {
   readonly untilMs: number | undefined
 }
 
-export async function streamEvents(call: Call, engine: Engine, hub: EventHub, clock: Clock): Promise<void> {
+export async function streamEvents(server: ServerContext, call: Call): Promise<void> {
+  const { engine, parts, events: hub, clock } = server
   const filters = parseFilters(parameter(call, 'filters'))
   const span = {
     sinceMs: parseUnixTime(parameter(call, 'since'), 'since'),
@@ -39,9 +45,9 @@ export async function streamEvents(call: Call, engine: Engine, hub: EventHub, cl
     )
   }
   hub.refresh()
-  const path = `${await engine.versionedPath(call.version, '/events')}${call.search}`
-  if (span.untilMs !== undefined && span.untilMs < clock.wallMs()) await past(call, engine, hub, path, filters, span)
-  else await live(call, engine, hub, clock, path, filters, span)
+  const path = `${await engine.versionedPath(call.version, '/events')}${await engineSearch(parts, call)}`
+  if (span.untilMs !== undefined && span.untilMs < clock.wallMs()) await past(server, call, path, filters, span)
+  else await live(server, call, path, filters, span)
 }
 
 function recorded(hub: EventHub, filters: Filters, { sinceMs, untilMs }: Span): readonly ClusterEvent[] {
@@ -60,9 +66,8 @@ function timeOf(line: string): bigint {
 
 /** Both records in one order. */
 async function past(
+  { engine, parts, events: hub }: ServerContext,
   call: Call,
-  engine: Engine,
-  hub: EventHub,
   path: string,
   filters: Filters,
   span: Span,
@@ -73,23 +78,23 @@ async function past(
     return
   }
   const lines = answer.body.split('\n').filter((line) => line.trim() !== '')
+  const shown = await shownLines(parts, lines)
   const own = recorded(hub, filters, span).map((event) => encodeEvent(event).trimEnd())
-  const sorted = [...lines, ...own]
+  const sorted = [...shown, ...own]
     .map((line) => ({ line, time: timeOf(line) }))
     .sort((a, b) => (a.time < b.time ? -1 : a.time > b.time ? 1 : 0))
   sendText(call, 200, 'application/json', sorted.map(({ line }) => `${line}\n`).join(''))
 }
 
 async function live(
+  { engine, parts, events: hub, clock }: ServerContext,
   call: Call,
-  engine: Engine,
-  hub: EventHub,
-  clock: Clock,
   path: string,
   filters: Filters,
   span: Span,
 ): Promise<void> {
   const { response } = call
+  await parts.list() // what a network was can't be asked any more once it is gone
   const outgoing = engine.request({ method: 'GET', path, headers: { host: 'docker' } })
   const incoming = await opened(engine, outgoing)
   if (incoming.statusCode !== 200) {
@@ -108,7 +113,12 @@ async function live(
     if (matchesEvent(filters, event)) write(encodeEvent(event))
   })
   const ended = new AbortController()
-  passLines(incoming, write, () => ended.abort())
+  passLines(
+    incoming,
+    (lines) => shownLines(parts, lines),
+    write,
+    () => ended.abort(),
+  )
   call.signal.addEventListener('abort', () => ended.abort(), { once: true })
   try {
     if (span.untilMs === undefined) await aborted(ended.signal)
@@ -133,18 +143,46 @@ function aborted(signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }))
 }
 
-/** Whole lines only, so that two streams never mix within one. */
-function passLines(incoming: IncomingMessage, write: (lines: string) => void, onEnd: () => void): void {
+/** The engine's events with the cluster's networks in them, without those that are nobody's business. */
+async function shownLines(parts: NetworkParts, lines: readonly string[]): Promise<readonly string[]> {
+  const concerned = lines.map((line) => (OURS.test(line) ? asObject(parseJson(line)) : undefined))
+  const ids = concerned.flatMap((event) => (event?.Type === 'network' ? [asText(asObject(event.Actor).ID)] : []))
+  const known = await parts.of(ids)
+  return lines.flatMap((line, at) => {
+    const event = concerned[at]
+    if (event === undefined) return [line]
+    const shown = shownEvent(event, known)
+    return shown === undefined ? [] : [shown === event ? line : JSON.stringify(shown)]
+  })
+}
+
+/** Of a network, or of a container with labels of ours. */
+const OURS = /"Type":"network"|"io\.swarmctl\./
+
+/** Whole lines only, so that two streams never mix within one; in their order. */
+function passLines(
+  incoming: IncomingMessage,
+  show: (lines: readonly string[]) => Promise<readonly string[]>,
+  write: (lines: string) => void,
+  onEnd: () => void,
+): void {
   let rest = ''
+  let passed: Promise<void> = Promise.resolve()
+  const pass = async (lines: readonly string[]) => {
+    const shown = await show(lines)
+    if (shown.length > 0) write(`${shown.join('\n')}\n`)
+  }
   incoming.setEncoding('utf8')
   incoming.on('data', (chunk: string) => {
     rest += chunk
     const end = rest.lastIndexOf('\n')
     if (end >= 0) {
-      write(rest.slice(0, end + 1))
+      const lines = rest.slice(0, end).split('\n')
       rest = rest.slice(end + 1)
+      // The engine does not tell what a network is: then the client has to ask again.
+      passed = passed.then(() => pass(lines)).catch(onEnd)
     } else if (rest.length > MAX_LINE_CHARACTERS) incoming.destroy()
   })
   incoming.on('error', onEnd)
-  incoming.on('close', onEnd)
+  incoming.on('close', () => void passed.then(onEnd))
 }

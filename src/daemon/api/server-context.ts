@@ -7,11 +7,13 @@ import type { Call } from './call.ts'
 import type { ClusterAccess } from './cluster-access.ts'
 import type { Engine } from './engine.ts'
 import type { EventHub } from './event-hub.ts'
+import type { NetworkParts } from './network-parts.ts'
 import type { ManagerState } from './node-state.ts'
 
 export interface ServerContext {
   readonly cluster: ClusterAccess
   readonly engine: Engine
+  readonly parts: NetworkParts
   readonly events: EventHub
   readonly clock: Clock
   readonly random: Random

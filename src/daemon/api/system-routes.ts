@@ -32,7 +32,7 @@ export function systemRoutes(server: ServerContext): readonly Route[] {
       place: 'node',
       method: 'GET',
       path: '/events',
-      handle: (call) => streamEvents(call, engine, server.events, server.clock),
+      handle: (call) => streamEvents(server, call),
     },
   ]
 }

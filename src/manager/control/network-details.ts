@@ -21,7 +21,7 @@ interface ServiceInfo {
   readonly Tasks: readonly TaskInfo[]
 }
 
-interface NetworkDetails {
+export interface NetworkDetails {
   readonly Peers?: readonly { readonly Name: string; readonly IP: string }[]
   readonly Services?: Readonly<Record<string, ServiceInfo>>
 }

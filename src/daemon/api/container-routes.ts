@@ -1,0 +1,58 @@
+// The engine's containers, shown with the networks of the cluster that they are on.
+
+import { type Call, parameter, sendJson, sendText } from './call.ts'
+import { asList, asObject, asText, parseJson } from './engine-json.ts'
+import type { NetworkParts } from './network-parts.ts'
+import { type NetworkNames, networkIdsOf, shownContainer } from './network-view.ts'
+import type { Route } from './router.ts'
+import type { ServerContext } from './server-context.ts'
+
+export function containerRoutes(server: ServerContext): readonly Route[] {
+  return [
+    { place: 'node', method: 'GET', path: '/containers/json', handle: (call) => list(server, call) },
+    { place: 'node', method: 'GET', path: '/containers/{id}/json', handle: (call) => inspect(server, call) },
+  ]
+}
+
+async function list(server: ServerContext, call: Call): Promise<void> {
+  const path = await server.engine.versionedPath(call.version, '/containers/json')
+  const answer = await server.engine.get(`${path}${await engineSearch(server.parts, call)}`)
+  const containers = answer.status === 200 ? asList(parseJson(answer.body)).map(asObject) : []
+  const names = await namesOf(server, containers.flatMap(networkIdsOf))
+  const shown = containers.map((container) => shownContainer(container, names))
+  const isSame = shown.every((container, at) => container === containers[at])
+  if (isSame) sendText(call, answer.status, 'application/json', answer.body)
+  else sendJson(call, 200, shown)
+}
+
+async function inspect(server: ServerContext, call: Call): Promise<void> {
+  const path = await server.engine.versionedPath(call.version, `/containers/${encodeURIComponent(call.id)}/json`)
+  const answer = await server.engine.get(`${path}${call.search}`)
+  const container = answer.status === 200 ? asObject(parseJson(answer.body)) : {}
+  const shown = shownContainer(container, await namesOf(server, networkIdsOf(container)))
+  // Numbers that are too large for JavaScript stay as they are where nothing else changes.
+  if (shown === container) sendText(call, answer.status, 'application/json', answer.body)
+  else sendJson(call, 200, shown)
+}
+
+async function namesOf(server: ServerContext, engineIds: readonly string[]): Promise<NetworkNames> {
+  const parts = await server.parts.of(engineIds)
+  const state = server.cluster.state()
+  const idOf = (name: string) => (state.kind === 'manager' ? (state.view.byName('network', name)?.id ?? '') : '')
+  return { parts, idOf }
+}
+
+/** The query of a request whose filter `network` may name networks by the cluster's ids, for the engine. */
+export async function engineSearch(parts: NetworkParts, call: Call): Promise<string> {
+  const given = asObject(parseJson(parameter(call, 'filters')))
+  if (given.network === undefined) return call.search
+  const wanted = Array.isArray(given.network) ? given.network.map(asText) : Object.keys(asObject(given.network))
+  const values = await Promise.all(
+    wanted.map(async (value) => (CLUSTER_ID.test(value) ? ((await parts.find(value))?.engineId ?? value) : value)),
+  )
+  const query = new URLSearchParams(call.query)
+  query.set('filters', JSON.stringify({ ...given, network: values }))
+  return `?${query.toString()}`
+}
+
+const CLUSTER_ID = /^[0-9a-z]{25}$/

@@ -1,0 +1,116 @@
+// What the engine says of containers, networks and events, as Docker would say it in a swarm: networks of the cluster bear
+// their cluster's id and driver, what only this node needs is left out, and the traces of swarmd on containers as well.
+
+import {
+  EGRESS_NETWORK_NAME,
+  ENDPOINT_DNS_KEY,
+  NETWORK_VNI_KEY,
+  PORTS_NETWORK_NAME,
+} from '../../overlay/driver-options.ts'
+import { NETWORK_COUNT_LABEL } from '../../worker/docker/container-body.ts'
+import { asList, asObject, asText, type JsonObject } from './engine-json.ts'
+import type { NetworkPart } from './network-parts.ts'
+
+const TASK_ID_LABEL = 'com.docker.swarm.task.id'
+const HIDDEN_NAMES: ReadonlySet<string> = new Set([EGRESS_NETWORK_NAME, PORTS_NETWORK_NAME])
+const VXLAN_OPTION = 'com.docker.network.driver.overlay.vxlanid_list'
+
+export interface NetworkNames {
+  /** By id of the engine. */
+  readonly parts: ReadonlyMap<string, NetworkPart>
+  /** The id of the cluster's network of this name, for tasks whose engine network is gone; '' none. */
+  readonly idOf: (name: string) => string
+}
+
+/** Ids of the engine networks that a container (of /containers/json, or inspected) was on when it ran last. */
+export function networkIdsOf(container: JsonObject): readonly string[] {
+  return Object.values(asObject(asObject(container.NetworkSettings).Networks))
+    .map((settings) => asText(asObject(settings).NetworkID))
+    .filter((id) => id !== '')
+}
+
+/** @returns the same object where there is nothing to change. */
+export function shownContainer(container: JsonObject, names: NetworkNames): JsonObject {
+  const networkSettings = asObject(container.NetworkSettings)
+  const networks = Object.entries(asObject(networkSettings.Networks))
+  const labels = asObject(container.Labels ?? asObject(container.Config).Labels)
+  const taskId = asText(labels[TASK_ID_LABEL])
+  const idOf = (name: string) => (taskId === '' ? '' : names.idOf(name))
+  const shown = networks.flatMap(([name, settings]) => shownEndpoint(name, asObject(settings), { ...names, idOf }))
+  const isChanged = shown.length < networks.length || shown.some(([, , changed]) => changed)
+  if (!isChanged && taskId === '') return container
+  const files = `/task-files/${taskId}/`
+  const visible = (mount: unknown) => taskId === '' || !asText(asObject(mount).Source).includes(files)
+  const host = asObject(container.HostConfig)
+  const isTask = taskId !== '' && networks.length > 0
+  return {
+    ...container,
+    NetworkSettings: {
+      ...networkSettings,
+      Networks: Object.fromEntries(shown.map(([name, settings]) => [name, settings])),
+    },
+    ...(container.HostConfig !== undefined && {
+      HostConfig: {
+        ...host,
+        ...(isTask && isChanged && { NetworkMode: 'default' }),
+        ...(host.Mounts !== undefined && { Mounts: asList(host.Mounts).filter(visible) }),
+      },
+    }),
+    ...(container.Mounts !== undefined && { Mounts: asList(container.Mounts).filter(visible) }),
+    ...(container.Labels !== undefined && { Labels: shownLabels(asObject(container.Labels)) }),
+    ...(container.Config !== undefined && {
+      Config: { ...asObject(container.Config), Labels: shownLabels(asObject(asObject(container.Config).Labels)) },
+    }),
+  }
+}
+
+function shownEndpoint(
+  name: string,
+  settings: JsonObject,
+  { parts, idOf }: NetworkNames,
+): readonly (readonly [string, JsonObject, boolean])[] {
+  const engineId = asText(settings.NetworkID)
+  const part = parts.get(engineId)
+  if (part?.hidden || HIDDEN_NAMES.has(name)) return []
+  const NetworkID = part?.clusterId ?? idOf(name)
+  if (NetworkID === '') return [[name, settings, false]]
+  const { [ENDPOINT_DNS_KEY]: _ours, ...options } = asObject(settings.DriverOpts)
+  const hasOptions = Object.keys(options).length > 0
+  const DriverOpts = settings.DriverOpts === undefined ? {} : { DriverOpts: hasOptions ? options : null }
+  return [[name, { ...settings, ...DriverOpts, NetworkID }, true]]
+}
+
+function shownLabels(labels: JsonObject): JsonObject {
+  const { [NETWORK_COUNT_LABEL]: _ours, ...rest } = labels
+  return rest
+}
+
+/** A node's part of a cluster network where nothing more is known of that network: on workers. */
+export function shownPart(local: JsonObject, part: NetworkPart): JsonObject {
+  const options = asObject(local.Options)
+  return {
+    ...local,
+    Id: part.clusterId,
+    Scope: 'swarm',
+    Driver: 'overlay',
+    IPAM: { ...asObject(local.IPAM), Driver: 'default', Options: null },
+    Ingress: part.name === 'ingress',
+    Options: { [VXLAN_OPTION]: asText(options[NETWORK_VNI_KEY]) },
+    Labels: {},
+  }
+}
+
+/** An event of the engine, as it is to be told; undefined: not at all. */
+export function shownEvent(event: JsonObject, parts: ReadonlyMap<string, NetworkPart>): JsonObject | undefined {
+  const actor = asObject(event.Actor)
+  const attributes = asObject(actor.Attributes)
+  if (event.Type === 'container') {
+    if (attributes[NETWORK_COUNT_LABEL] === undefined) return event
+    return { ...event, Actor: { ...actor, Attributes: shownLabels(attributes) } }
+  }
+  const part = event.Type === 'network' ? parts.get(asText(actor.ID)) : undefined
+  if (part === undefined) return event
+  // The cluster tells itself when its networks come and go.
+  if (part.hidden || event.Action === 'create' || event.Action === 'destroy') return undefined
+  return { ...event, Actor: { ...actor, ID: part.clusterId, Attributes: { ...attributes, type: 'overlay' } } }
+}
