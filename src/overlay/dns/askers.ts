@@ -61,13 +61,15 @@ export class Askers {
     const byAddress = new Map<string, Asker>()
     const isGateway = ({ networkId }: LocalAttachment) =>
       networkId === EGRESS_NETWORK_ID || networks.get(networkId)?.ingress === true
+    // Not always by the gateway network: host-mode ports come with a bridge of the engine.
+    const hasWayOut = (local: LocalAttachment) => isGateway(local) || networks.get(local.networkId)?.internal === false
     for (const attachments of containers.values()) {
       const networkIds = attachments
         .filter((local) => !isGateway(local))
         .map(({ networkId }) => ({ id: networkId, name: networks.get(networkId)?.name ?? '' }))
         .sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0))
         .map(({ id }) => id)
-      const forwards = attachments.some(isGateway)
+      const forwards = attachments.some(hasWayOut)
       const nameServers = [...new Set(attachments.flatMap((local) => local.nameServers ?? []))]
       const key = JSON.stringify([networkIds, forwards, nameServers])
       const asker = alike.get(key) ?? { networkIds, forwards, nameServers, answers: new Map() }
@@ -81,7 +83,7 @@ export class Askers {
 const MAPPED = '::ffff:'
 
 /** As formatAddress writes it; IPv4 out of a socket of IPv6 is IPv4. */
-function plainAddress(address: string): string {
+export function plainAddress(address: string): string {
   const text = address.startsWith(MAPPED) && address.includes('.') ? address.slice(MAPPED.length) : address
   const parsed = parseAddress(text)
   return parsed ? formatAddress(parsed) : text

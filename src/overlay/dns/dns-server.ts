@@ -13,7 +13,8 @@ import type { DesiredState, LocalAttachment } from '../desired-state.ts'
 import { answerOf } from './answer.ts'
 import { type Asker, Askers, type KeptAnswer } from './askers.ts'
 import { Forwarder, type ForwarderStats } from './forwarder.ts'
-import { tcpCarry, udpCarry } from './lookup.ts'
+import { InsideCarry } from './inside-carry.ts'
+import { type Carry, type NameServer, tcpCarry, udpCarry } from './lookup.ts'
 import {
   encodeFault,
   encodeForwarded,
@@ -65,6 +66,7 @@ export class DnsServer {
   readonly #table = new NameTable()
   readonly #askers: Askers
   readonly #forwarder: Forwarder
+  readonly #inside: InsideCarry
   readonly #connections = new Set<net.Socket>()
   readonly #counts = { questions: 0, strangers: 0, malformed: 0, truncated: 0 }
   /** Of the table that the kept answers are from. */
@@ -76,7 +78,18 @@ export class DnsServer {
     this.#options = options
     const { state, locals, clock, random, forwardPort = 53 } = options
     this.#askers = new Askers({ state, locals })
-    this.#forwarder = new Forwarder({ clock, random, udp: udpCarry(forwardPort), tcp: tcpCarry(forwardPort) })
+    const everywhere = options.udp.find((socket) => socket.address().address === '0.0.0.0') ?? options.udp[0]
+    this.#inside = new InsideCarry({ socket: everywhere, port: forwardPort })
+    const either =
+      (inside: Carry, outside: Carry): Carry =>
+      (server, packet, on) =>
+        (server.inside ? inside : outside)(server, packet, on)
+    this.#forwarder = new Forwarder({
+      clock,
+      random,
+      udp: either(this.#inside.udp, udpCarry(forwardPort)),
+      tcp: either(this.#inside.tcp, tcpCarry(forwardPort)),
+    })
     this.#table.update(state(), undefined)
     for (const socket of options.udp) {
       socket.on('message', (message, from) => this.#onPacket(socket, message, from))
@@ -146,10 +159,8 @@ export class DnsServer {
       this.#counts.malformed++
       return encodeFault(message, parsed.rcode, parsed.questionEnd)
     }
-    if (parsed.kind !== 'query') {
-      this.#counts.malformed++
-      return undefined // to answer an answer could go on for ever
-    }
+    if (parsed.kind === 'response') this.#inside.deliver(address, message)
+    if (parsed.kind !== 'query') return undefined // to answer an answer could go on for ever
     const { query } = parsed
     const limitBytes = limitOf(query)
     const asker = this.#askers.find(address)
@@ -189,11 +200,11 @@ export class DnsServer {
     message: Buffer,
     limitBytes: number,
   ): Buffer | undefined | Promise<Buffer | undefined> {
+    const servers = this.#serversOf(asker)
     // As Docker does for those who have no way out: to be asked elsewhere, and not to say that the name does not exist.
-    if (!asker.forwards || META_TYPES.has(query.type)) {
+    if (!servers || META_TYPES.has(query.type)) {
       return encodeReply(message, query, bare(RCODE.REFUSED, false), limitBytes)
     }
-    const servers = asker.nameServers.length > 0 ? asker.nameServers : this.#options.hostNameServers()
     const finish = (cached: Cached | undefined) =>
       cached
         ? this.#counted(
@@ -204,10 +215,27 @@ export class DnsServer {
     return resolved instanceof Promise ? resolved.then(finish) : finish(resolved)
   }
 
+  /** Undefined: there is nobody whom it may ask. */
+  #serversOf({ networkIds, nameServers, forwards }: Asker): readonly NameServer[] | undefined {
+    const own = nameServers.flatMap((server): readonly NameServer[] => {
+      const inside = this.#table.findServers(networkIds, server)
+      if (inside) return inside.map((address) => ({ address, inside: true }))
+      // The container's loopback is meant, where we don't get; ours is the host's.
+      return forwards && !isLoopback(server) ? [{ address: server, inside: false }] : []
+    })
+    if (own.length > 0) return own
+    if (!forwards) return undefined
+    return nameServers.length > 0 ? [] : this.#options.hostNameServers().map((address) => ({ address, inside: false }))
+  }
+
   #counted(reply: Buffer): Buffer {
     if ((reply[2]! & 2) !== 0) this.#counts.truncated++
     return reply
   }
+}
+
+function isLoopback(address: string): boolean {
+  return address.startsWith('127.') || address === '::1'
 }
 
 function bare(rcode: number, recursion: boolean) {

@@ -3,7 +3,7 @@
 
 import type { Clock } from '../../lib/clock.ts'
 import type { Random } from '../../lib/random.ts'
-import { type Carry, lookUp } from './lookup.ts'
+import { type Carry, lookUp, type NameServer } from './lookup.ts'
 import type { Query, Response } from './message.ts'
 import { type Cached, ResponseCache } from './response-cache.ts'
 
@@ -27,7 +27,7 @@ export class Forwarder {
   readonly #tcp: Carry
   readonly #cache: ResponseCache
   readonly #pending = new Map<string, Promise<Response | undefined>>()
-  /** by server, until when */
+  /** by address, until when */
   readonly #silentUntilMs = new Map<string, number>()
   #forwarded = 0
   #cached = 0
@@ -53,7 +53,11 @@ export class Forwarder {
   }
 
   /** At once where the answer is known; undefined where no server has answered in time. Never rejects. */
-  resolve(query: Query, message: Buffer, servers: readonly string[]): Cached | Promise<Cached | undefined> | undefined {
+  resolve(
+    query: Query,
+    message: Buffer,
+    servers: readonly NameServer[],
+  ): Cached | Promise<Cached | undefined> | undefined {
     if (servers.length === 0) return undefined
     const key = cacheKey(query, servers)
     const known = this.#cache.get(key, this.#clock.nowMs())
@@ -69,7 +73,7 @@ export class Forwarder {
     key: string,
     query: Query,
     message: Buffer,
-    servers: readonly string[],
+    servers: readonly NameServer[],
   ): Promise<Response | undefined> | undefined {
     if (this.#pending.size >= PENDING_MAX) {
       this.#failed++
@@ -86,7 +90,7 @@ export class Forwarder {
       tcp: this.#tcp,
       onSilent: (server) => {
         this.#silent++
-        this.#silentUntilMs.set(server, this.#clock.nowMs() + SILENT_MS)
+        this.#silentUntilMs.set(server.address, this.#clock.nowMs() + SILENT_MS)
       },
     }).then((response) => {
       this.#pending.delete(key)
@@ -98,15 +102,17 @@ export class Forwarder {
     return asked
   }
 
-  #inOrder(servers: readonly string[]): readonly string[] {
+  #inOrder(servers: readonly NameServer[]): readonly NameServer[] {
     const now = this.#clock.nowMs()
-    const isSilent = (server: string) => (this.#silentUntilMs.get(server) ?? now) > now
+    for (const [address, untilMs] of this.#silentUntilMs) if (untilMs <= now) this.#silentUntilMs.delete(address)
+    const isSilent = ({ address }: NameServer) => this.#silentUntilMs.has(address)
     return [...servers.filter((server) => !isSilent(server)), ...servers.filter(isSilent)]
   }
 }
 
 /** All that an answer depends on. */
-function cacheKey({ name, type, class: class_, flags, edns }: Query, servers: readonly string[]): string {
+function cacheKey({ name, type, class: class_, flags, edns }: Query, servers: readonly NameServer[]): string {
   const wishes = `${flags & 0x0130}/${edns ? Number(edns.dnssecOk) : '-'}`
-  return `${servers.join()} ${wishes} ${class_} ${type} ${name}`
+  const asked = servers.map(({ address, inside }) => (inside ? `inside:${address}` : address))
+  return `${asked.join()} ${wishes} ${class_} ${type} ${name}`
 }

@@ -8,9 +8,15 @@ import type { Random } from '../../lib/random.ts'
 import { encodeForward, type Query, RCODE, type Response, readResponse } from './message.ts'
 import { FrameReader, frame } from './tcp-frames.ts'
 
+export interface NameServer {
+  readonly address: string
+  /** In a network of the cluster, where only the fabric gets. */
+  readonly inside: boolean
+}
+
 /** Asks `server`, and gives what comes back from it to `onMessage`; ends when the returned function is called. */
 export type Carry = (
-  server: string,
+  server: NameServer,
   packet: Buffer,
   on: { readonly message: (message: Buffer) => void; readonly error: (error: unknown) => void },
 ) => () => void
@@ -20,13 +26,13 @@ export interface LookupOptions {
   /** The packet that `query` was read from. */
   readonly message: Buffer
   /** At least one; asked in this order. */
-  readonly servers: readonly string[]
+  readonly servers: readonly NameServer[]
   readonly clock: Clock
   readonly random: Random
   readonly udp: Carry
   readonly tcp: Carry
   /** A server did not answer in time. */
-  readonly onSilent: (server: string) => void
+  readonly onSilent: (server: NameServer) => void
 }
 
 /** Containers' resolvers give up after 5 s. */
@@ -45,7 +51,7 @@ class Lookup {
   readonly #options: LookupOptions
   readonly #resolve: (response: Response | undefined) => void
   readonly #open: (() => void)[] = []
-  readonly #failed = new Set<string>()
+  readonly #failed = new Set<NameServer>()
   readonly #deadline: Timer
   #turn: Timer | undefined
   #attempts = 0
@@ -76,7 +82,7 @@ class Lookup {
     })
   }
 
-  #ask(server: string, carry: Carry, take: (response: Response) => void): void {
+  #ask(server: NameServer, carry: Carry, take: (response: Response) => void): void {
     const { query, message, random } = this.#options
     const id = random.below(0x1_0000)
     let answered = false
@@ -95,7 +101,7 @@ class Lookup {
     else this.#open.push(close)
   }
 
-  #take(server: string, response: Response): void {
+  #take(server: NameServer, response: Response): void {
     const able = response.rcode !== RCODE.SERVFAIL && response.rcode !== RCODE.REFUSED
     if (able && !response.truncated) {
       this.#finish(response)
@@ -105,7 +111,7 @@ class Lookup {
     this.#fail(server)
   }
 
-  #fail(server: string): void {
+  #fail(server: NameServer): void {
     this.#failed.add(server)
     this.next()
   }
@@ -122,13 +128,13 @@ class Lookup {
 
 /** A socket of its own for each question: its port is one more thing that a forger would have to guess. */
 export function udpCarry(port: number): Carry {
-  return (server, packet, on) => {
-    const socket = dgram.createSocket(net.isIP(server) === 6 ? 'udp6' : 'udp4')
+  return ({ address }, packet, on) => {
+    const socket = dgram.createSocket(net.isIP(address) === 6 ? 'udp6' : 'udp4')
     let open = true
     socket.on('error', on.error)
     socket.on('message', on.message)
     // Connected: only this server's packets arrive, and a closed port is an error at once.
-    socket.connect(port, server, (error?: Error) => {
+    socket.connect(port, address, (error?: Error) => {
       if (!open) return
       if (error) on.error(error)
       else socket.send(packet, (failure) => failure && open && on.error(failure))
@@ -141,8 +147,8 @@ export function udpCarry(port: number): Carry {
 }
 
 export function tcpCarry(port: number): Carry {
-  return (server, packet, on) => {
-    const socket = net.connect({ host: server, port })
+  return ({ address }, packet, on) => {
+    const socket = net.connect({ host: address, port })
     const frames = new FrameReader()
     socket.on('data', (bytes) => {
       // Copied: kept as it is, a small answer would keep the stream's whole chunk.

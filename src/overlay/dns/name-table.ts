@@ -131,6 +131,22 @@ export class NameTable {
     return inside ? [] : undefined
   }
 
+  /**
+   * Where to ask a name server of this address: itself, or the tasks behind it if it is a service's; undefined if it lies in no
+   * network of the asker.
+   */
+  findServers(networkIds: readonly string[], address: string): readonly string[] | undefined {
+    const parsed = parseAddress(address)
+    const zone = networkIds
+      .map((id) => this.#zones.get(id))
+      .find((each) => parsed && each?.subnets.some((subnet) => containsAddress(subnet, parsed)))
+    if (!parsed || !zone) return undefined
+    const services = [...(zone.owners.get(formatAddress(parsed)) ?? [])].filter((owner) => 'tasks' in owner)
+    if (services.length === 0) return [address]
+    const tasks = serving(services.flatMap((service) => [...service.tasks.values()])).addresses
+    return tasks.filter(({ type }) => (type === TYPE.A) === (parsed.family === 4)).map(({ text }) => text)
+  }
+
   #network(id: string, record: OverlayNetwork | undefined): void {
     const zone = this.#zone(id)
     zone.network = record
