@@ -21,7 +21,7 @@ const LAYERS: Readonly<Record<string, readonly string[]>> = {
 }
 
 /** Programs that are started, not imported. */
-const ENTRY_POINTS = ['src/cli/main.ts', 'src/daemon/main.ts']
+const ENTRY_POINTS = ['src/cli/main.ts', 'src/daemon/main.ts', 'src/overlay/main.ts']
 
 /** Sources of time, chance and locale which a simulation could not repeat. */
 const AMBIENT: readonly (readonly [string, RegExp])[] = [

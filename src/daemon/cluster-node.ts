@@ -18,6 +18,7 @@ import { WsDialer } from '../lib/ws-connection.ts'
 import { tlsInfo } from '../lib/x509-node.ts'
 import { rootDigest } from '../manager/ca/join-token.ts'
 import { OWN_FEATURE_LEVEL } from '../manager/membership/feature-level.ts'
+import type { DataPlane } from '../overlay/client.ts'
 import { Agent, type ClusterMessage } from '../worker/agent.ts'
 import type { SocketSource } from '../worker/docker/container-body.ts'
 import { DockerExecutor } from '../worker/docker/docker-executor.ts'
@@ -38,6 +39,8 @@ export interface ClusterNodeOptions {
   readonly engine: string
   /** this swarmd's socket, for services that bind the engine's */
   readonly dockerSocket: () => Promise<SocketSource>
+  /** of this machine; outlives this node */
+  readonly dataPlane: DataPlane
   readonly identity: Identity
   readonly identityFile: IdentityFile
   readonly membership: Membership
@@ -101,12 +104,14 @@ export class ClusterNode {
       execRoot: options.execRoot,
       clock,
       log,
+      dataPlane: options.dataPlane,
       dockerSocket: async () => (this.#taskSocket === 'engine' ? undefined : options.dockerSocket()),
     })
     this.#agent = new Agent({
       nodeId: identity.nodeId,
       dialer: this.#selfAware(new WsDialer({ credentials, clock })),
       executor: this.#executor,
+      dataPlane: options.dataPlane,
       storage: new LevelWorkerStorage(join(options.directory, 'worker')),
       clock,
       random,

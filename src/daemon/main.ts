@@ -1,19 +1,23 @@
 // swarmd: reads its flags, builds the parts and ties them together, stops cleanly on SIGINT and SIGTERM.
 
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
-import { dirname } from 'node:path'
+import { dirname, join } from 'node:path'
 import type { NodeDescription } from '../api/spec.ts'
 import { SystemClock } from '../lib/clock.ts'
 import { CodedError, errorCode, errorMessage } from '../lib/errors.ts'
 import { createLog, type Log } from '../lib/log.ts'
 import { SystemRandom } from '../lib/random.ts'
 import { VERSION } from '../lib/version.ts'
+import { buildOf } from '../overlay/build-of.ts'
+import { CONTROL_FILE } from '../overlay/control-protocol.ts'
+import { NetClient } from '../overlay/net-client.ts'
 import { TaskSocket } from '../worker/docker/task-socket.ts'
 import { ApiServer } from './api/api-server.ts'
 import type { ListenAddress } from './api/connections.ts'
 import { Engine } from './api/engine.ts'
 import { refuseEnginesSwarm } from './api/swarm-routes.ts'
 import { DirectoryLock } from './directory-lock.ts'
+import { netProgram, startNetProcess } from './net-process.ts'
 import { type DaemonOptions, parseEngineAddress, parseOptions } from './options.ts'
 import { Swarmd } from './swarmd.ts'
 
@@ -84,7 +88,9 @@ async function serve(options: DaemonOptions, log: Log): Promise<void> {
     listen: async (path) => void (await server.listen({ kind: 'unix', path })),
     log,
   })
+  const dataPlane = newDataPlane(options, clock, log)
   const swarmd = new Swarmd({
+    dataPlane,
     dataRoot: options.dataRoot,
     execRoot: options.execRoot,
     engine: options.engine,
@@ -119,8 +125,23 @@ async function serve(options: DaemonOptions, log: Log): Promise<void> {
   } finally {
     await server.close()
     await swarmd.close()
+    await dataPlane.close()
     await rm(options.pidfile, { force: true })
   }
+}
+
+function newDataPlane(options: DaemonOptions, clock: SystemClock, log: Log): NetClient {
+  const runDirectory = join(options.execRoot, 'net')
+  const program = netProgram()
+  let build: Promise<string> | undefined
+  return new NetClient({
+    socketPath: join(runDirectory, CONTROL_FILE),
+    program,
+    build: () => (build ??= buildOf(program)),
+    start: () => startNetProcess({ stateDirectory: join(options.dataRoot, 'net'), runDirectory, log }),
+    clock,
+    log,
+  })
 }
 
 /** An engine that does not answer yet will be waited for; one that is a swarm itself never fits. */

@@ -14,6 +14,7 @@ import { createKey, createRequest } from '../lib/x509.ts'
 import { createCluster, createFirstNode } from '../manager/ca/create-cluster.ts'
 import { makeJoinToken } from '../manager/ca/join-token.ts'
 import { OWN_FEATURE_LEVEL } from '../manager/membership/feature-level.ts'
+import type { DataPlane } from '../overlay/client.ts'
 import type { SocketSource } from '../worker/docker/container-body.ts'
 import { chooseAddresses, hostOf, machineAddresses, type NodeAddresses } from './addresses.ts'
 import type { ClusterAccess, ClusterState, InitRequest, JoinRequest } from './api/cluster-access.ts'
@@ -32,6 +33,8 @@ export interface SwarmdOptions {
   readonly defaultAdvertiseAddress: string
   /** this swarmd's socket, for services that bind the engine's */
   readonly dockerSocket: () => Promise<SocketSource>
+  /** of this machine, whichever cluster it is in */
+  readonly dataPlane: DataPlane
   readonly describe: (engine: NodeDescription) => NodeDescription
   readonly forwarded: RequestHandler
   /** What this node is, or who leads, has changed. */
@@ -238,12 +241,14 @@ export class Swarmd implements ClusterAccess {
   }
 
   #node(identity: Identity, membership: Membership): ClusterNode {
-    const { execRoot, engine, dockerSocket, describe, forwarded, onChange, clock, random, log } = this.#options
+    const { execRoot, engine, dockerSocket, dataPlane, describe, forwarded, onChange, clock, random, log } =
+      this.#options
     return new ClusterNode({
       directory: this.#directory,
       execRoot,
       engine,
       dockerSocket,
+      dataPlane,
       identity,
       identityFile: this.#identityFile,
       membership,

@@ -1,0 +1,84 @@
+// Starts swarmd-net where nobody (systemd, an earlier swarmd) has: as a process of its own that outlives this one. Says what this
+// machine lacks for a data plane.
+
+import { spawn } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { access, constants, mkdir, open, stat, truncate } from 'node:fs/promises'
+import { delimiter, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { CodedError } from '../lib/errors.ts'
+import type { Log } from '../lib/log.ts'
+
+export interface NetProcessOptions {
+  readonly stateDirectory: string
+  readonly runDirectory: string
+  readonly log: Log
+}
+
+const TOOLS = ['ip', 'bridge', 'nft', 'nsenter', 'conntrack', 'ss'] as const
+const PACKAGES: Readonly<Record<(typeof TOOLS)[number], string>> = {
+  ip: 'iproute2',
+  bridge: 'iproute2',
+  ss: 'iproute2',
+  nft: 'nftables',
+  nsenter: 'util-linux',
+  conntrack: 'conntrack',
+}
+const SYSTEM_FOLDERS = ['/usr/local/sbin', '/usr/sbin', '/sbin']
+const LOG_BYTES_MAX = 16 * 1024 * 1024
+
+/** The swarmd-net that belongs to this swarmd: beside it in a bundle, in its folder otherwise. */
+export function netProgram(): string {
+  const bundled = fileURLToPath(new URL('./swarmd-net.mjs', import.meta.url))
+  return existsSync(bundled) ? bundled : fileURLToPath(new URL('../overlay/main.js', import.meta.url))
+}
+
+/** @throws {CodedError} DATA_PLANE_UNAVAILABLE */
+export async function startNetProcess(options: NetProcessOptions): Promise<void> {
+  const path = searchPath()
+  const lacking = await whatIsLacking(path)
+  if (lacking) throw new CodedError('DATA_PLANE_UNAVAILABLE', `overlay networks do not work on this node: ${lacking}`)
+  await mkdir(options.runDirectory, { recursive: true, mode: 0o711 })
+  const logPath = join(options.runDirectory, 'swarmd-net.log')
+  if (((await stat(logPath).catch(() => undefined))?.size ?? 0) > LOG_BYTES_MAX) await truncate(logPath)
+  const logFile = await open(logPath, 'a', 0o600)
+  try {
+    const child = spawn(
+      process.execPath,
+      [netProgram(), 'start', `--state-dir=${options.stateDirectory}`, `--run-dir=${options.runDirectory}`],
+      { detached: true, cwd: '/', stdio: ['ignore', logFile.fd, logFile.fd], env: { ...process.env, PATH: path } },
+    )
+    child.on('error', (error) => options.log.error({ reason: error.message }, 'swarmd-net cannot be started'))
+    child.on('exit', (code, signal) => options.log.warn({ code, signal, log: logPath }, 'swarmd-net has ended'))
+    child.unref()
+    options.log.info({ pid: child.pid, log: logPath }, 'swarmd-net started')
+  } finally {
+    await logFile.close()
+  }
+}
+
+/** A shell of `su`, or systemd, may lack the folders of the administrator's programs. */
+function searchPath(): string {
+  const given = (process.env.PATH ?? '/usr/bin:/bin').split(delimiter)
+  return [...given, ...SYSTEM_FOLDERS.filter((folder) => !given.includes(folder))].join(delimiter)
+}
+
+async function whatIsLacking(path: string): Promise<string | undefined> {
+  if (process.getuid?.() !== 0) return 'swarmd does not run as root'
+  const folders = path.split(delimiter)
+  for (const tool of TOOLS) {
+    const found = await Promise.all(folders.map((folder) => isProgram(join(folder, tool))))
+    if (!found.includes(true)) return `the program ${tool} is not installed (package ${PACKAGES[tool]})`
+  }
+  if (!existsSync('/proc/sys/net/netfilter') && !existsSync('/sys/module/nf_tables')) {
+    return 'the kernel has no netfilter'
+  }
+  return undefined
+}
+
+function isProgram(path: string): Promise<boolean> {
+  return access(path, constants.X_OK).then(
+    () => true,
+    () => false,
+  )
+}

@@ -1,0 +1,437 @@
+// This node's data plane as a whole: what is wanted (DesiredStore), the engine's end points, and the parts that make it so: kernel,
+// tunnels' encryption, names, held ports. Changes of many callers become one step of the kernel.
+
+import { existsSync } from 'node:fs'
+import { stat } from 'node:fs/promises'
+import { createServer } from 'node:net'
+import { join } from 'node:path'
+import type { DataPathProblem, DataPathReport, DataPlaneKey } from '../api/data-plane.ts'
+import { type Clock, sleep, type Timer } from '../lib/clock.ts'
+import { CodedError, errorCode, errorMessage } from '../lib/errors.ts'
+import type { Log } from '../lib/log.ts'
+import type { Random } from '../lib/random.ts'
+import type { DrainOptions } from './client.ts'
+import {
+  type DesiredChange,
+  type DesiredState,
+  DesiredStore,
+  EGRESS_NETWORK_ID,
+  type LocalAttachment,
+} from './desired-state.ts'
+import { DnsServer } from './dns/dns-server.ts'
+import { HostNameServers } from './dns/host-name-servers.ts'
+import { EngineState } from './driver/engine-state.ts'
+import { HeldPorts, type HostPort } from './held-ports.ts'
+import type { HolderLink } from './holder-link.ts'
+import { DNS_TCP_SOCKET, DNS_UDP_SOCKET } from './holder-protocol.ts'
+import { hostRoutes, mtuOfAddress, ownerOfPort } from './host-facts.ts'
+import { Fabric } from './kernel/fabric.ts'
+import { DNS_ADDRESS, type FabricConfig, fabricConfig, gatewayNetwork } from './kernel/fabric-config.ts'
+import { readFrom, type SocketSpec, serveFrom } from './raw-socket.ts'
+import { StateFile } from './state-file.ts'
+import { Encryption } from './wireguard/encryption.ts'
+
+export interface DataPathOptions {
+  readonly stateDirectory: string
+  readonly instance: number
+  readonly holder: HolderLink
+  readonly clock: Clock
+  readonly random: Random
+  readonly log: Log
+}
+
+const AUDIT_EVERY_MS = 5000
+const NETWORK_TIMEOUT_MS = 8000
+const DRAIN_POLL_MS = 100
+const DEFAULT_PORT = 4789
+/** Between the VXLAN ports of nodes that share a host's network namespace. */
+const PORTS_PER_INSTANCE = 10
+const NO_SELF: DataPathProblem = { code: 'NOT_IN_CLUSTER', message: 'this node is in no cluster', subject: '' }
+
+interface Waiter {
+  readonly resolve: () => void
+  readonly reject: (error: unknown) => void
+}
+
+export class DataPath {
+  readonly #options: DataPathOptions
+  readonly #log: Log
+  readonly #stateFile: StateFile
+  readonly engine: EngineState
+  readonly #ports: HeldPorts
+  readonly #nameServers: HostNameServers
+  readonly #encryption: Encryption
+  #store = new DesiredStore()
+  #config: FabricConfig | undefined
+  #fabric: Fabric | undefined
+  #dns: DnsServer | undefined
+  #dnsNamespace = ''
+  /** An increment is taken only on top of what this process was told completely. */
+  #complete = false
+  #dirty = new Map<string, DataPlaneKey>()
+  #all = false
+  #waiters: Waiter[] = []
+  #programming: Promise<void> | undefined
+  #failure: DataPathProblem | undefined
+  #saveFailure: DataPathProblem | undefined
+  #report: DataPathReport | undefined
+  #reportText = ''
+  #serial = 0
+  readonly #watchers = new Set<() => void>()
+  #auditTimer: Timer | undefined
+  #refreshing: Promise<void> | undefined
+  #closed = false
+
+  constructor(options: DataPathOptions) {
+    const { stateDirectory, instance, clock, log } = options
+    this.#options = options
+    this.#log = log
+    this.#stateFile = new StateFile(join(stateDirectory, 'desired.jsonl'), log)
+    this.engine = new EngineState(join(stateDirectory, 'engine.json'), log)
+    this.#ports = new HeldPorts({ ownerOf: ownerOfPort, log })
+    this.#nameServers = new HostNameServers({ except: [DNS_ADDRESS], clock })
+    this.#encryption = new Encryption({
+      config: { instance },
+      stateDirectory,
+      changed: () => void this.refresh(),
+      clock,
+      log,
+    })
+  }
+
+  /** The machine's kernel has IPv6. */
+  readonly ipv6 = existsSync('/proc/sys/net/ipv6')
+
+  get state(): DesiredState {
+    return this.#store.state
+  }
+
+  /** Goes on from the last state. What the kernel refuses now is tried again and stands in the report. */
+  async open(): Promise<void> {
+    await Promise.all([this.engine.load(), this.#nameServers.load(), this.#encryption.open()])
+    this.#store = await this.#stateFile.load()
+    if (this.state.self) await this.#program(undefined).catch(() => {})
+    await this.refresh()
+    this.#auditSoon()
+  }
+
+  /**
+   * Resolves when the kernel and the disk have it.
+   * @throws {CodedError} DATA_PLANE_RESYNC for an increment to a process that was not told everything yet; what the kernel said
+   */
+  async apply(change: DesiredChange): Promise<void> {
+    if (!change.complete && !this.#complete) {
+      throw new CodedError('DATA_PLANE_RESYNC', 'everything must be told first', { retryable: true })
+    }
+    const before = this.state.self
+    const keys = this.#store.apply(change)
+    this.#complete = true
+    const same = JSON.stringify(before) === JSON.stringify(change.self)
+    await Promise.all([this.#program(same ? keys : undefined), this.#save(change)])
+    if (!same) await this.refresh()
+  }
+
+  /** @throws {CodedError} NETWORK_UNKNOWN after some seconds */
+  async network(networkId: string): Promise<void> {
+    const { clock } = this.#options
+    const deadlineMs = clock.nowMs() + NETWORK_TIMEOUT_MS
+    const known = (): boolean =>
+      this.#fabric !== undefined && (networkId === EGRESS_NETWORK_ID || this.state.networks.has(networkId))
+    while (!known()) {
+      if (clock.nowMs() > deadlineMs) {
+        throw new CodedError('NETWORK_UNKNOWN', `the cluster has not told this node of network ${networkId} yet`)
+      }
+      await sleep(clock, 50)
+    }
+    await this.#programming?.catch(() => {})
+  }
+
+  async attach(local: LocalAttachment): Promise<{ readonly device: string }> {
+    const fabric = this.#fabric
+    if (!fabric) throw new CodedError('NOT_IN_CLUSTER', 'this node is in no cluster')
+    const attached = await fabric.attach(local)
+    this.#dns?.attachmentsChanged()
+    return attached
+  }
+
+  async detach(endpointId: string): Promise<void> {
+    await this.#fabric?.detach(endpointId)
+    this.#dns?.attachmentsChanged()
+  }
+
+  /** Resolves when nothing moves for the task any more. */
+  async drained({ taskId, quietMs, maxMs }: DrainOptions, signal: AbortSignal): Promise<void> {
+    const { clock } = this.#options
+    const startMs = clock.nowMs()
+    let lastPackets: number | undefined
+    let quietSinceMs = startMs
+    while (!signal.aborted && this.#fabric) {
+      const traffic = await trafficOf(this.#fabric, taskId)
+      const nowMs = clock.nowMs()
+      if (traffic.connections === 0) return
+      if (traffic.packets !== lastPackets) quietSinceMs = nowMs
+      lastPackets = traffic.packets
+      if (nowMs - quietSinceMs >= quietMs || nowMs - startMs >= maxMs) return
+      await sleep(clock, DRAIN_POLL_MS, signal)
+    }
+  }
+
+  /** The last report; `serial` rises with each change of it. */
+  current(): { readonly serial: number; readonly report: DataPathReport } {
+    return { serial: this.#serial, report: this.#report ?? this.#emptyReport() }
+  }
+
+  /** Resolves when there is another report than that one, or at the signal. */
+  async changedSince(serial: number, signal: AbortSignal): Promise<void> {
+    if (serial !== this.#serial || signal.aborted) return
+    await new Promise<void>((resolve) => {
+      const done = (): void => {
+        this.#watchers.delete(done)
+        signal.removeEventListener('abort', done)
+        resolve()
+      }
+      this.#watchers.add(done)
+      signal.addEventListener('abort', done, { once: true })
+    })
+  }
+
+  /** Aborts after so long. */
+  after(delayMs: number): AbortSignal {
+    const timeout = new AbortController()
+    this.#options.clock.setTimer(delayMs, () => timeout.abort())
+    return timeout.signal
+  }
+
+  /** Looks at the machine again. */
+  refresh(): Promise<void> {
+    this.#refreshing ??= this.#refresh().finally(() => {
+      this.#refreshing = undefined
+    })
+    return this.#refreshing
+  }
+
+  rotateKeys(): Promise<void> {
+    return this.#encryption.rotate()
+  }
+
+  /** Leaves the kernel as it is. */
+  async close(): Promise<void> {
+    this.#closed = true
+    this.#auditTimer?.cancel()
+    await this.#programming?.catch(() => {})
+    this.#dns?.close()
+    this.#ports.close()
+    await Promise.all([this.#encryption.close(), this.#fabric?.close()])
+    await this.#stateFile.close()
+    await this.engine.save()
+  }
+
+  // One step of the kernel after another; what comes meanwhile goes into the next one.
+
+  #program(keys: readonly DataPlaneKey[] | undefined): Promise<void> {
+    if (keys) for (const key of keys) this.#dirty.set(`${key.kind}/${key.id}`, key)
+    else this.#all = true
+    return new Promise((resolve, reject) => {
+      this.#waiters.push({ resolve, reject })
+      this.#programming ??= this.#run().finally(() => {
+        this.#programming = undefined
+      })
+    })
+  }
+
+  async #run(): Promise<void> {
+    while (this.#waiters.length > 0) {
+      const waiters = this.#waiters
+      const keys = this.#all ? undefined : [...this.#dirty.values()]
+      this.#waiters = []
+      this.#dirty = new Map()
+      this.#all = false
+      try {
+        await this.#bring(keys)
+        this.#fail(undefined)
+        for (const { resolve } of waiters) resolve()
+      } catch (error) {
+        this.#all = true // the kernel has part of it
+        this.#log.error({ code: errorCode(error), reason: errorMessage(error) }, 'the kernel does not take the state')
+        this.#fail({ code: 'DATA_PLANE_FAILED', message: errorMessage(error), subject: '' })
+        for (const { reject } of waiters) reject(error)
+      }
+    }
+  }
+
+  async #bring(keys: readonly DataPlaneKey[] | undefined): Promise<void> {
+    const { self } = this.state
+    if (!self) {
+      await this.#takeDown()
+      return
+    }
+    const config = this.#configFor(self.dataPathPort)
+    if (!this.#fabric || this.#config?.dataPathPort !== config.dataPathPort) {
+      await this.#fabric?.close()
+      const { clock, log } = this.#options
+      this.#config = config
+      await this.#ports.set(this.#publishedPorts())
+      await this.#encryption.apply(this.state)
+      const fabric = new Fabric({ config, clock, log })
+      await fabric.open(this.state, [...this.engine.locals()])
+      this.#fabric = fabric
+      await this.#openDns(config)
+      return
+    }
+    const portsMayDiffer = !keys || keys.some(({ kind }) => kind === 'overlay-service' || kind === 'overlay-network')
+    if (portsMayDiffer) await this.#ports.set(this.#publishedPorts())
+    await this.#encryption.apply(this.state)
+    await this.#fabric.apply(this.state, keys)
+    this.#dns?.changed(keys)
+    if (portsMayDiffer) void this.refresh()
+  }
+
+  #configFor(clusterPort: number): FabricConfig {
+    const { instance } = this.#options
+    return fabricConfig({ instance, dataPathPort: (clusterPort || DEFAULT_PORT) + PORTS_PER_INSTANCE * instance })
+  }
+
+  /** Every node listens on every port. */
+  #publishedPorts(): readonly HostPort[] {
+    const gateway = gatewayNetwork(this.state.networks.values())
+    return [...this.state.services.values()]
+      .filter(({ networkId }) => networkId === gateway?.id)
+      .flatMap(({ ports }) => ports.map(({ protocol, published }) => ({ protocol, port: published })))
+  }
+
+  /** The node has left its cluster. */
+  async #takeDown(): Promise<void> {
+    this.#dns?.close()
+    this.#dns = undefined
+    await this.#ports.set([])
+    await this.#encryption.apply(this.state)
+    if (this.#fabric && this.#config) {
+      await this.#fabric.close()
+      await Fabric.remove(this.#config)
+    }
+    this.#fabric = undefined
+  }
+
+  /** Sockets belong to one namespace: their names tell which, so that those of a fabric that is no more are not taken. */
+  async #openDns(config: FabricConfig): Promise<void> {
+    const { holder, clock, random, log } = this.#options
+    const path = `/run/netns/${config.namespace}`
+    const { ino } = await stat(path)
+    const names = {
+      own: `${DNS_UDP_SOCKET}-own@${ino}`,
+      any: `${DNS_UDP_SOCKET}-any@${ino}`,
+      tcp: `${DNS_TCP_SOCKET}@${ino}`,
+    }
+    const specs: readonly SocketSpec[] = [
+      { kind: 'udp', name: names.own, host: config.dnsAddress, port: 53 },
+      { kind: 'udp', name: names.any, host: '0.0.0.0', port: 53 },
+      { kind: 'tcp', name: names.tcp, host: '0.0.0.0', port: 53 },
+    ]
+    const missing = specs.filter(({ name }) => !holder.socket(name))
+    if (missing.length > 0) await holder.open(path, missing)
+    const handle = (name: string) => {
+      const found = holder.socket(name)
+      if (!found) throw new CodedError('SOCKET_FAILED', `${name} was not opened`)
+      return found
+    }
+    const tcp = createServer({ allowHalfOpen: true })
+    const udp = [await readFrom(handle(names.own), 'udp4'), await readFrom(handle(names.any), 'udp4')]
+    this.#dns = new DnsServer({
+      udp,
+      tcp: [tcp],
+      state: () => this.state,
+      locals: () => this.engine.locals(),
+      hostNameServers: () => this.#nameServers.current(),
+      clock,
+      random,
+      log,
+    })
+    await serveFrom(tcp, handle(names.tcp))
+    this.#dnsNamespace = String(ino)
+  }
+
+  async #save(change: DesiredChange): Promise<void> {
+    try {
+      await this.#stateFile.append(change, this.#store)
+      this.#saveFailure = undefined
+    } catch (error) {
+      // the kernel has it: what is lost is only the start without swarmd
+      this.#saveFailure = {
+        code: 'STATE_NOT_SAVED',
+        message: `the data plane's state can't be saved: ${errorMessage(error)}`,
+        subject: '',
+      }
+      void this.refresh()
+    }
+  }
+
+  #auditSoon(): void {
+    this.#auditTimer = this.#options.clock.setTimer(AUDIT_EVERY_MS, () => void this.#audit())
+  }
+
+  async #audit(): Promise<void> {
+    try {
+      if (this.state.self && (this.#all || !this.#fabric)) await this.#program(undefined)
+      await this.#programming
+      if (this.#fabric) {
+        await this.#encryption.audit()
+        await this.#fabric.audit()
+        await this.#auditDns()
+        if (await this.#ports.set(this.#publishedPorts())) await this.#program(undefined)
+      }
+    } catch (error) {
+      this.#log.warn({ code: errorCode(error), reason: errorMessage(error) }, 'the audit failed')
+    }
+    await this.refresh()
+    if (!this.#closed) this.#auditSoon()
+  }
+
+  /** A fabric that was made anew is another namespace. */
+  async #auditDns(): Promise<void> {
+    if (!this.#config) return
+    const { ino } = await stat(`/run/netns/${this.#config.namespace}`)
+    if (this.#dns && this.#dnsNamespace === String(ino)) return
+    this.#dns?.close()
+    this.#dns = undefined
+    await this.#openDns(this.#config)
+  }
+
+  #fail(problem: DataPathProblem | undefined): void {
+    if (problem?.message === this.#failure?.message) return
+    this.#failure = problem
+    void this.refresh()
+  }
+
+  async #refresh(): Promise<void> {
+    const { self } = this.state
+    const [routes, mtu] = await Promise.all([hostRoutes(), self ? mtuOfAddress(self.address) : 0])
+    const problems = [
+      ...(self ? [] : [NO_SELF]),
+      ...(this.#failure ? [this.#failure] : []),
+      ...(this.#saveFailure ? [this.#saveFailure] : []),
+      ...this.#ports.problems,
+    ]
+    const report: DataPathReport = {
+      port: this.#configFor(self?.dataPathPort ?? DEFAULT_PORT).dataPathPort,
+      mtu,
+      encryptionKeys: this.#encryption.publicKeys(),
+      encryptionProblem: this.#encryption.problem(),
+      routes,
+      problems,
+    }
+    const text = JSON.stringify(report)
+    if (text === this.#reportText) return
+    this.#report = report
+    this.#reportText = text
+    this.#serial++
+    for (const watcher of [...this.#watchers]) watcher()
+  }
+
+  #emptyReport(): DataPathReport {
+    return { port: 0, mtu: 0, encryptionKeys: [], encryptionProblem: '', routes: [], problems: [NO_SELF] }
+  }
+}
+
+function trafficOf(_: Fabric, __: string) {
+  return { connections: 0, packets: 0 }
+}

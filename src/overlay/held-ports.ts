@@ -1,0 +1,166 @@
+// Published ports, really held on this node: a listening socket for each, so that other programs get EADDRINUSE and `ss` shows it.
+// Traffic is turned away from them before they see it (the host's nft rules), except over IPv6's loopback, which can't be:
+// that is passed on by hand. What another program holds already is not served by this node, and the report says who it is.
+
+import { createSocket, type Socket as UdpSocket } from 'node:dgram'
+import { connect, createServer, type Server, type Socket } from 'node:net'
+import type { DataPathProblem } from '../api/data-plane.ts'
+import { errorCode, errorMessage } from '../lib/errors.ts'
+import type { Log } from '../lib/log.ts'
+
+export interface HostPort {
+  readonly protocol: 'tcp' | 'udp' | 'sctp'
+  readonly port: number
+}
+
+/** `8080/tcp`, as problems and rules name ports */
+export function hostPortKey({ protocol, port }: HostPort): string {
+  return `${port}/${protocol}`
+}
+
+interface Held {
+  close(): void
+}
+
+export interface HeldPortsOptions {
+  /** Who has a port: a program's name and process id, for people; '' where nobody can say. */
+  readonly ownerOf: (port: HostPort) => Promise<string>
+  readonly log: Log
+}
+
+const LOOPBACK_CONNECTIONS_MAX = 256
+
+export class HeldPorts {
+  readonly #options: HeldPortsOptions
+  readonly #held = new Map<string, Held>()
+  readonly #problems = new Map<string, DataPathProblem>()
+  #turn: Promise<void> = Promise.resolve()
+  #loopbackConnections = 0
+
+  constructor(options: HeldPortsOptions) {
+    this.#options = options
+  }
+
+  /** Ports of the last `set` that others have, as keys. Not served by this node. */
+  get taken(): ReadonlySet<string> {
+    return new Set(this.#problems.keys())
+  }
+
+  get problems(): readonly DataPathProblem[] {
+    return [...this.#problems.values()]
+  }
+
+  /** Holds exactly these, as far as they can be had. Never throws; answers whether `taken` has changed. Ports that were taken are tried again. */
+  set(ports: readonly HostPort[]): Promise<boolean> {
+    const mine = this.#turn.then(() => this.#set(ports))
+    this.#turn = mine.then(() => {})
+    return mine
+  }
+
+  close(): void {
+    for (const held of this.#held.values()) held.close()
+    this.#held.clear()
+  }
+
+  async #set(ports: readonly HostPort[]): Promise<boolean> {
+    const before = [...this.#problems.keys()].sort().join()
+    const wanted = new Map(ports.map((port) => [hostPortKey(port), port]))
+    for (const [key, held] of this.#held) {
+      if (wanted.has(key)) continue
+      held.close()
+      this.#held.delete(key)
+    }
+    for (const key of this.#problems.keys()) if (!wanted.has(key)) this.#problems.delete(key)
+    for (const [key, port] of wanted) if (!this.#held.has(key)) await this.#hold(key, port)
+    return before !== [...this.#problems.keys()].sort().join()
+  }
+
+  async #hold(key: string, port: HostPort): Promise<void> {
+    try {
+      this.#held.set(key, await this.#open(port))
+      if (this.#problems.delete(key)) this.#options.log.info({ port: key }, 'a published port is served here again')
+    } catch (error) {
+      if (this.#problems.has(key)) return
+      const inUse = errorCode(error) === 'EADDRINUSE'
+      const owner = inUse ? await this.#options.ownerOf(port) : ''
+      const reason = inUse ? `in use on this node${owner && ` by ${owner}`}` : `not to be had: ${errorMessage(error)}`
+      const message = `published port ${key} is ${reason}; this node does not serve it`
+      this.#problems.set(key, { code: 'PORT_IN_USE', message, subject: key })
+      this.#options.log.warn({ port: key, owner }, 'a published port is in use on this node')
+    }
+  }
+
+  #open(port: HostPort): Promise<Held> {
+    switch (port.protocol) {
+      case 'tcp':
+        return this.#openTcp(port.port)
+      case 'udp':
+        return openUdp(port.port)
+      case 'sctp':
+        return Promise.resolve({ close: () => {} }) // Node has no such sockets
+    }
+  }
+
+  async #openTcp(port: number): Promise<Held> {
+    const server = createServer({ allowHalfOpen: true }, (socket) => this.#passOn(socket, port))
+    await firstOf([{ host: '::' }, { host: '0.0.0.0' }], (where) => listening(server, { ...where, port }))
+    server.on('error', () => {}) // accepting fails for want of descriptors: the port is held all the same
+    return { close: () => server.close() }
+  }
+
+  /** [::1] on this node: its packets can't be sent into the fabric as IPv4's loopback can. */
+  #passOn(from: Socket, port: number): void {
+    from.on('error', () => from.destroy())
+    if (from.remoteAddress !== '::1' || this.#loopbackConnections >= LOOPBACK_CONNECTIONS_MAX) {
+      from.resetAndDestroy()
+      return
+    }
+    this.#loopbackConnections++
+    const to = connect({ host: '127.0.0.1', port, allowHalfOpen: true })
+    to.on('error', () => from.resetAndDestroy())
+    to.on('close', () => from.destroy())
+    from.on('close', () => {
+      this.#loopbackConnections--
+      to.destroy()
+    })
+    from.pipe(to)
+    to.pipe(from)
+  }
+}
+
+async function openUdp(port: number): Promise<Held> {
+  return firstOf(['udp6', 'udp4'] as const, async (type) => {
+    const socket: UdpSocket = createSocket({ type, recvBufferSize: 4096 })
+    await new Promise<void>((resolve, reject) => {
+      socket.once('error', reject)
+      socket.bind(port, resolve)
+    })
+    socket.on('error', () => {})
+    return { close: () => socket.close() }
+  })
+}
+
+function listening(server: Server, options: { readonly host: string; readonly port: number }): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject)
+    server.listen(options, () => {
+      server.off('error', reject)
+      resolve()
+    })
+  })
+}
+
+/** The first of several ways that this kernel knows; one that is in use is in use in every way. */
+async function firstOf<W, T>(ways: readonly W[], open: (way: W) => Promise<T>): Promise<T> {
+  let last: unknown
+  for (const way of ways) {
+    try {
+      return await open(way)
+    } catch (error) {
+      last = error
+      const code = errorCode(error)
+      if (code !== 'EAFNOSUPPORT' && code !== 'EADDRNOTAVAIL' && code !== 'EINVAL') throw error
+    }
+  }
+  throw last
+}

@@ -1,0 +1,58 @@
+// What this machine is, for the report: its routes, the MTU of its way to the others, who has a port. Read anew each time:
+// machines change.
+
+import { isIP } from 'node:net'
+import { parseCidr } from '../lib/cidr.ts'
+import type { HostPort } from './held-ports.ts'
+import { hostCommand } from './wireguard/command.ts'
+
+const command = hostCommand('')
+
+/** '' where the tool fails. */
+async function outputOf(argv: readonly string[]): Promise<string> {
+  const { status, stdout } = await command(argv)
+  return status === 0 ? stdout : ''
+}
+
+interface Route {
+  readonly dst?: string
+  readonly dev?: string
+}
+
+interface Link {
+  readonly ifname: string
+  readonly mtu: number
+  readonly addr_info?: readonly { readonly local?: string }[]
+}
+
+/** Links that the data plane itself has made, of any of this machine's nodes. */
+const OWN_LINK = /^(fab\d+|fc[0-9a-f]{11}|swc-wg\d+[ab]?)$/
+
+/** CIDRs that this machine reaches by routes of its own, without the default routes. */
+export async function hostRoutes(): Promise<readonly string[]> {
+  const texts = await Promise.all(
+    ['-4', '-6'].map((family) => outputOf(['ip', family, '-json', 'route', 'show', 'table', 'main'])),
+  )
+  const routes = texts.flatMap((text) => JSON.parse(text || '[]') as readonly Route[])
+  const subnets = routes
+    .filter((route) => !OWN_LINK.test(route.dev ?? ''))
+    .map((route) => route.dst ?? '')
+    .map((dst) => (dst.includes('/') || isIP(dst) === 0 ? dst : `${dst}/${isIP(dst) === 4 ? 32 : 128}`))
+    .filter((dst) => parseCidr(dst) !== undefined && !dst.startsWith('fe80:') && !dst.startsWith('ff00:'))
+  return [...new Set(subnets)].sort()
+}
+
+/** The MTU of the link that has this address; 0: no link has it. */
+export async function mtuOfAddress(address: string): Promise<number> {
+  const links = JSON.parse((await outputOf(['ip', '-json', 'addr', 'show'])) || '[]') as readonly Link[]
+  const link = links.find((one) => one.addr_info?.some(({ local }) => local === address))
+  return link?.mtu ?? 0
+}
+
+/** A program's name and process id, for people: `nginx (process 812)`; '' where nobody can say. */
+export async function ownerOfPort(port: HostPort): Promise<string> {
+  const kind = port.protocol === 'udp' ? '-u' : '-t'
+  const listed = await outputOf(['ss', '-Hlnp', kind, `sport = :${port.port}`])
+  const match = /users:\(\("([^"]+)",pid=(\d+)/.exec(listed)
+  return match ? `${match[1]} (process ${match[2]})` : ''
+}
