@@ -171,6 +171,7 @@ function createBody({ id, name, driver, subnets, options }: LocalNetwork): Reado
     ...(driver !== undefined && {
       IPAM: {
         Driver: driver,
+        Options: { [NETWORK_ID_KEY]: id },
         Config: subnets.map(({ subnet, gateway }) => ({ Subnet: subnet, Gateway: gateway })),
       },
     }),
