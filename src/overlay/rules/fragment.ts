@@ -1,0 +1,120 @@
+// What one source (a service, the peers, a local end point, …) puts into this node's nftables: chains and elements of sets and
+// maps. The ruleset is the sum of all fragments over tables that never change; a change is the difference of two sums.
+
+import { FABRIC_TABLE, type FabricConfig } from '../kernel/fabric-config.ts'
+
+/** The inet table of the host's namespace; the inet and the bridge table of the fabric's. */
+export type TableName = 'host' | 'fabric' | 'bridge'
+
+export interface SetElement {
+  readonly table: TableName
+  /** Name of a set or map of that table. */
+  readonly set: string
+  /** As nft reads it: `"br4097" . 10.0.1.2`. */
+  readonly key: string
+  /** What a map gives for the key; empty in a set. */
+  readonly value: string
+}
+
+export interface Fragment {
+  /** Rules of chains of the fabric's inet table, by name. */
+  readonly chains: ReadonlyMap<string, string>
+  readonly elements: readonly SetElement[]
+}
+
+export const EMPTY_FRAGMENT: Fragment = { chains: new Map(), elements: [] }
+
+/** nft scripts, one for each of the two namespaces; each is atomic. Empty: nothing to do there. */
+export interface Scripts {
+  readonly host: string
+  readonly fabric: string
+}
+
+export const NO_SCRIPTS: Scripts = { host: '', fabric: '' }
+
+export function tableRef(config: Pick<FabricConfig, 'hostTable'>, table: TableName): string {
+  if (table === 'host') return `inet ${config.hostTable}`
+  return `${table === 'bridge' ? 'bridge' : 'inet'} ${FABRIC_TABLE}`
+}
+
+interface Sum {
+  readonly chains: ReadonlyMap<string, string>
+  readonly elements: ReadonlyMap<string, SetElement>
+}
+
+/** Where two say something of one element or chain the later one counts. */
+export function sumOf(fragments: Iterable<Fragment>): Sum {
+  const chains = new Map<string, string>()
+  const elements = new Map<string, SetElement>()
+  for (const fragment of fragments) {
+    for (const [name, body] of fragment.chains) chains.set(name, body)
+    for (const element of fragment.elements) elements.set(`${element.table} ${element.set} ${element.key}`, element)
+  }
+  return { chains, elements }
+}
+
+/** Each in one command a set: nft's work is by command as well as by element. */
+function elementCommands(
+  config: FabricConfig,
+  verb: 'add' | 'delete',
+  elements: Iterable<SetElement>,
+): Record<'host' | 'fabric', string[]> {
+  const bySet = new Map<string, { readonly table: TableName; readonly texts: string[] }>()
+  for (const { table, set, key, value } of elements) {
+    const ref = `${tableRef(config, table)} ${set}`
+    const found = bySet.get(ref) ?? { table, texts: [] }
+    found.texts.push(value === '' || verb === 'delete' ? key : `${key} : ${value}`)
+    bySet.set(ref, found)
+  }
+  const commands: Record<'host' | 'fabric', string[]> = { host: [], fabric: [] }
+  for (const [ref, { table, texts }] of bySet) {
+    commands[table === 'host' ? 'host' : 'fabric'].push(`${verb} element ${ref} { ${texts.join(', ')} }`)
+  }
+  return commands
+}
+
+const script = (commands: readonly string[]) => (commands.length === 0 ? '' : `${commands.join('\n')}\n`)
+
+/** Puts all of it into tables that have just been made. */
+export function additions(config: FabricConfig, fragments: Iterable<Fragment>): Scripts {
+  const sum = sumOf(fragments)
+  const chains = [...sum.chains].map(([name, body]) => `  chain ${name} {\n    ${body}\n  }`)
+  const block = chains.length === 0 ? [] : [`table ${tableRef(config, 'fabric')} {`, ...chains, '}']
+  const elements = elementCommands(config, 'add', sum.elements.values())
+  return { host: script(elements.host), fabric: script([...block, ...elements.fabric]) }
+}
+
+/**
+ * From `before` to `after`, whose work is that of what differs. What is to go is added first, so that a kernel where it is
+ * missing refuses nothing; what is there with another value (a foreign hand) does refuse, and then the whole is loaded anew.
+ */
+export function difference(config: FabricConfig, before: Iterable<Fragment>, after: Iterable<Fragment>): Scripts {
+  const old = sumOf(before)
+  const now = sumOf(after)
+  const same = (id: string, element: SetElement) => old.elements.get(id)?.value === element.value
+  const gone = [...old.elements].filter(([id, element]) => now.elements.get(id)?.value !== element.value)
+  const come = [...now.elements].filter(([id, element]) => !same(id, element))
+  const ref = tableRef(config, 'fabric')
+  const rewritten = [...now.chains].filter(([name, body]) => old.chains.get(name) !== body)
+  const dropped = [...old.chains.keys()].filter((name) => !now.chains.has(name))
+  const values = (pairs: readonly [string, SetElement][]) => pairs.map(([, element]) => element)
+  const again = elementCommands(config, 'add', values(gone))
+  const removals = elementCommands(config, 'delete', values(gone))
+  const entries = elementCommands(config, 'add', values(come))
+  const emptied = (name: string) => [`add chain ${ref} ${name}`, `flush chain ${ref} ${name}`]
+  return {
+    host: script([...again.host, ...removals.host, ...entries.host]),
+    fabric: script([
+      // Elements that go may name a chain which a foreign hand took.
+      ...dropped.flatMap(emptied),
+      ...rewritten.flatMap(([name, body]) => [
+        ...emptied(name),
+        ...body.split('\n').map((rule) => `add rule ${ref} ${name} ${rule}`),
+      ]),
+      ...again.fabric,
+      ...removals.fabric,
+      ...entries.fabric,
+      ...dropped.map((name) => `delete chain ${ref} ${name}`),
+    ]),
+  }
+}

@@ -1,0 +1,313 @@
+// A node's nftables as a function of its desired state: the whole of it, and what a change of some records changes. Pure: it makes
+// texts, the Fabric runs them. It remembers what it made, so that the work of a change is that of the services it concerns.
+
+import type { DataPlaneKey, OverlayEndpoint, OverlayService } from '../../api/data-plane.ts'
+import { type IpAddress, parseAddress } from '../../lib/cidr.ts'
+import type { DesiredState, LocalAttachment } from '../desired-state.ts'
+import { type FabricConfig, gatewayNetwork } from '../kernel/fabric-config.ts'
+import { drainingFragment } from './draining.ts'
+import { fabricTables } from './fabric-tables.ts'
+import { additions, difference, EMPTY_FRAGMENT, type Fragment, type Scripts, type SetElement } from './fragment.ts'
+import { hostTable } from './host-table.ts'
+import { confinedFragment, networksFragment } from './network-rules.ts'
+import { peersFragment, sealedFragment } from './peer-rules.ts'
+import { portSecurityFragment } from './port-security.ts'
+import { endpointAddresses, portKey, serviceFragment } from './service-rules.ts'
+import type { FlowFlush } from './stale-flows.ts'
+
+export interface RuleSetOptions {
+  readonly config: FabricConfig
+  /** TCP ports that containers may reach on no node. */
+  readonly controlPorts: readonly number[]
+}
+
+/** Scripts for `nft -f`, and what conntrack is to forget once they have run. */
+export interface RuleChange extends Scripts {
+  readonly flows: readonly FlowFlush[]
+}
+
+type FragmentId = string
+
+/** Keys of one kind by the key of what they belong to. */
+class Index {
+  readonly #members = new Map<string, Set<string>>()
+
+  of(owner: string): ReadonlySet<string> {
+    return this.#members.get(owner) ?? new Set()
+  }
+
+  add(owner: string, member: string): void {
+    const members = this.#members.get(owner) ?? new Set()
+    this.#members.set(owner, members.add(member))
+  }
+
+  delete(owner: string, member: string): void {
+    const members = this.#members.get(owner)
+    members?.delete(member)
+    if (members?.size === 0) this.#members.delete(owner)
+  }
+
+  clear(): void {
+    this.#members.clear()
+  }
+}
+
+/**
+ * `full` first, and again whenever one of its scripts was refused or the kernel's tables are not what they should be; the other
+ * methods give the way from what was made last. Nothing here breaks a connection.
+ */
+export class RuleSet {
+  readonly #options: RuleSetOptions
+  readonly #fragments = new Map<FragmentId, Fragment>()
+  readonly #locals = new Map<string, LocalAttachment>()
+  /** Addresses by task. */
+  readonly #draining = new Map<string, readonly IpAddress[]>()
+  #unserved: ReadonlySet<string> = new Set()
+  /** As they were when they were last looked at: what a key that is gone stood for. */
+  readonly #endpoints = new Map<string, OverlayEndpoint>()
+  readonly #services = new Map<string, OverlayService>()
+  readonly #endpointsOfService = new Index()
+  readonly #endpointsOfTask = new Index()
+  readonly #endpointsOfNetwork = new Index()
+  readonly #servicesOfNetwork = new Index()
+
+  constructor(options: RuleSetOptions) {
+    this.#options = options
+  }
+
+  /** Replaces every table, whatever is there: one transaction a namespace. */
+  full(state: DesiredState, locals: Iterable<LocalAttachment>): RuleChange {
+    const { config } = this.#options
+    this.#reset(locals)
+    for (const key of state.endpoints.keys()) this.#indexEndpoint(key, state.endpoints.get(key))
+    for (const key of state.services.keys()) this.#indexService(key, state.services.get(key))
+    const ids = [
+      'peers',
+      'networks',
+      ...[...state.services.keys()].map(serviceId),
+      ...[...state.endpoints.keys()].flatMap((key) => this.#idsOfEndpoint(key)),
+      ...[...this.#locals.keys()].map(localId),
+      ...[...this.#draining.keys()].map(drainId),
+    ]
+    for (const id of ids) this.#put(id, this.#derive(state, id))
+    const added = additions(config, this.#fragments.values())
+    return { host: `${hostTable(config)}${added.host}`, fabric: `${fabricTables(config)}${added.fabric}`, flows: [] }
+  }
+
+  /** `keys`: of the records that came, changed or went. A change of `self` needs `full`. */
+  change(state: DesiredState, keys: readonly DataPlaneKey[]): RuleChange {
+    const ids = new Set<FragmentId>()
+    for (const key of keys) for (const id of this.#concerned(state, key)) ids.add(id)
+    return this.#update(state, ids)
+  }
+
+  attach(state: DesiredState, local: LocalAttachment): RuleChange {
+    this.#locals.set(local.endpointId, local)
+    return this.#update(state, [localId(local.endpointId)])
+  }
+
+  detach(state: DesiredState, endpointId: string): RuleChange {
+    this.#locals.delete(endpointId)
+    return this.#update(state, [localId(endpointId)])
+  }
+
+  /** `8080/tcp`: published ports that this node does not serve, since somebody else has them here. */
+  setUnserved(state: DesiredState, ports: ReadonlySet<string>): RuleChange {
+    this.#unserved = ports
+    return this.#update(state, [...this.#services.keys()].map(serviceId))
+  }
+
+  /** Counts the packets of connections to the task's end points on this node, until `undrain`. */
+  drain(state: DesiredState, taskId: string): RuleChange {
+    const addresses = this.addressesOf(state, taskId)
+    this.#draining.set(taskId, addresses)
+    return this.#update(state, [drainId(taskId)])
+  }
+
+  undrain(state: DesiredState, taskId: string): RuleChange {
+    this.#draining.delete(taskId)
+    return this.#update(state, [drainId(taskId)])
+  }
+
+  /** All addresses under which a task is reached. */
+  addressesOf(state: DesiredState, taskId: string): readonly IpAddress[] {
+    return [...this.#endpointsOfTask.of(taskId)].flatMap((key) => {
+      const endpoint = this.#endpoints.get(key)
+      const network = endpoint && state.networks.get(endpoint.networkId)
+      return endpoint && network ? endpointAddresses(endpoint, network) : []
+    })
+  }
+
+  #reset(locals: Iterable<LocalAttachment>): void {
+    this.#fragments.clear()
+    this.#endpoints.clear()
+    this.#services.clear()
+    this.#locals.clear()
+    for (const index of [this.#endpointsOfService, this.#endpointsOfTask, this.#endpointsOfNetwork]) index.clear()
+    this.#servicesOfNetwork.clear()
+    for (const local of locals) this.#locals.set(local.endpointId, local)
+  }
+
+  #put(id: FragmentId, fragment: Fragment): void {
+    if (fragment.chains.size === 0 && fragment.elements.length === 0) this.#fragments.delete(id)
+    else this.#fragments.set(id, fragment)
+  }
+
+  #update(state: DesiredState, ids: Iterable<FragmentId>): RuleChange {
+    const concerned = [...ids]
+    const before = concerned.map((id) => this.#fragments.get(id) ?? EMPTY_FRAGMENT)
+    const after = concerned.map((id) => this.#derive(state, id))
+    concerned.forEach((id, at) => {
+      this.#put(id, after[at] ?? EMPTY_FRAGMENT)
+    })
+    return { ...difference(this.#options.config, before, after), flows: staleFlows(before, after) }
+  }
+
+  /** Notes the record as it is now, and says whose rules it is part of, before or after. */
+  #concerned(state: DesiredState, key: DataPlaneKey): readonly FragmentId[] {
+    switch (key.kind) {
+      case 'peer':
+        return ['peers']
+      case 'overlay-network':
+        return [
+          'peers',
+          'networks',
+          ...[...this.#servicesOfNetwork.of(key.id)].map(serviceId),
+          ...[...this.#endpointsOfNetwork.of(key.id)].flatMap((id) => this.#idsOfEndpoint(id)),
+          ...[...this.#locals.values()]
+            .filter(({ networkId }) => networkId === key.id)
+            .map((local) => localId(local.endpointId)),
+        ]
+      case 'end-point': {
+        const before = this.#idsOfEndpoint(key.id)
+        this.#indexEndpoint(key.id, state.endpoints.get(key.id))
+        return [...before, ...this.#idsOfEndpoint(key.id)]
+      }
+      case 'overlay-service':
+        this.#indexService(key.id, state.services.get(key.id))
+        return [serviceId(key.id)]
+    }
+  }
+
+  /** Fragments that an end point has a part in. */
+  #idsOfEndpoint(key: string): readonly FragmentId[] {
+    const endpoint = this.#endpoints.get(key)
+    if (!endpoint) return []
+    return [serviceId(`${endpoint.serviceId}/${endpoint.networkId}`), `sealed ${key}`, `confined ${endpoint.taskId}`]
+  }
+
+  #indexEndpoint(key: string, endpoint: OverlayEndpoint | undefined): void {
+    const old = this.#endpoints.get(key)
+    if (old) {
+      this.#endpointsOfService.delete(`${old.serviceId}/${old.networkId}`, key)
+      this.#endpointsOfTask.delete(old.taskId, key)
+      this.#endpointsOfNetwork.delete(old.networkId, key)
+      this.#endpoints.delete(key)
+    }
+    if (!endpoint) return
+    this.#endpoints.set(key, endpoint)
+    this.#endpointsOfService.add(`${endpoint.serviceId}/${endpoint.networkId}`, key)
+    this.#endpointsOfTask.add(endpoint.taskId, key)
+    this.#endpointsOfNetwork.add(endpoint.networkId, key)
+  }
+
+  #indexService(key: string, service: OverlayService | undefined): void {
+    const old = this.#services.get(key)
+    if (old) this.#servicesOfNetwork.delete(old.networkId, key)
+    this.#services.delete(key)
+    if (!service) return
+    this.#services.set(key, service)
+    this.#servicesOfNetwork.add(service.networkId, key)
+  }
+
+  #derive(state: DesiredState, id: FragmentId): Fragment {
+    const space = id.indexOf(' ')
+    const key = id.slice(space + 1)
+    switch (space < 0 ? id : id.slice(0, space)) {
+      case 'peers':
+        return peersFragment({
+          config: this.#options.config,
+          self: state.self,
+          peers: state.peers.values(),
+          gateway: gatewayNetwork(state.networks.values()),
+          controlPorts: this.#options.controlPorts,
+        })
+      case 'networks':
+        return networksFragment(state.networks.values())
+      case 'service':
+        return this.#deriveService(state, key)
+      case 'sealed': {
+        const endpoint = this.#endpoints.get(key)
+        const network = endpoint && state.networks.get(endpoint.networkId)
+        return endpoint?.encrypted && network?.ingress ? sealedFragment(endpoint, network) : EMPTY_FRAGMENT
+      }
+      case 'confined':
+        return this.#deriveConfined(state, key)
+      case 'local': {
+        const local = this.#locals.get(key)
+        return local ? portSecurityFragment(local, state.networks.get(local.networkId)) : EMPTY_FRAGMENT
+      }
+      case 'drain':
+        return drainingFragment(this.#draining.get(key) ?? [])
+      default:
+        return EMPTY_FRAGMENT
+    }
+  }
+
+  #deriveService(state: DesiredState, key: string): Fragment {
+    const service = this.#services.get(key)
+    const network = service && state.networks.get(service.networkId)
+    if (!service || !network) return EMPTY_FRAGMENT
+    const endpoints = [...this.#endpointsOfService.of(key)].flatMap((id) => this.#endpoints.get(id) ?? [])
+    const fragment = serviceFragment({ service, network, endpoints, selfNumber: state.self?.number ?? 0 })
+    if (!network.ingress) return fragment
+    const served = service.ports.filter((port) => !this.#unserved.has(`${port.published}/${port.protocol}`))
+    const ports = served.map((port): SetElement => ({ table: 'host', set: 'ports', key: portKey(port), value: '' }))
+    return { chains: fragment.chains, elements: [...fragment.elements, ...ports] }
+  }
+
+  #deriveConfined(state: DesiredState, taskId: string): Fragment {
+    const endpoints = [...this.#endpointsOfTask.of(taskId)].flatMap((key) => this.#endpoints.get(key) ?? [])
+    if (endpoints.some(({ nodeNumber }) => nodeNumber !== state.self?.number)) return EMPTY_FRAGMENT
+    const placed = endpoints.flatMap((endpoint) => {
+      const network = state.networks.get(endpoint.networkId)
+      return network ? [{ endpoint, network }] : []
+    })
+    const others = placed.filter(({ network }) => !network.ingress)
+    if (others.length === 0 || others.some(({ network }) => !network.internal)) return EMPTY_FRAGMENT
+    const gateways = placed.filter(({ network }) => network.ingress)
+    return confinedFragment(gateways.flatMap(({ endpoint, network }) => endpointAddresses(endpoint, network)))
+  }
+}
+
+const serviceId = (key: string): FragmentId => `service ${key}`
+const localId = (endpointId: string): FragmentId => `local ${endpointId}`
+const drainId = (taskId: string): FragmentId => `drain ${taskId}`
+
+/** UDP flows to end points that are no service's any more, or to host ports that lead elsewhere now. */
+function staleFlows(before: readonly Fragment[], after: readonly Fragment[]): readonly FlowFlush[] {
+  const now = targets(after)
+  const gone = [...targets(before)].filter((address) => !now.has(address))
+  const [oldPorts, newPorts] = [udpPorts(before), udpPorts(after)]
+  const changed = [...oldPorts, ...newPorts].filter((port) => oldPorts.has(port) !== newPorts.has(port))
+  return [
+    ...gone.map((address): FlowFlush => ({ kind: 'back-end', address })),
+    ...changed.map((port): FlowFlush => ({ kind: 'port', port })),
+  ]
+}
+
+/** Addresses that the fragments balance to. */
+function targets(fragments: readonly Fragment[]): ReadonlySet<string> {
+  const texts = fragments.flatMap(({ chains }) => [...chains.values()])
+  const found = texts.flatMap((text) => [...text.matchAll(/ : ([0-9a-f.:]+)[, ]/g)].map(([, address = '']) => address))
+  return new Set(found.filter((address) => parseAddress(address)))
+}
+
+function udpPorts(fragments: readonly Fragment[]): ReadonlySet<number> {
+  const keys = fragments.flatMap(({ elements }) =>
+    elements.flatMap(({ table, set, key }) =>
+      table === 'host' && set === 'ports' && key.startsWith('udp . ') ? [key] : [],
+    ),
+  )
+  return new Set(keys.map((key) => Number(key.slice('udp . '.length))))
+}

@@ -1,0 +1,145 @@
+/**
+ * A container's program in tests of packets: serves and asks as it is told, a JSON line each on stdin and stdout. Started in a
+ * network namespace with `ip netns exec`.
+ */
+import { createSocket } from 'node:dgram'
+import { connect, createServer, type Socket } from 'node:net'
+import { createInterface } from 'node:readline'
+
+export type AgentRequest =
+  /** TCP and UDP, both families: each line or packet is answered `NAME ADDRESS PORT` of the asker. */
+  | { readonly op: 'serve'; readonly name: string; readonly port: number }
+  | {
+      readonly op: 'ask'
+      readonly protocol: 'tcp' | 'udp'
+      readonly host: string
+      readonly port: number
+      readonly localPort?: number
+      readonly localAddress?: string
+    }
+  /** Opens a TCP connection that `again` uses. */
+  | {
+      readonly op: 'hold'
+      readonly key: string
+      readonly host: string
+      readonly port: number
+      readonly localPort?: number
+    }
+  | { readonly op: 'again'; readonly key: string }
+
+const TIMEOUT_MS = 1500
+const held = new Map<string, Socket>()
+
+function codeOf(error: Error): string {
+  return 'code' in error ? String(error.code) : error.message
+}
+
+function perform(request: AgentRequest): Promise<string> {
+  switch (request.op) {
+    case 'serve':
+      return serve(request.name, request.port)
+    case 'ask':
+      return request.protocol === 'udp' ? askUdp(request) : askTcp(request)
+    case 'hold':
+      return hold(request)
+    case 'again': {
+      const socket = held.get(request.key)
+      return socket ? roundTrip(socket) : Promise.reject(new Error('NOT_HELD'))
+    }
+  }
+}
+
+function plain(address: string | undefined): string {
+  return (address ?? '').replace(/^::ffff:/, '')
+}
+
+function serve(name: string, port: number): Promise<string> {
+  const tcp = createServer((socket) => {
+    socket.on('error', () => socket.destroy())
+    socket.on('data', () => socket.write(`${name} ${plain(socket.remoteAddress)} ${socket.remotePort}\n`))
+  })
+  const udp = createSocket('udp6')
+  udp.on('message', (_, from) => udp.send(`${name} ${plain(from.address)} ${from.port}`, from.port, from.address))
+  return new Promise((resolve) => {
+    udp.bind(port, '::', () => tcp.listen(port, '::', () => resolve('serving')))
+  })
+}
+
+function roundTrip(socket: Socket): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => reject(new Error('TIMEOUT')), TIMEOUT_MS)
+    socket.once('data', (data) => {
+      clearTimeout(timer)
+      resolve(data.toString().trim())
+    })
+    socket.once('error', (error) => {
+      clearTimeout(timer)
+      reject(error)
+    })
+    socket.write('?\n')
+  })
+}
+
+function open(request: { host: string; port: number; localPort?: number; localAddress?: string }): Promise<Socket> {
+  return new Promise((resolve, reject) => {
+    const socket = connect({ ...request, autoSelectFamily: false })
+    const timer = setTimeout(() => {
+      socket.destroy()
+      reject(new Error('TIMEOUT'))
+    }, TIMEOUT_MS)
+    socket.once('error', (error) => {
+      clearTimeout(timer)
+      reject(error)
+    })
+    socket.once('connect', () => {
+      clearTimeout(timer)
+      resolve(socket)
+    })
+  })
+}
+
+async function askTcp(request: Extract<AgentRequest, { op: 'ask' }>): Promise<string> {
+  const socket = await open(request)
+  try {
+    return await roundTrip(socket)
+  } finally {
+    // With a reset: the port can be used again at once.
+    socket.resetAndDestroy()
+  }
+}
+
+async function hold(request: Extract<AgentRequest, { op: 'hold' }>): Promise<string> {
+  const socket = await open(request)
+  socket.on('error', () => socket.destroy())
+  held.set(request.key, socket)
+  return roundTrip(socket)
+}
+
+function askUdp(request: Extract<AgentRequest, { op: 'ask' }>): Promise<string> {
+  const socket = createSocket(request.host.includes(':') ? 'udp6' : 'udp4')
+  return new Promise<string>((resolve, reject) => {
+    const timer = setTimeout(() => reject(new Error('TIMEOUT')), TIMEOUT_MS)
+    socket.once('error', (error) => {
+      clearTimeout(timer)
+      reject(error)
+    })
+    socket.once('message', (data) => {
+      clearTimeout(timer)
+      resolve(data.toString())
+    })
+    socket.bind(request.localPort ?? 0, request.localAddress, () => {
+      // A connected socket hears of refusals.
+      socket.connect(request.port, request.host, () => socket.send('?'))
+    })
+  }).finally(() => socket.close())
+}
+
+for await (const line of createInterface({ input: process.stdin })) {
+  const { id, ...request } = JSON.parse(line) as AgentRequest & { readonly id: number }
+  void perform(request).then(
+    (answer) => console.log(JSON.stringify({ id, answer })),
+    (error: unknown) =>
+      console.log(JSON.stringify({ id, answer: error instanceof Error ? codeOf(error) : String(error) })),
+  )
+}
+process.exit(0)
