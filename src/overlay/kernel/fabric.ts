@@ -3,9 +3,9 @@
 
 import type { DataPlaneKey } from '../../api/data-plane.ts'
 import type { Clock } from '../../lib/clock.ts'
-import { CodedError } from '../../lib/errors.ts'
+import { CodedError, errorCode, errorMessage } from '../../lib/errors.ts'
 import type { Log } from '../../lib/log.ts'
-import type { DesiredState, LocalAttachment } from '../desired-state.ts'
+import { type DesiredState, EMPTY_STATE, type LocalAttachment } from '../desired-state.ts'
 import { Commands } from './commands.ts'
 import { bridgeOfLocal, localMtu } from './derive.ts'
 import { DesiredKernel, type KernelChange } from './desired-kernel.ts'
@@ -15,14 +15,20 @@ import { HostLink } from './host-link.ts'
 import { FabricNamespace } from './namespace.ts'
 import { OBSERVE_COMMANDS, observedEntries } from './observe.ts'
 import { type Plan, plan } from './plan.ts'
+import { RuleKeeper, type Traffic } from './rule-keeper.ts'
 import { KernelSettings } from './settings.ts'
+import { Watcher } from './watcher.ts'
 
 export interface FabricSettings {
   readonly config: FabricConfig
   readonly log: Log
   readonly clock: Clock
+  /** TCP ports of the nodes that containers may not reach: the control plane's. */
+  readonly controlPorts?: readonly number[]
   /** Path of the host's network namespace; default: this process's own. */
   readonly hostNamespace?: string
+  /** Called after a repair that nobody asked for. */
+  readonly onDrift?: (drift: readonly Drift[]) => void
 }
 
 /** Something in the kernel that was otherwise than planned. */
@@ -34,6 +40,10 @@ export interface Drift {
   readonly repaired: boolean
 }
 
+const DEFAULT_CONTROL_PORTS = [2377]
+/** Between looks at everything while nothing tells of a loss; in between only links and rules are looked at. */
+const THOROUGH_EVERY_MS = 30_000
+
 export class Fabric {
   readonly #config: FabricConfig
   readonly #log: Log
@@ -43,19 +53,45 @@ export class Fabric {
   readonly #hostLink: HostLink
   readonly #settings: KernelSettings
   readonly #desired: DesiredKernel
+  readonly #rules: RuleKeeper
+  readonly #watcher: Watcher
+  readonly #onDrift: (drift: readonly Drift[]) => void
   /** Attachments whose links are gone: endpoint ids. */
   readonly #lost = new Set<string>()
+  #state: DesiredState = EMPTY_STATE
   #queue: Promise<unknown> = Promise.resolve()
+  #thoroughAtMs = 0
+  #suspicious = true
+  #repairs = 0
+  #closed = false
 
-  constructor({ config, log, clock, hostNamespace = '' }: FabricSettings) {
+  constructor(settings: FabricSettings) {
+    const { config, log, clock, hostNamespace = '' } = settings
     this.#config = config
     this.#log = log
     this.#clock = clock
+    this.#onDrift = settings.onDrift ?? (() => {})
     this.#commands = new Commands({ fabric: config.namespace, host: hostNamespace })
     this.#namespace = new FabricNamespace(this.#commands, config.namespace)
     this.#hostLink = new HostLink(this.#commands, config)
     this.#settings = new KernelSettings(this.#commands, config, log)
     this.#desired = new DesiredKernel(config)
+    this.#rules = new RuleKeeper(this.#commands, config, settings.controlPorts ?? DEFAULT_CONTROL_PORTS, log)
+    this.#watcher = new Watcher({
+      namespacePath: this.#commands.fabricPath,
+      desired: () => this.#desired.entries,
+      fabricLink: config.fabricLink,
+      ownGenerations: () => this.#rules.generations,
+      touchRules: () => this.#rules.touch(),
+      lost: () => void this.#afterLoss(),
+      clock,
+      log,
+    })
+  }
+
+  /** Repairs so far, of this process. */
+  get repairs(): number {
+    return this.#repairs
   }
 
   /**
@@ -64,9 +100,11 @@ export class Fabric {
    */
   open(state: DesiredState, locals: readonly LocalAttachment[]): Promise<void> {
     return this.#serially(async () => {
+      this.#state = state
       this.#desired.apply(state, undefined)
       for (const local of locals) this.#desired.attach(local)
-      const drift = await this.#mendAll()
+      const drift = await this.#mendAll(true)
+      await this.#watcher.start()
       this.#log.info({ namespace: this.#config.namespace, changes: drift.length }, 'the fabric is open')
     })
   }
@@ -79,10 +117,16 @@ export class Fabric {
   apply(state: DesiredState, changed: readonly DataPlaneKey[] | undefined): Promise<void> {
     return this.#serially(async () => {
       const startedMs = this.#clock.nowMs()
+      const before = this.#state.self
+      const mtuBefore = this.#desired.surroundings.underlayMtu
+      this.#state = state
       const change = this.#desired.apply(state, changed)
-      if (changed === undefined) await this.#mendAll()
-      else await this.#perform(change)
-      this.#log.debug({ entries: change.after.size, ms: this.#clock.nowMs() - startedMs }, 'the kernel has a change')
+      const wide = changed === undefined || JSON.stringify(before) !== JSON.stringify(state.self)
+      if (wide) await this.#mendAll(true)
+      else await this.#perform(change, () => this.#rules.change(state, changed, this.#locals))
+      this.#explainMtu(mtuBefore)
+      const count = change.after.size + change.before.size
+      this.#log.debug({ entries: count, ms: this.#clock.nowMs() - startedMs }, 'the kernel has a change')
     })
   }
 
@@ -104,7 +148,13 @@ export class Fabric {
         if (waiting.status !== 0) await this.#perform(this.#desired.detach(local.endpointId))
       }
       this.#lost.delete(local.endpointId)
-      await this.#perform(this.#desired.attach(local))
+      try {
+        await this.#rules.attach(this.#state, local, this.#locals)
+        await this.#perform(this.#desired.attach(local))
+      } catch (error) {
+        this.#desired.detach(local.endpointId)
+        throw error
+      }
       return { device, mtu: localMtu(local, around) }
     })
   }
@@ -113,17 +163,34 @@ export class Fabric {
   detach(endpointId: string): Promise<void> {
     return this.#serially(async () => {
       this.#lost.delete(endpointId)
-      await this.#perform(this.#desired.detach(endpointId))
+      await this.#perform(this.#desired.detach(endpointId), () =>
+        this.#rules.detach(this.#state, endpointId, this.#locals),
+      )
     })
   }
 
-  /** Compares the kernel with the plan and mends it. Answers what was wrong. */
+  /** `8080/tcp`: published ports that this node does not serve. */
+  setUnserved(ports: ReadonlySet<string>): Promise<void> {
+    return this.#serially(() => this.#rules.setUnserved(this.#state, ports, this.#locals))
+  }
+
+  /** Of a task's end points on this node. The first call begins to count packets; no call between two audits ends it. */
+  traffic(taskId: string): Promise<Traffic> {
+    return this.#serially(() => this.#rules.traffic(this.#state, taskId, this.#locals))
+  }
+
+  /** Compares the kernel with the plan and mends it. Answers what was wrong. Losses that the kernel tells of need no call. */
   audit(): Promise<readonly Drift[]> {
-    return this.#serially(() => this.#mendAll())
+    return this.#serially(async () => {
+      await this.#rules.forgetDrained(this.#state, this.#locals)
+      return this.#mendAll(false)
+    })
   }
 
   /** Leaves the kernel as it is. */
   async close(): Promise<void> {
+    this.#closed = true
+    this.#watcher.close()
     await this.#serially(() => this.#namespace.close())
   }
 
@@ -135,30 +202,89 @@ export class Fabric {
     await commands.host('ip', ['netns', 'del', config.namespace])
   }
 
+  readonly #locals = (): Iterable<LocalAttachment> => this.#desired.locals.values()
+
   #serially<T>(work: () => Promise<T>): Promise<T> {
     const result = this.#queue.then(work)
     this.#queue = result.catch(() => undefined)
     return result
   }
 
-  /** The entries of one change. Where the kernel is not as it was left, the whole is compared. */
-  async #perform({ before, after }: KernelChange): Promise<void> {
-    const made = plan(after, before, this.#config.namespace)
-    if (!made.remakes && (await this.#run(made)).length === 0) return
-    await this.#mendEntries()
+  async #afterLoss(): Promise<void> {
+    this.#suspicious = true
+    try {
+      await this.#serially(async () => {
+        if (this.#closed || !this.#suspicious) return
+        const drift = await this.#mendAll(false)
+        if (drift.length > 0) this.#onDrift(drift)
+      })
+    } catch (error) {
+      this.#log.warn({ code: errorCode(error), reason: errorMessage(error) }, 'the kernel could not be mended')
+    }
   }
 
-  async #mendAll(): Promise<readonly Drift[]> {
+  #explainMtu(before: number): void {
+    const { underlayMtu: after } = this.#desired.surroundings
+    if (after === before) return
+    const smallest = [...this.#state.peers.values()].find(({ mtu }) => mtu === after)
+    this.#log.info(
+      { before, after, node: smallest?.hostname ?? '' },
+      'the MTU of overlays follows the smallest of the nodes',
+    )
+  }
+
+  /** The entries of one change. Where the kernel is not as it was left, the whole is compared. */
+  async #perform({ before, after }: KernelChange, rules: () => Promise<void> = async () => {}): Promise<void> {
+    const made = plan(after, before, this.#config.namespace)
+    if (made.remakes) {
+      await rules()
+      await this.#mendEntries()
+      return
+    }
+    // What rules send packets to is there before them, and goes after them.
+    const added = await this.#commands.steps(made.adding)
+    await rules()
+    const removed = await this.#commands.steps(made.removing)
+    if (added.length + removed.length > 0) await this.#mendEntries()
+  }
+
+  async #mendAll(load: boolean): Promise<readonly Drift[]> {
+    const nowMs = this.#clock.nowMs()
     const renamed = await this.#namespace.ensure()
-    const notes = [
-      ...(renamed ? [`namespace ${this.#config.namespace}`] : []),
-      ...(await this.#settings.fabric()),
-      ...(await this.#hostLink.ensure()),
-    ]
-    const drift = await this.#mendEntries()
+    const notes = [...(renamed ? [`namespace ${this.#config.namespace}`] : []), ...(await this.#settings.fabric())]
+    if (load) await this.#rules.load(this.#state, this.#locals())
+    else notes.push(...(await this.#mendRules()))
+    const link = await this.#hostLink.ensure()
+    notes.push(...link)
+    const thorough = load || notes.length > 0 || this.#suspicious || nowMs - this.#thoroughAtMs >= THOROUGH_EVERY_MS
+    this.#suspicious = false
+    const drift = thorough ? await this.#mendEntries() : []
+    if (thorough) this.#thoroughAtMs = nowMs
     notes.push(...(await this.#settings.host()), ...(await this.#hostLink.openFirewalls()))
     notes.push(...(await this.#settings.forwarding()))
-    return [...notes.map((what): Drift => ({ kind: 'missing', what, repaired: true })), ...drift]
+    const found = [...notes.map((what): Drift => ({ kind: 'missing', what, repaired: true })), ...drift]
+    if (!load && found.length > 0) {
+      this.#repairs += found.length
+      const what = found.slice(0, 10).map((one) => `${one.kind}: ${one.what}`)
+      this.#log.warn(
+        { what, count: found.length, repairs: this.#repairs },
+        'the kernel was not as planned, and is mended',
+      )
+    }
+    // Another namespace than the one that is watched.
+    if (renamed && !load) await this.#watcher.start()
+    return found
+  }
+
+  async #mendRules(): Promise<readonly string[]> {
+    const damage = [
+      ...(await this.#rules.damage()),
+      ...(this.#watcher.foreignRules ? ['rules of the fabric: changed by somebody'] : []),
+    ]
+    if (damage.length === 0) return []
+    this.#watcher.rulesMended()
+    await this.#rules.load(this.#state, this.#locals())
+    return damage
   }
 
   async #mendEntries(): Promise<readonly Drift[]> {
@@ -168,14 +294,13 @@ export class Fabric {
     const problems = await this.#run(first)
     if (problems.length > 0) {
       const second = plan(this.#desired.entries, await this.#observe(), this.#config.namespace)
-      if (second.missing.length + second.surplus.length > 0) {
-        const again = await this.#run(second)
-        if (again.length > 0) {
-          throw new CodedError('KERNEL_REFUSED', `the kernel refuses what is planned: ${again.join('; ')}`, {
-            retryable: true,
-            details: { missing: second.missing.slice(0, 10).map(describeEntry) },
-          })
-        }
+      const again = await this.#run(second)
+      if (again.length > 0) {
+        this.#suspicious = true
+        throw new CodedError('KERNEL_REFUSED', `the kernel refuses what is planned: ${again.join('; ')}`, {
+          retryable: true,
+          details: { missing: second.missing.slice(0, 10).map(describeEntry) },
+        })
       }
     }
     return [

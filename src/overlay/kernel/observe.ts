@@ -151,6 +151,7 @@ function linkMake({ ifname, address = '', linkinfo }: RawLink): LinkMake | undef
       return ifname.startsWith(FABRIC_PORT_PREFIX)
         ? { kind: 'container-port', peer: containerPort(ifname.slice(FABRIC_PORT_PREFIX.length)) }
         : undefined
+    case undefined:
     default:
       return undefined
   }

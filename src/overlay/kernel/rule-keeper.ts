@@ -1,0 +1,159 @@
+// Runs the texts that ../rules makes: nftables of both namespaces, and what conntrack is to forget with them. Knows whether the
+// kernel's tables are still those that it loaded.
+
+import type { DataPlaneKey } from '../../api/data-plane.ts'
+import { formatAddress } from '../../lib/cidr.ts'
+import { CodedError, errorMessage } from '../../lib/errors.ts'
+import type { Log } from '../../lib/log.ts'
+import type { DesiredState, LocalAttachment } from '../desired-state.ts'
+import { connectionListing, DRAINING_QUERIES, drainingPackets, hasConnections } from '../rules/draining.ts'
+import { type RuleChange, RuleSet } from '../rules/rule-set.ts'
+import { flowDeletions, flowListing } from '../rules/stale-flows.ts'
+import { type CommandResult, type Commands, succeed } from './commands.ts'
+import { FABRIC_TABLE, type FabricConfig } from './fabric-config.ts'
+
+export interface Traffic {
+  /** Of the task's end points on this node; those that are closing count for nothing. */
+  readonly connections: number
+  /** Rises while packets of them move. */
+  readonly packets: number
+}
+
+export class RuleKeeper {
+  readonly #commands: Commands
+  readonly #config: FabricConfig
+  readonly #log: Log
+  readonly #rules: RuleSet
+  /** Tasks whose packets are counted, and whether somebody asked since the last `forgetDrained`. */
+  readonly #counted = new Map<string, boolean>()
+  /** Scripts of the fabric's namespace that the kernel took: each makes one generation of its ruleset. */
+  #generations = 0
+  /** The host's table as it was first seen after our last change of it. */
+  #hostSeen: string | undefined
+
+  constructor(commands: Commands, config: FabricConfig, controlPorts: readonly number[], log: Log) {
+    this.#commands = commands
+    this.#config = config
+    this.#log = log
+    this.#rules = new RuleSet({ config, controlPorts })
+  }
+
+  get generations(): number {
+    return this.#generations
+  }
+
+  /** Replaces all tables, each namespace's at once: nothing passes unfiltered, no connection breaks. */
+  async load(state: DesiredState, locals: Iterable<LocalAttachment>): Promise<void> {
+    await this.#run(this.#rules.full(state, locals))
+  }
+
+  /** A change that changes nothing, for who counts changes. */
+  async touch(): Promise<void> {
+    const chain = `chain inet ${FABRIC_TABLE} touched`
+    await this.#fabricScript(`add ${chain}\ndelete ${chain}\n`)
+  }
+
+  /** What of the fabric's own is missing in the kernel. */
+  async damage(): Promise<readonly string[]> {
+    const { hostTable } = this.#config
+    const [tables, host] = await Promise.all([
+      this.#commands.fabric('nft', ['list', 'tables']),
+      this.#commands.host('nft', ['-s', 'list', 'table', 'inet', hostTable]),
+    ])
+    const wanted = [`table inet ${FABRIC_TABLE}`, `table bridge ${FABRIC_TABLE}`]
+    const lines = new Set(tables.stdout.split('\n').map((line) => line.trim()))
+    const missing = wanted.filter((table) => !lines.has(table))
+    if (host.status !== 0) return [...missing, `table inet ${hostTable} of the host`]
+    if (this.#hostSeen !== undefined && this.#hostSeen !== host.stdout) {
+      return [...missing, `table inet ${hostTable} of the host: changed by somebody`]
+    }
+    this.#hostSeen = host.stdout
+    return missing
+  }
+
+  change(state: DesiredState, keys: readonly DataPlaneKey[], locals: () => Iterable<LocalAttachment>): Promise<void> {
+    return this.#runOrLoad(this.#rules.change(state, keys), state, locals)
+  }
+
+  attach(state: DesiredState, local: LocalAttachment, locals: () => Iterable<LocalAttachment>): Promise<void> {
+    return this.#runOrLoad(this.#rules.attach(state, local), state, locals)
+  }
+
+  detach(state: DesiredState, endpointId: string, locals: () => Iterable<LocalAttachment>): Promise<void> {
+    return this.#runOrLoad(this.#rules.detach(state, endpointId), state, locals)
+  }
+
+  setUnserved(state: DesiredState, ports: ReadonlySet<string>, locals: () => Iterable<LocalAttachment>): Promise<void> {
+    return this.#runOrLoad(this.#rules.setUnserved(state, ports), state, locals)
+  }
+
+  /** Begins to count the task's packets with its first call. */
+  async traffic(state: DesiredState, taskId: string, locals: () => Iterable<LocalAttachment>): Promise<Traffic> {
+    if (!this.#counted.has(taskId)) await this.#runOrLoad(this.#rules.drain(state, taskId), state, locals)
+    this.#counted.set(taskId, true)
+    const addresses = this.#rules.addressesOf(state, taskId).map(formatAddress)
+    const [listings, counts] = await Promise.all([
+      Promise.all(addresses.map((address) => this.#commands.fabric('conntrack', connectionListing(address)))),
+      Promise.all(DRAINING_QUERIES.map((query) => this.#commands.fabric('nft', query))),
+    ])
+    const packets = counts.flatMap(({ stdout }) => [...drainingPackets(stdout)])
+    return {
+      connections: listings.filter(({ stdout }) => hasConnections(stdout)).length,
+      packets: packets.reduce((sum, [address, count]) => (addresses.includes(address) ? sum + count : sum), 0),
+    }
+  }
+
+  /** Ends the counting for tasks that nobody asked about since the last call. */
+  async forgetDrained(state: DesiredState, locals: () => Iterable<LocalAttachment>): Promise<void> {
+    for (const [taskId, asked] of this.#counted) {
+      this.#counted.set(taskId, false)
+      if (asked) continue
+      this.#counted.delete(taskId)
+      await this.#runOrLoad(this.#rules.undrain(state, taskId), state, locals)
+    }
+  }
+
+  /** An increment is refused where a foreign hand was at the tables: then they are loaded anew. */
+  async #runOrLoad(change: RuleChange, state: DesiredState, locals: () => Iterable<LocalAttachment>): Promise<void> {
+    try {
+      await this.#run(change)
+    } catch (error) {
+      this.#log.warn({ reason: errorMessage(error) }, 'the kernel refused a change of rules; all are loaded anew')
+      await this.load(state, locals())
+      await this.#forget(change)
+    }
+  }
+
+  async #run(change: RuleChange): Promise<void> {
+    if (change.host !== '') this.#hostSeen = undefined
+    const results = await Promise.all([
+      change.fabric === '' ? undefined : this.#fabricScript(change.fabric),
+      change.host === '' ? undefined : this.#commands.host('nft', ['-f', '-'], change.host),
+    ])
+    for (const result of results) if (result) succeed(result, 'nft')
+    await this.#forget(change)
+  }
+
+  async #fabricScript(script: string): Promise<CommandResult> {
+    this.#generations++
+    const result = await this.#commands.fabric('nft', ['-f', '-'], script)
+    if (result.status !== 0) this.#generations--
+    return result
+  }
+
+  async #forget({ flows }: RuleChange): Promise<void> {
+    if (flows.length === 0) return
+    try {
+      const families = flows.some(({ kind }) => kind === 'back-end') ? ([4, 6] as const) : []
+      const listings = await Promise.all(
+        families.map((family) => this.#commands.fabric('conntrack', flowListing(family))),
+      )
+      const deletions = flowDeletions(flows, listings.map(({ stdout }) => stdout).join('\n'))
+      await Promise.all(deletions.map(({ place, args }) => this.#commands[place]('conntrack', args)))
+    } catch (error) {
+      if (!(error instanceof CodedError)) throw error
+      // Without the tool a datagram's flow ends 30 s after its last packet, by itself.
+      this.#log.warn({ reason: error.message }, 'datagrams may go to tasks that are gone for a while')
+    }
+  }
+}

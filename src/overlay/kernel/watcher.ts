@@ -1,0 +1,152 @@
+// Looks on while the kernel tells what happens to it (`ip monitor`, `nft monitor` in the fabric), to notice at once what the plan
+// did not do. Whether a line tells of a loss is pure; a periodic audit finds what no line tells.
+
+import { type ChildProcess, spawn } from 'node:child_process'
+import { createInterface } from 'node:readline'
+import { type Clock, sleep, type Timer } from '../../lib/clock.ts'
+import type { Log } from '../../lib/log.ts'
+import type { EntryMap } from './entry.ts'
+import { MAIN_TABLE } from './entry.ts'
+
+/** True where a line of `ip monitor link address route neigh rule` says that something planned is no more as planned. */
+export function tellsOfLoss(line: string, desired: EntryMap, fabricLink: string): boolean {
+  const link = /^(Deleted )?\d+: ([^:@ ]+)[:@\s]/.exec(line)
+  if (link) {
+    const [, deleted, device = ''] = link
+    const address = /^Deleted \d+: \S+\s+inet6? (\S+)/.exec(line)?.[1]
+    if (address) return desired.has(`address ${device} ${address}`)
+    // `noop`: a link that is being made or removed, and not one that went down.
+    if (deleted) return line.includes('noop') && (desired.has(`link ${device}`) || device === fabricLink)
+    const flags = /<([^>]*)>/.exec(line)?.[1]?.split(',') ?? []
+    if (device === fabricLink && flags.includes('NO-CARRIER')) return true
+    return desired.has(`device ${device}`) && flags.length > 0 && !flags.includes('UP') && !line.includes('noop')
+  }
+  if (!line.startsWith('Deleted ')) return false
+  const rule = /^Deleted (\d+):\t/.exec(line)
+  if (rule) return desired.has(`rule 4 ${rule[1]}`) || desired.has(`rule 6 ${rule[1]}`)
+  const neighbour = /^Deleted (?:(\S+) )?dev (\S+) (?:lladdr (\S+) )?/.exec(line)
+  if (neighbour && !line.includes('table local') && !line.includes(' proto kernel')) {
+    const [, address = '', device = '', mac = ''] = neighbour
+    if (desired.has(`neighbour ${device} ${address}`) || desired.has(`tunnel-fdb ${device} ${mac}`)) return true
+    const port = desired.get(`device ${device}`)
+    if (mac !== '' && port?.kind === 'device' && desired.has(`bridge-fdb ${port.master} ${mac}`)) return true
+  }
+  const route = /^Deleted (?:unreachable )?(\S+) (?:via|dev) /.exec(line)
+  if (!route) return false
+  const table = /\btable (\d+)/.exec(line)?.[1] ?? String(MAIN_TABLE)
+  return desired.has(`route 4 ${table} ${route[1]}`) || desired.has(`route 6 ${table} ${route[1]}`)
+}
+
+export interface WatcherOptions {
+  readonly namespacePath: string
+  readonly desired: () => EntryMap
+  readonly fabricLink: string
+  /** How often this process changed the fabric's ruleset so far, counted before it does. */
+  readonly ownGenerations: () => number
+  /** Changes the fabric's ruleset to what it is. */
+  readonly touchRules: () => Promise<void>
+  /** Something planned was lost, or somebody else changed the rules. Called once for a burst. */
+  readonly lost: () => void
+  readonly clock: Clock
+  readonly log: Log
+}
+
+const SETTLE_MS = 30
+const RESTART_MS = 2000
+const READY_TRIES = 40
+const READY_POLL_MS = 25
+
+export class Watcher {
+  readonly #options: WatcherOptions
+  readonly #children = new Map<string, ChildProcess>()
+  readonly #restarts = new Map<string, Timer>()
+  #settling: Timer | undefined
+  /** Generations of the ruleset that the kernel told of, and how many of them were not counted by us or not told. */
+  #seen = 0
+  #offset = 0
+  #calibrated = false
+  #closed = false
+
+  constructor(options: WatcherOptions) {
+    this.#options = options
+  }
+
+  /** Looks at the namespace that the path names now. Nobody may change its rules until this resolves. */
+  async start(): Promise<void> {
+    this.#stopChildren()
+    this.#watch('ip', ['monitor', 'link', 'address', 'route', 'neigh', 'rule'], (line) => {
+      const { desired, fabricLink } = this.#options
+      if (tellsOfLoss(line, desired(), fabricLink)) this.#notice()
+    })
+    this.#watch('nft', ['monitor'], (line) => {
+      if (!line.startsWith('# new generation ')) return
+      this.#seen++
+      if (this.foreignRules) this.#notice()
+    })
+    await this.#calibrate()
+  }
+
+  /** Somebody else changed the fabric's rules since `start` or `rulesMended`. */
+  get foreignRules(): boolean {
+    return this.#calibrated && this.#seen - this.#offset > this.#options.ownGenerations()
+  }
+
+  rulesMended(): void {
+    this.#offset = this.#seen - this.#options.ownGenerations()
+  }
+
+  close(): void {
+    this.#closed = true
+    this.#settling?.cancel()
+    this.#stopChildren()
+  }
+
+  /** From when on the kernel's news arrive, none says. */
+  async #calibrate(): Promise<void> {
+    const { clock, touchRules, log } = this.#options
+    this.#calibrated = false
+    this.#seen = 0
+    for (let tries = 0; tries < READY_TRIES && this.#seen === 0; tries++) {
+      await touchRules()
+      await sleep(clock, READY_POLL_MS)
+    }
+    if (this.#seen === 0) log.warn({}, 'the kernel tells nothing of its rules; they are looked at now and then')
+    this.rulesMended()
+    this.#calibrated = this.#seen > 0
+  }
+
+  #notice(): void {
+    this.#settling ??= this.#options.clock.setTimer(SETTLE_MS, () => {
+      this.#settling = undefined
+      if (!this.#closed) this.#options.lost()
+    })
+  }
+
+  #watch(tool: string, args: readonly string[], line: (text: string) => void): void {
+    const { namespacePath, clock, log } = this.#options
+    // It ends with this process, also when that is killed.
+    const command = ['--pdeathsig', 'TERM', 'nsenter', `--net=${namespacePath}`, tool, ...args]
+    const child = spawn('setpriv', command, { stdio: ['ignore', 'pipe', 'ignore'] })
+    this.#children.set(tool, child)
+    createInterface({ input: child.stdout }).on('line', line)
+    child.on('error', (error) => log.warn({ tool, reason: error.message }, 'the kernel is not watched'))
+    child.on('close', () => {
+      if (this.#closed || this.#children.get(tool) !== child) return
+      this.#calibrated = this.#calibrated && tool !== 'nft'
+      const restart = clock.setTimer(RESTART_MS, () => {
+        this.#watch(tool, args, line)
+        // What happened meanwhile nobody told.
+        this.#notice()
+      })
+      this.#restarts.set(tool, restart)
+    })
+  }
+
+  #stopChildren(): void {
+    for (const timer of this.#restarts.values()) timer.cancel()
+    this.#restarts.clear()
+    const children = [...this.#children.values()]
+    this.#children.clear()
+    for (const child of children) child.kill('SIGTERM')
+  }
+}
