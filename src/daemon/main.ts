@@ -133,11 +133,10 @@ async function serve(options: DaemonOptions, log: Log): Promise<void> {
 function newDataPlane(options: DaemonOptions, clock: SystemClock, log: Log): NetClient {
   const runDirectory = join(options.execRoot, 'net')
   const program = netProgram()
-  let build: Promise<string> | undefined
   return new NetClient({
     socketPath: join(runDirectory, CONTROL_FILE),
     program,
-    build: () => (build ??= buildOf(program)),
+    build: () => buildOf(program),
     start: () => startNetProcess({ stateDirectory: join(options.dataRoot, 'net'), runDirectory, log }),
     clock,
     log,

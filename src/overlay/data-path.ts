@@ -166,7 +166,7 @@ export class DataPath {
     let lastPackets: number | undefined
     let quietSinceMs = startMs
     while (!signal.aborted && this.#fabric) {
-      const traffic = await trafficOf(this.#fabric, taskId)
+      const traffic = await this.#fabric.traffic(taskId)
       const nowMs = clock.nowMs()
       if (traffic.connections === 0) return
       if (traffic.packets !== lastPackets) quietSinceMs = nowMs
@@ -274,12 +274,14 @@ export class DataPath {
       await this.#encryption.apply(this.state)
       const fabric = new Fabric({ config, clock, log })
       await fabric.open(this.state, [...this.engine.locals()])
+      await fabric.setUnserved(this.#ports.taken)
       this.#fabric = fabric
       await this.#openDns(config)
       return
     }
     const portsMayDiffer = !keys || keys.some(({ kind }) => kind === 'overlay-service' || kind === 'overlay-network')
-    if (portsMayDiffer) await this.#ports.set(this.#publishedPorts())
+    // held before traffic is turned to it, so that what another program has stays its own
+    if (portsMayDiffer) await this.#holdPorts(this.#fabric)
     await this.#encryption.apply(this.state)
     await this.#fabric.apply(this.state, keys)
     this.#dns?.changed(keys)
@@ -297,6 +299,10 @@ export class DataPath {
     return [...this.state.services.values()]
       .filter(({ networkId }) => networkId === gateway?.id)
       .flatMap(({ ports }) => ports.map(({ protocol, published }) => ({ protocol, port: published })))
+  }
+
+  async #holdPorts(fabric: Fabric): Promise<void> {
+    if (await this.#ports.set(this.#publishedPorts())) await fabric.setUnserved(this.#ports.taken)
   }
 
   /** The node has left its cluster. */
@@ -377,7 +383,7 @@ export class DataPath {
         await this.#encryption.audit()
         await this.#fabric.audit()
         await this.#auditDns()
-        if (await this.#ports.set(this.#publishedPorts())) await this.#program(undefined)
+        await this.#holdPorts(this.#fabric)
       }
     } catch (error) {
       this.#log.warn({ code: errorCode(error), reason: errorMessage(error) }, 'the audit failed')
@@ -430,8 +436,4 @@ export class DataPath {
   #emptyReport(): DataPathReport {
     return { port: 0, mtu: 0, encryptionKeys: [], encryptionProblem: '', routes: [], problems: [NO_SELF] }
   }
-}
-
-function trafficOf(_: Fabric, __: string) {
-  return { connections: 0, packets: 0 }
 }

@@ -2,6 +2,7 @@
 // it was told is kept here too, so that one that starts with less is told everything.
 
 import { type DataPathReport, dataPlaneKey } from '../api/data-plane.ts'
+import type { ProbeAnswer, ProbeRequest } from '../api/network-check.ts'
 import { type Clock, sleep } from '../lib/clock.ts'
 import { CodedError, errorCode, errorMessage } from '../lib/errors.ts'
 import type { Log } from '../lib/log.ts'
@@ -12,8 +13,9 @@ import { type DesiredChange, DesiredStore } from './desired-state.ts'
 
 export interface NetClientOptions {
   readonly socketPath: string
-  /** main file of the swarmd-net that belongs to this version, and its build (see VersionAnswer) */
+  /** main file of the swarmd-net that belongs to this version */
   readonly program: string
+  /** Of the program as it is on disk now: see VersionAnswer. */
   readonly build: () => Promise<string>
   /**
    * Starts one, since nobody answers. Resolves when it may answer soon.
@@ -116,7 +118,12 @@ export class NetClient implements DataPlane {
     }
   }
 
-  /** Keys of encrypted networks are changed, here and by this node's example everywhere. @throws {CodedError} */
+  async probe(request: ProbeRequest, signal: AbortSignal): Promise<ProbeAnswer> {
+    await this.#connect()
+    const stop = AbortSignal.any([signal, this.#closed.signal])
+    return await callControl(this.#options.socketPath, 'Probe', request, stop)
+  }
+
   async rotateKeys(): Promise<void> {
     await this.#connect()
     await callControl(this.#options.socketPath, 'RotateKeys', {}, this.#closed.signal)
@@ -195,8 +202,10 @@ export class NetClient implements DataPlane {
     for (;;) {
       try {
         const version = await callControl(socketPath, 'Version', {}, this.#closed.signal)
-        if (version.build === ownBuild) return version
-        if (version.pid !== upgradedPid) {
+        const replaced = upgradedPid !== 0 && version.pid !== upgradedPid
+        // a program that was replaced on disk meanwhile is as new as it gets
+        if (version.build === ownBuild || replaced) return version
+        if (upgradedPid === 0) {
           log.info({ from: version.version, pid: version.pid }, 'swarmd-net is replaced by the one of this version')
           upgradedPid = version.pid
           await callControl(socketPath, 'Upgrade', { program }, this.#closed.signal)
