@@ -25,6 +25,7 @@ export function fabricTables(config: FabricConfig): string {
 const TUNNELS = `{ "${GATEWAY_TUNNEL}", "${GATEWAY_TUNNEL_ENCRYPTED}" }`
 
 function inetTable({
+  dnsAddress,
   fabricLink: up,
   fabricLinkAddress,
   fabricLinkAddressV6,
@@ -77,6 +78,13 @@ table inet ${FABRIC_TABLE} {
     type filter hook prerouting priority raw; policy accept;
     iifname "${GATEWAY_TUNNEL}" ct original zone set ether saddr map @zones
     iifname "${GATEWAY_TUNNEL_ENCRYPTED}" ct original zone set ether saddr map @zones_sealed
+    ip daddr ${dnsAddress} udp dport 53 notrack
+  }
+
+  # Each question has a port of its own: remembered as connections they would fill the table for everybody.
+  chain raw_output {
+    type filter hook output priority raw; policy accept;
+    ip saddr ${dnsAddress} udp sport 53 notrack
   }
 
   # Replies leave by the entry node that the connection came from.
