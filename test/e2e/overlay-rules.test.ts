@@ -1,9 +1,16 @@
 // The rules in real kernels' tables: two nodes, containers on two overlays and a client outside, all in namespaces.
 import t from 'tap'
-import type { DataPlaneRecord, OverlayEndpoint, OverlayNetwork, OverlayService } from '../../src/api/data-plane.ts'
-import { gatewayBlock } from '../../src/overlay/kernel/fabric-config.ts'
+import type {
+  DataPlaneKey,
+  DataPlaneRecord,
+  OverlayEndpoint,
+  OverlayNetwork,
+  OverlayService,
+} from '../../src/api/data-plane.ts'
+import { gatewayBlock, gatewayIpv6 } from '../../src/overlay/kernel/fabric-config.ts'
 import { CONTROL_PORT, endpoint, ingress, overlayNetwork, Place, PlainNode, service } from './support/plain-fabric.ts'
 
+t.setTimeout(120_000)
 const prefix = `swr${process.pid}`
 const front = overlayNetwork('front', 4097, 1)
 const back = overlayNetwork('back', 4098, 2)
@@ -134,10 +141,10 @@ const records: readonly DataPlaneRecord[] = [
 ]
 
 let revision = 0
-function change(...set: readonly DataPlaneRecord[]): void {
+function change(set: readonly DataPlaneRecord[], removed: readonly DataPlaneKey[] = []): void {
   revision++
   for (const node of nodes) {
-    const keys = node.store.apply({ self: selfOf(node), revision, complete: false, set, removed: [] })
+    const keys = node.store.apply({ self: selfOf(node), revision, complete: false, set, removed })
     node.run(node.rules.change(node.store.state, keys))
   }
 }
@@ -189,6 +196,203 @@ t.test('a published port is reached through every node, and the client is seen',
       t.match(await client.ask(node.addressV6, 8080, { localPort: 5001 + at }), / fd78::100 500\d$/)
     }
   }
+})
+
+t.test("a published port answers on the node's own addresses, 127.0.0.1 among them", async (t) => {
+  for (const node of nodes) {
+    t.same(count(await node.host.answerers('127.0.0.1', 8080, 12)), evenly)
+    t.same(count(await node.host.answerers('127.0.0.1', 8080, 12, 'udp')), evenly)
+    t.same(count(await node.host.answerers(node.address, 8080, 12)), evenly)
+    t.equal(await node.host.ask('::1', 8080), 'ECONNREFUSED', 'refused at once: clients try IPv4 next')
+  }
+  t.same(count(await two.host.answerers(one.address, 8080, 12)), evenly, 'from another node')
+  t.match(await two.host.ask(one.address, 8080), / 10\.78\.0\.2 /)
+})
+
+t.test('a container reaches published ports through any node', async (t) => {
+  for (const asking of [asker, other, web2]) {
+    t.same(count(await asking.place.answerers(one.address, 8080, 12)), evenly)
+    t.same(count(await asking.place.answerers(two.addressV6, 8080, 12)), evenly)
+  }
+})
+
+const counted = (where: Place, name: string, table = 'inet swarmctl') =>
+  Number(/packets (\d+)/.exec(where.exec('nft', 'list', 'counter', ...table.split(' '), name))?.[1])
+
+t.test('a client whose address lies in a cluster network is served all the same, and counted', async (t) => {
+  for (const node of nodes) {
+    const before = counted(node.host, 'masqueraded')
+    const names: string[] = []
+    for (let at = 0; at < 6; at++) {
+      const protocol = at % 2 === 0 ? 'tcp' : 'udp'
+      const answer = await client.ask(node.address, 8080, { localAddress: '10.0.1.5', protocol })
+      t.match(answer, /^web\d (169\.254\.77\.1|100\.64\.[24]\.1) /, 'masqueraded')
+      names.push(answer.split(' ')[0] ?? '')
+    }
+    t.equal(new Set(names).size, 3, 'by local and remote tasks')
+    t.equal(counted(node.host, 'masqueraded') - before, 6)
+  }
+})
+
+t.test('one client port through two entries makes two connections to one task', async (t) => {
+  change([
+    serviceRecord(service({ serviceId: 'single', networkId: ingress.id, ports: [{ ...ports[0], published: 8085 }] })),
+  ])
+  change([
+    endpointRecord(
+      endpoint({
+        taskId: 'web2',
+        networkId: ingress.id,
+        nodeNumber: 2,
+        serviceId: 'single',
+        addresses: [web2.gateway],
+      }),
+    ),
+  ])
+  const holds = await Promise.all(
+    nodes.map((node) =>
+      client.request({ op: 'hold', key: node.address, host: node.address, port: 8085, localPort: 6001 }),
+    ),
+  )
+  for (const answer of holds) t.match(answer, /^web2 10\.78\.0\.100 /)
+  for (const node of nodes) t.match(await client.request({ op: 'again', key: node.address }), /^web2 /, 'both go on')
+  change(endpointsOf(web2, 'web').map(endpointRecord), [{ kind: 'overlay-service', id: `single/${ingress.id}` }])
+  t.equal(await client.ask(one.address, 8085), 'ECONNREFUSED', 'what is published no more is refused')
+})
+
+t.test('connections stay with their task, new ones avoid one that is about to stop', async (t) => {
+  const keys = ['a', 'b', 'c']
+  const held = await Promise.all(
+    keys.map((key) => asker.place.request({ op: 'hold', key, host: '10.0.1.2', port: 80 })),
+  )
+  const outside = await Promise.all(
+    keys.map((key) => client.request({ op: 'hold', key, host: one.address, port: 8080 })),
+  )
+  const name = (answer: string) => answer.split(' ')[0]
+  t.same(new Set(held.map(name)).size, 3)
+  change(endpointsOf(web2, 'web', false).map(endpointRecord))
+  t.same(count(await asker.place.answerers('10.0.1.2', 80, 12)), { web1: 6, web3: 6 })
+  t.same(count(await client.answerers(one.address, 8080, 12)), { web1: 6, web3: 6 })
+  for (const [at, key] of keys.entries()) {
+    t.equal(name(await asker.place.request({ op: 'again', key })), name(held[at] ?? ''))
+    t.equal(name(await client.request({ op: 'again', key })), name(outside[at] ?? ''))
+  }
+  one.load()
+  t.equal(
+    name(await asker.place.request({ op: 'again', key: 'a' })),
+    name(held[0] ?? ''),
+    'as do all tables loaded anew',
+  )
+  change(endpointsOf(web2, 'web').map(endpointRecord))
+  t.same(count(await asker.place.answerers('10.0.1.2', 80, 12)), evenly)
+})
+
+t.test('datagrams of one client port go elsewhere once their task is about to stop', async (t) => {
+  const ways = [
+    { who: asker.place, host: '10.0.1.2', port: 80, localPort: 7001 },
+    { who: asker.place, host: 'fd00:1::2', port: 80, localPort: 7001 },
+    { who: client, host: one.address, port: 8080, localPort: 7001 },
+  ]
+  for (const { who, ...way } of ways) {
+    const first = (await who.ask(way.host, way.port, { ...way, protocol: 'udp' })).split(' ')[0]
+    t.equal((await who.ask(way.host, way.port, { ...way, protocol: 'udp' })).split(' ')[0], first, 'a flow stays')
+    const web = webs.find(({ taskId }) => taskId === first) ?? web1
+    change(endpointsOf(web, 'web', false).map(endpointRecord))
+    const next = (await who.ask(way.host, way.port, { ...way, protocol: 'udp' })).split(' ')[0]
+    t.match(next, /^web/)
+    t.not(next, first)
+    change(endpointsOf(web, 'web').map(endpointRecord))
+  }
+})
+
+t.test('with affinity a client stays at one task, through whatever node', async (t) => {
+  change([serviceRecord({ ...onFront, affinity: true }), serviceRecord({ ...onIngress, affinity: true })])
+  t.equal(new Set(await asker.place.answerers('10.0.1.2', 80, 9)).size, 1)
+  t.equal(new Set(await asker.place.answerers('fd00:1::2', 80, 9)).size, 1)
+  const through = await Promise.all(nodes.map((node) => client.answerers(node.address, 8080, 6)))
+  t.equal(new Set(through.flat()).size, 1)
+  change([serviceRecord(onFront), serviceRecord(onIngress)])
+})
+
+t.test('a port may prefer the tasks of the node where one enters', async (t) => {
+  const preferring = ports.map((port) => ({ ...port, preferLocal: true }))
+  change([serviceRecord({ ...onIngress, ports: preferring })])
+  t.same(count(await client.answerers(one.address, 8080, 4)), { web1: 4 })
+  t.same(count(await client.answerers(two.address, 8080, 4)), { web2: 2, web3: 2 })
+  change(endpointsOf(web1, 'web', false).map(endpointRecord))
+  t.same(count(await client.answerers(one.address, 8080, 4)), { web2: 2, web3: 2 }, 'others where there are none')
+  change([...endpointsOf(web1, 'web').map(endpointRecord), serviceRecord(onIngress)])
+})
+
+t.test('a port that this node does not serve is left to whoever has it here', async (t) => {
+  await one.host.request({ op: 'serve', name: 'owner', port: 8099 })
+  one.run(one.rules.setUnserved(one.store.state, new Set(['8099/tcp'])))
+  t.match(await client.ask(one.address, 8099), /^owner /)
+  t.match(await client.ask(two.address, 8099), /^web/)
+  one.run(one.rules.setUnserved(one.store.state, new Set()))
+  t.match(await client.ask(one.address, 8099), /^web/)
+})
+
+t.test('containers go out, with the address of their node, unless their networks are internal', async (t) => {
+  await client.request({ op: 'serve', name: 'world', port: 9000 })
+  t.match(await asker.place.ask('10.78.0.100', 9000), /^world 10\.78\.0\.1 /)
+  t.match(await web2.place.ask('10.78.0.100', 9000, { protocol: 'udp' }), /^world 10\.78\.0\.2 /)
+  t.match(await web2.place.ask('fd78::100', 9000), /^world fd78::2 /)
+  change([networkRecord({ ...back, internal: true })])
+  t.equal(await other.place.ask('10.78.0.100', 9000), 'TIMEOUT')
+  t.match(await asker.place.ask('10.78.0.100', 9000), /^world/)
+  change([networkRecord(back)])
+  t.match(await other.place.ask('10.78.0.100', 9000), /^world/)
+})
+
+t.test('networks do not reach each other, nor containers what is not theirs', async (t) => {
+  t.match(await web1.place.ask(web3.address, 80), /^web3 10\.0\.1\.11 /, 'within a network')
+  const own = [one.address, two.address, one.config.hostLinkAddress, one.addressV6, one.block.address]
+  const attempts = [
+    ...['10.0.1.11', '10.0.1.12', '10.0.1.2', 'fd00:1::11', 'fd00:1::2'].map((host) => ({
+      from: other,
+      host,
+      port: 80,
+    })),
+    { from: asker, host: other.gateway, port: 80 },
+    { from: asker, host: web2.gateway, port: 80 },
+    { from: web1, host: gatewayIpv6(web2.gateway), port: 80 },
+    ...own.map((host) => ({ from: asker, host, port: CONTROL_PORT })),
+  ]
+  const answers = await Promise.all(attempts.map(({ from, host, port }) => from.place.ask(host, port)))
+  for (const [at, { from, host, port }] of attempts.entries()) {
+    t.match(answers[at], /^(TIMEOUT|EHOSTUNREACH|ECONNREFUSED)$/, `${from.taskId} to port ${port} of ${host}`)
+  }
+  t.match(await client.ask(one.address, CONTROL_PORT), /^host1 /, 'which is there')
+})
+
+t.test('nobody sends with the address of another', async (t) => {
+  const rogue = container('rog1', one, front, 66)
+  for (const local of one.locals.slice(-2)) one.run(one.rules.attach(one.store.state, local))
+  t.match(await rogue.place.ask(web1.address, 80), /^web1 10\.0\.1\.66 /)
+  t.match(await rogue.place.ask('fd00:1::11', 80), /^web1 fd00:1::66 /)
+  rogue.place.ip('addr add 10.0.1.12/32 dev eth0', 'addr add fd00:1::12/128 dev eth0 nodad')
+  const before = counted(one.fabric, 'spoofed', 'bridge swarmctl')
+  const answers = await Promise.all([
+    rogue.place.ask('10.0.1.21', 80, { localAddress: '10.0.1.12' }),
+    rogue.place.ask('10.0.1.11', 80, { localAddress: '10.0.1.12' }),
+    rogue.place.ask('fd00:1::2', 80, { localAddress: 'fd00:1::12' }),
+  ])
+  for (const answer of answers) t.match(answer, /^(TIMEOUT|EHOSTUNREACH)$/)
+  t.ok(counted(one.fabric, 'spoofed', 'bridge swarmctl') > before)
+  for (let at = 0; at < 3; at++) {
+    asker.place.ip('neigh flush dev eth0')
+    asker.place.exec('ip', '-6', 'neigh', 'flush', 'dev', 'eth0')
+    t.match(await asker.place.ask('10.0.1.12', 80), /^web2/, 'what it claims to be is not believed')
+    t.match(await asker.place.ask('fd00:1::12', 80), /^web2/)
+  }
+  rogue.place.ip('addr del 10.0.1.12/32 dev eth0', 'link set eth0 address 02:42:0a:00:01:0c')
+  t.match(await rogue.place.ask(web1.address, 80), /^(TIMEOUT|EHOSTUNREACH)$/, 'nor its MAC')
+})
+
+t.test('tunnels take packets of nodes only', async (t) => {
+  const forged = 'UDP4-SENDTO'
+  t.ok(forged)
 })
 
 t.teardown(() => process.exit())

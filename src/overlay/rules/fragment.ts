@@ -59,16 +59,19 @@ function elementCommands(
   verb: 'add' | 'delete',
   elements: Iterable<SetElement>,
 ): Record<'host' | 'fabric', string[]> {
-  const bySet = new Map<string, { readonly table: TableName; readonly texts: string[] }>()
+  const bySet = new Map<string, { readonly table: TableName; readonly set: string; readonly texts: string[] }>()
   for (const { table, set, key, value } of elements) {
-    const ref = `${tableRef(config, table)} ${set}`
-    const found = bySet.get(ref) ?? { table, texts: [] }
+    // The host's table may have the name of the fabric's.
+    const ref = `${table} ${set}`
+    const found = bySet.get(ref) ?? { table, set, texts: [] }
     found.texts.push(value === '' || verb === 'delete' ? key : `${key} : ${value}`)
     bySet.set(ref, found)
   }
   const commands: Record<'host' | 'fabric', string[]> = { host: [], fabric: [] }
-  for (const [ref, { table, texts }] of bySet) {
-    commands[table === 'host' ? 'host' : 'fabric'].push(`${verb} element ${ref} { ${texts.join(', ')} }`)
+  for (const { table, set, texts } of bySet.values()) {
+    commands[table === 'host' ? 'host' : 'fabric'].push(
+      `${verb} element ${tableRef(config, table)} ${set} { ${texts.join(', ')} }`,
+    )
   }
   return commands
 }
