@@ -1,9 +1,12 @@
 // The kernel's part of the data plane on hosts that are namespaces: needs root, and no engine.
 
+import { spawn } from 'node:child_process'
 import t from 'tap'
 import type { DataPlaneRecord } from '../../src/api/data-plane.ts'
 import { DesiredStore } from '../../src/overlay/desired-state.ts'
-import { endpoint, INGRESS, inNamespace, ip, KernelLab, localOf, network, pings } from './support/kernel-hosts.ts'
+import { fabricConfig, peerMark } from '../../src/overlay/kernel/fabric-config.ts'
+import { endpoint, INGRESS, inNamespace, ip, KernelLab, localOf, network, peer, pings } from './support/kernel-hosts.ts'
+import { waitFor } from './support/wait-for.ts'
 
 const front = network('front', 4097, {
   subnets: [
@@ -11,54 +14,200 @@ const front = network('front', 4097, {
     { subnet: 'fd00:1::/64', gateway: 'fd00:1::1' },
   ],
 })
-
-function records(lab: KernelLab, more: readonly DataPlaneRecord[]): readonly DataPlaneRecord[] {
-  return [
-    ...lab.hosts.map(({ peer }) => ({ kind: 'peer', peer }) as const),
-    { kind: 'overlay-network', network: INGRESS },
-    { kind: 'overlay-network', network: front },
-    ...more,
-  ]
-}
+const addresses = ({ number }: { readonly number: number }) => [`10.0.1.${number + 4}`, `fd00:1::${number + 4}`]
 
 t.test('containers of two nodes reach each other on an overlay, by IPv4 and IPv6', async (t) => {
   const lab = new KernelLab('a', [1, 2])
   t.teardown(() => lab.down())
-  const [one, two] = lab.hosts
+  const [one, two] = await lab.overlay(front, addresses)
   if (!one || !two) throw new Error('no hosts')
-  const a = endpoint('a', 'front', 1, ['10.0.1.5', 'fd00:1::5'])
-  const a2 = endpoint('a2', 'front', 1, ['10.0.1.7', 'fd00:1::7'])
-  const b = endpoint('b', 'front', 2, ['10.0.1.6', 'fd00:1::6'])
-  const set = records(
-    lab,
-    [a, a2, b].map((one) => ({ kind: 'end-point', endpoint: one })),
-  )
-  const fabrics = []
-  const containers = new Map<string, string>()
-  for (const host of lab.hosts) {
-    const store = new DesiredStore()
-    const fabric = host.fabric()
-    await fabric.open(store.state, [])
-    const changed = store.apply({ self: host.self, revision: 1, complete: true, set, removed: [] })
-    await fabric.apply(store.state, changed)
-    for (const own of [a, a2, b].filter(({ nodeNumber }) => nodeNumber === host.number)) {
-      const local = localOf(own)
-      const { device, mtu } = await fabric.attach(local)
-      t.equal(mtu, 1450)
-      containers.set(own.taskId, lab.container(host, device, local, 24))
-    }
-    fabrics.push({ fabric, store, host })
+  const neighbour = localOf(endpoint('n', 'front', 1, ['10.0.1.77', 'fd00:1::77']))
+  const { device, mtu } = await one.fabric.attach(neighbour)
+  t.equal(mtu, 1450)
+  t.same(await one.fabric.attach(neighbour), { device, mtu }, 'asked for again, it is the same')
+  lab.container(one.host, device, neighbour, 24)
+  t.ok(await pings(one.container, '10.0.1.6'), 'to the other node')
+  t.ok(await pings(two.container, '10.0.1.5'), 'and back')
+  t.ok(await pings(one.container, '10.0.1.77'), 'on one node')
+  t.ok(await pings(one.container, '10.0.1.1'), 'the gateway')
+  t.ok(await pings(one.container, 'fd00:1::6'), 'IPv6 to the other node')
+  t.ok(await pings(one.container, 'fd00:1::77'), 'IPv6 on one node')
+  t.ok(await pings(one.container, 'fd00:1::1'), 'IPv6 gateway')
+  for (const { fabric } of [one, two]) t.same(await fabric.audit(), [], 'the kernel is as planned')
+  await one.fabric.detach(neighbour.endpointId)
+  await one.fabric.detach(neighbour.endpointId)
+  t.same(await one.fabric.audit(), [], 'after an end point has gone, twice')
+})
+
+t.test('what somebody breaks is mended without being asked', async (t) => {
+  const lab = new KernelLab('d', [1, 2])
+  t.teardown(() => lab.down())
+  const [one] = await lab.overlay(front, addresses)
+  if (!one) throw new Error('no host')
+  const { namespace: fabric } = one.host.config
+  const breaks: Readonly<Record<string, () => void>> = {
+    'a tunnel is deleted': () => void ip('-n', fabric, 'link', 'del', 'vx4097'),
+    'a bridge is deleted': () => void ip('-n', fabric, 'link', 'del', 'br4097'),
+    'a bridge is down': () => void ip('-n', fabric, 'link', 'set', 'br4097', 'down'),
+    'the rules are flushed': () => void inNamespace(fabric, 'nft', 'flush', 'ruleset'),
+    'a chain is flushed': () => void inNamespace(fabric, 'nft', 'flush', 'chain', 'inet', 'swarmctl', 'forward'),
+    'neighbours are flushed': () => void ip('-n', fabric, 'neigh', 'flush', 'dev', 'vx4097', 'nud', 'permanent'),
+    'a tunnel entry is deleted': () =>
+      void inNamespace(fabric, 'bridge', 'fdb', 'del', '02:42:0a:00:01:06', 'dev', 'vx4097', 'self'),
+    'a route of replies is deleted': () => void ip('-n', fabric, 'route', 'flush', 'table', '10002'),
+    'the link to the host is deleted': () => void ip('-n', one.host.namespace, 'link', 'del', one.host.config.hostLink),
+    'the namespace has lost its name': () => void ip('netns', 'del', fabric),
   }
-  const ca = containers.get('a') ?? ''
-  const cb = containers.get('b') ?? ''
-  t.ok(await pings(ca, '10.0.1.6'), 'to the other node')
-  t.ok(await pings(cb, '10.0.1.5'), 'and back')
-  t.ok(await pings(ca, '10.0.1.7'), 'on one node')
-  t.ok(await pings(ca, '10.0.1.1'), 'the gateway')
-  t.ok(await pings(ca, 'fd00:1::6'), 'IPv6 to the other node')
-  t.ok(await pings(ca, 'fd00:1::7'), 'IPv6 on one node')
-  t.ok(await pings(ca, 'fd00:1::1'), 'IPv6 gateway')
-  for (const { fabric } of fabrics) t.same(await fabric.audit(), [], 'the kernel is as planned')
-  t.ok(inNamespace(one.namespace, 'sysctl', '-n', 'net.ipv4.ip_forward').startsWith('1'))
-  t.ok(ip('-n', one.config.namespace, 'link', 'show', 'vxg').includes('vxg'))
+  for (const [what, breakIt] of Object.entries(breaks)) {
+    one.drift.length = 0
+    breakIt()
+    if (what.startsWith('the namespace')) one.drift.push(...(await one.fabric.audit()))
+    await waitFor(`noticed: ${what}`, () => Promise.resolve(one.drift.length > 0), 10_000)
+    t.ok(await pings(one.container, '10.0.1.6'), `${what}: ${one.drift[0]?.what}`)
+    t.same(await one.fabric.audit(), [], 'mended at once')
+  }
+  inNamespace(one.host.namespace, 'nft', 'flush', 'ruleset')
+  t.match(
+    await one.fabric.audit(),
+    [{ what: /of the host$/ }, {}, {}, {}, {}],
+    "the host's table and its firewalls' leave",
+  )
+  t.same(await one.fabric.audit(), [])
+})
+
+t.test('another start takes over what is there, and no packet is lost', async (t) => {
+  const lab = new KernelLab('r', [1, 2])
+  t.teardown(() => lab.down())
+  const [one] = await lab.overlay(front, addresses)
+  if (!one) throw new Error('no host')
+  const lost = localOf(endpoint('lost', 'front', 1, ['10.0.1.99']))
+  const { device } = await one.fabric.attach(lost)
+  const back = network('back', 4098, { subnets: [{ subnet: '10.0.2.0/24', gateway: '10.0.2.1' }] })
+  const change = { self: one.host.self, revision: 2, complete: false, removed: [] }
+  const added = one.store.apply({ ...change, set: [{ kind: 'overlay-network', network: back }] })
+  await one.fabric.apply(one.store.state, added)
+  const ping = spawn('nsenter', [
+    `--net=/run/netns/${one.container}`,
+    ...['busybox', 'ping', '-i', '0.01', '-c', '150', '10.0.1.6'],
+  ])
+  let output = ''
+  ping.stdout.on('data', (chunk: Buffer) => {
+    output += chunk.toString()
+  })
+  const ended = new Promise((resolve) => ping.on('close', resolve))
+  await waitFor('traffic', () => Promise.resolve(output.includes('seq=10')), 10_000)
+  await one.fabric.close()
+  one.store.apply({ ...change, set: [], removed: [{ kind: 'overlay-network', id: 'back' }] })
+  const again = one.host.fabric()
+  await again.open(one.store.state, [one.local])
+  t.same(await again.audit(), [])
+  t.notOk(output.includes('seq=149'), 'traffic went on meanwhile')
+  await ended
+  t.match(output, ' 0% packet loss')
+  const links = ip('-n', one.host.config.namespace, '-br', 'link', 'show')
+  t.notMatch(links, 'br4098', 'a network that went meanwhile is removed')
+  t.throws(
+    () => ip('-n', one.host.namespace, 'link', 'show', device),
+    "a container's link that nobody knows is removed",
+  )
+})
+
+t.test('1,000 nodes and 10,000 end points; node numbers around the routing tables of the kernel', async (t) => {
+  const lab = new KernelLab('s', [300])
+  t.teardown(() => lab.down())
+  const [host] = lab.hosts
+  if (!host) throw new Error('no host')
+  const numbers = Array.from({ length: 1000 }, (_, at) => at + 1)
+  const wide = network('wide', 4097, { subnets: [{ subnet: '10.0.0.0/16', gateway: '10.0.0.1' }] })
+  const addressOf = (at: number) => `10.0.${16 + (at >> 8)}.${at & 255}`
+  const set: readonly DataPlaneRecord[] = [
+    ...numbers.map((number) => ({
+      kind: 'peer' as const,
+      peer: number === 300 ? host.peer : peer(number, `10.79.${number >> 8}.${number & 255}`),
+    })),
+    { kind: 'overlay-network', network: INGRESS },
+    { kind: 'overlay-network', network: wide },
+    ...Array.from({ length: 10_000 }, (_, at) => ({
+      kind: 'end-point' as const,
+      endpoint: endpoint(`t${at}`, 'wide', (at % 1000) + 1, [addressOf(at)]),
+    })),
+  ]
+  const store = new DesiredStore()
+  const fabric = host.fabric()
+  await fabric.open(store.state, [])
+  const changed = store.apply({ self: host.self, revision: 1, complete: true, set, removed: [] })
+  const startMs = performance.now()
+  await fabric.apply(store.state, changed)
+  t.comment(`all: ${Math.round(performance.now() - startMs)} ms`)
+  t.same(await fabric.audit(), [], 'the kernel has it')
+  const times: number[] = []
+  for (let round = 0; round < 10; round++) {
+    const moved = endpoint('t1', 'wide', 153 + round, [addressOf(1)])
+    const keys = store.apply({
+      self: host.self,
+      revision: 2 + round,
+      complete: false,
+      set: [{ kind: 'end-point', endpoint: moved }],
+      removed: [],
+    })
+    const beganMs = performance.now()
+    await fabric.apply(store.state, keys)
+    times.push(performance.now() - beganMs)
+  }
+  times.sort((a, b) => a - b)
+  t.comment(`one change: median ${times[5]?.toFixed(1)} ms, most ${times.at(-1)?.toFixed(1)} ms`)
+  t.same(await fabric.audit(), [], 'and the changes')
+  const { namespace } = host.config
+  for (const number of [153, 154, 155, 1, 1000]) {
+    const mark = `0x${peerMark(number).toString(16)}`
+    const route = ip('-n', namespace, 'route', 'get', '198.51.100.9', 'mark', mark)
+    t.match(
+      route,
+      `via 100.${64 + (number >> 7)}.${(number * 2) & 255}.1 dev vxg table ${10_000 + number}`,
+      `node ${number}`,
+    )
+  }
+  t.match(ip('-n', namespace, 'route', 'get', '198.51.100.9'), 'dev up0', 'what bears no mark goes out')
+  const auditMs = performance.now()
+  await fabric.apply(store.state, undefined)
+  t.comment(`everything compared and loaded anew: ${Math.round(performance.now() - auditMs)} ms`)
+})
+
+t.test('two nodes in one host namespace share a network, each with a fabric and a port of its own', async (t) => {
+  const lab = new KernelLab('t', [1])
+  t.teardown(async () => {
+    for (const { config } of nodes) ip('netns', 'del', config.namespace)
+    await lab.down()
+  })
+  const [host] = lab.hosts
+  if (!host) throw new Error('no host')
+  const nodes = [0, 1].map((instance) => {
+    const number = instance + 1
+    const port = 4789 + 10 * instance
+    const namespace = `${host.namespace}i${instance}`
+    const config = fabricConfig({ instance, dataPathPort: port, namespace })
+    const own = endpoint(`t${number}`, 'front', number, addresses({ number }))
+    return { config, peer: peer(number, host.address, { port }), own, fabric: host.fabric({ config }) }
+  })
+  const set: readonly DataPlaneRecord[] = [
+    ...nodes.map((node) => ({ kind: 'peer', peer: node.peer }) as const),
+    { kind: 'overlay-network', network: INGRESS },
+    { kind: 'overlay-network', network: front },
+    ...nodes.map(({ own }) => ({ kind: 'end-point', endpoint: own }) as const),
+  ]
+  const containers: string[] = []
+  for (const { own: placed, fabric, peer: self } of nodes) {
+    const store = new DesiredStore()
+    await fabric.open(store.state, [])
+    const { number, nodeId } = self
+    const own = { nodeId, number, address: host.address, dataPathPort: 4789 }
+    const changed = store.apply({ self: own, revision: 1, complete: true, set, removed: [] })
+    await fabric.apply(store.state, changed)
+    const local = localOf(placed)
+    const { device } = await fabric.attach(local)
+    containers.push(lab.container(host, device, local, 24))
+  }
+  t.ok(await pings(containers[0] ?? '', '10.0.1.6'))
+  t.ok(await pings(containers[1] ?? '', 'fd00:1::5'))
+  for (const { fabric } of nodes) t.same(await fabric.audit(), [])
 })

@@ -28,7 +28,12 @@ export class FabricNamespace {
     if (this.#handle) {
       await writeFile(this.#commands.fabricPath, '')
       const source = `/proc/${process.pid}/fd/${this.#handle.fd}`
-      const result = await this.#commands.host('mount', ['--bind', source, this.#commands.fabricPath])
+      const result = await this.#commands.host('mount', [
+        '--no-canonicalize',
+        '--bind',
+        source,
+        this.#commands.fabricPath,
+      ])
       if (result.status === 0 && (await this.#alive())) return true
       await unlink(this.#commands.fabricPath)
       await this.close()

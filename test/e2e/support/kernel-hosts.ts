@@ -2,12 +2,12 @@
 // data plane's kernel part is tried on.
 
 import { execFile, execFileSync } from 'node:child_process'
-import type { OverlayEndpoint, OverlayNetwork, Peer } from '../../../src/api/data-plane.ts'
+import type { DataPlaneRecord, OverlayEndpoint, OverlayNetwork, Peer } from '../../../src/api/data-plane.ts'
 import { endpointMac } from '../../../src/api/data-plane.ts'
 import { SystemClock } from '../../../src/lib/clock.ts'
 import { silentLog } from '../../../src/lib/log.ts'
-import type { LocalAttachment, Self } from '../../../src/overlay/desired-state.ts'
-import { Fabric } from '../../../src/overlay/kernel/fabric.ts'
+import { DesiredStore, type LocalAttachment, type Self } from '../../../src/overlay/desired-state.ts'
+import { type Drift, Fabric, type FabricSettings } from '../../../src/overlay/kernel/fabric.ts'
 import { type FabricConfig, fabricConfig } from '../../../src/overlay/kernel/fabric-config.ts'
 
 export const DATA_PATH_PORT = 4789
@@ -49,7 +49,19 @@ export interface KernelHost {
   readonly config: FabricConfig
   readonly self: Self
   readonly peer: Peer
-  fabric(): Fabric
+  /** Another start of its data plane. */
+  fabric(settings?: Partial<FabricSettings>): Fabric
+}
+
+export interface RunningHost {
+  readonly host: KernelHost
+  readonly fabric: Fabric
+  readonly store: DesiredStore
+  /** What the fabric mended by itself. */
+  readonly drift: Drift[]
+  readonly local: LocalAttachment
+  /** Namespace of its container. */
+  readonly container: string
 }
 
 export class KernelLab {
@@ -85,18 +97,13 @@ export class KernelLab {
       config,
       self,
       peer: peer(number, address),
-      fabric: () => this.#fabric(config, namespace),
+      fabric: (settings = {}) => this.#fabric(config, namespace, settings),
     }
   }
 
-  /** Another start of the host's data plane. */
-  #fabric(config: FabricConfig, namespace: string): Fabric {
-    const fabric = new Fabric({
-      config,
-      log: silentLog,
-      clock: new SystemClock(),
-      hostNamespace: `/run/netns/${namespace}`,
-    })
+  #fabric(config: FabricConfig, namespace: string, settings: Partial<FabricSettings>): Fabric {
+    const hostNamespace = `/run/netns/${namespace}`
+    const fabric = new Fabric({ config, log: silentLog, clock: new SystemClock(), hostNamespace, ...settings })
     this.#fabrics.push(fabric)
     return fabric
   }
@@ -124,6 +131,36 @@ export class KernelLab {
     ip('-n', namespace, 'link', 'set', 'eth0', 'up')
     if (gateway !== '') ip('-n', namespace, 'route', 'add', 'default', 'via', gateway)
     return namespace
+  }
+
+  /** A network with a container on each host, all of it applied. */
+  async overlay(
+    on: OverlayNetwork,
+    addresses: (host: KernelHost) => readonly string[],
+    config: (host: KernelHost) => FabricConfig = (host) => host.config,
+  ): Promise<readonly RunningHost[]> {
+    const endpoints = this.hosts.map((host) => endpoint(`t${host.number}`, on.id, host.number, addresses(host)))
+    const set: readonly DataPlaneRecord[] = [
+      ...this.hosts.map(({ peer }) => ({ kind: 'peer', peer }) as const),
+      { kind: 'overlay-network', network: INGRESS },
+      { kind: 'overlay-network', network: on },
+      ...endpoints.map((one) => ({ kind: 'end-point', endpoint: one }) as const),
+    ]
+    const running: RunningHost[] = []
+    for (const [at, host] of this.hosts.entries()) {
+      const store = new DesiredStore()
+      const drift: Drift[] = []
+      const fabric = host.fabric({ config: config(host), onDrift: (found) => drift.push(...found) })
+      await fabric.open(store.state, [])
+      const changed = store.apply({ self: host.self, revision: 1, complete: true, set, removed: [] })
+      await fabric.apply(store.state, changed)
+      const own = endpoints[at]
+      if (!own) throw new Error('no end point')
+      const local = localOf(own)
+      const { device } = await fabric.attach(local)
+      running.push({ host, fabric, store, drift, local, container: this.container(host, device, local, 24) })
+    }
+    return running
   }
 
   async down(): Promise<void> {
