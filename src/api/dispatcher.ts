@@ -3,6 +3,7 @@
 // `welcome` or `redirect`, then one `assignments` COMPLETE and increments.
 
 import type { DataPathReport, DataPlaneRecord } from './data-plane.ts'
+import type { ProbeRequest } from './network-check.ts'
 import type { Config, Network, Secret, Task, TaskStatus } from './objects.ts'
 import type { NodeDescription } from './spec.ts'
 import type { TaskSocketKind } from './task-socket.ts'
@@ -143,7 +144,10 @@ export interface LogOptions {
   readonly stderr: boolean
 }
 
-export type StreamRequest = { readonly kind: 'task-logs'; readonly taskId: string; readonly options: LogOptions }
+export type StreamRequest =
+  | { readonly kind: 'task-logs'; readonly taskId: string; readonly options: LogOptions }
+  /** answered by a ProbeAnswer in JSON */
+  | { readonly kind: 'probe'; readonly request: ProbeRequest }
 
 /**
  * Frames on a `/bulk` connection, each encode([DISPATCHER_PROTOCOL_VERSION, frame]). The worker's first is `open`. It sends

@@ -21,6 +21,7 @@ import {
 } from './flags.ts'
 import { printTime } from './format/value.ts'
 import { compareNatural } from './natural-order.ts'
+import { check } from './network-check.ts'
 import { inspect } from './output/inspect.ts'
 import { joinLabels, renderListing, row } from './output/listing.ts'
 import { networkShape } from './shapes/swarm.ts'
@@ -188,6 +189,16 @@ async function remove(context: Context, flags: Flags, operands: readonly string[
 
 export const networkCommands: readonly Command[] = [
   {
+    name: 'check',
+    usage: '[OPTIONS] [NETWORK]',
+    summary: 'Try whether nodes reach each other on overlay networks',
+    examples: '  swarmctl network check\n  swarmctl network check --format json my_net',
+    flags: [formatFlag],
+    operands: { min: 0, max: 1 },
+    completeOperand: 'network',
+    run: check,
+  },
+  {
     name: 'create',
     usage: '[OPTIONS] NETWORK',
     summary: 'Create a network',
@@ -263,6 +274,16 @@ export const networkCommands: readonly Command[] = [
     ],
     operands: { min: 0, max: 0 },
     run: list,
+  },
+  {
+    name: 'rotate-keys',
+    usage: '',
+    summary: 'Change the keys of encrypted overlay networks, on all nodes and without loss',
+    flags: [],
+    operands: { min: 0, max: 0 },
+    run: async (context) => {
+      await (await context.client()).text('POST', '/swarmd/network-keys/rotate')
+    },
   },
   {
     name: 'rm',

@@ -4,6 +4,7 @@ import { rm } from 'node:fs/promises'
 import type { ClientRequest, RequestOptions } from 'node:http'
 import { join } from 'node:path'
 import type { LogOptions, ManagerAddress } from '../api/dispatcher.ts'
+import type { ProbeAnswer, ProbeRequest } from '../api/network-check.ts'
 import type { Task } from '../api/objects.ts'
 import type { NodeDescription } from '../api/spec.ts'
 import { type Clock, sleep } from '../lib/clock.ts'
@@ -233,6 +234,16 @@ export class Swarmd implements ClusterAccess {
     const manager = this.#running?.node.manager
     if (!manager) throw notAManager()
     return manager.taskLogs(task, options, signal)
+  }
+
+  probe(nodeId: string, request: ProbeRequest, signal: AbortSignal): Promise<ProbeAnswer> {
+    const manager = this.#running?.node.manager
+    if (!manager) throw notAManager()
+    return manager.probe(nodeId, request, signal)
+  }
+
+  rotateNetworkKeys(): Promise<void> {
+    return this.#options.dataPlane.rotateKeys()
   }
 
   #choose(request: InitRequest | JoinRequest): NodeAddresses {

@@ -2,6 +2,7 @@
 // It knows neither disks nor sockets: storage and connections are given to it, so that the simulator runs it as it is.
 
 import type { LogOptions, ManagerAddress, StreamRequest } from '../api/dispatcher.ts'
+import type { ProbeAnswer, ProbeRequest } from '../api/network-check.ts'
 import type { Task } from '../api/objects.ts'
 import { type Clock, sleep } from '../lib/clock.ts'
 import type { Connection } from '../lib/connection.ts'
@@ -309,6 +310,14 @@ export class Manager {
   taskLogs(task: Task, options: LogOptions, signal: AbortSignal): AsyncIterable<Uint8Array> {
     const request: StreamRequest = { kind: 'task-logs', taskId: task.id, options }
     return this.dispatcher.openStream(task.nodeId, request, signal)
+  }
+
+  /** On the leader: what a node finds when it tries what it can reach. @throws {CodedError} also with what the node says */
+  async probe(nodeId: string, request: ProbeRequest, signal: AbortSignal): Promise<ProbeAnswer> {
+    const chunks: Uint8Array[] = []
+    for await (const chunk of this.dispatcher.openStream(nodeId, { kind: 'probe', request }, signal)) chunks.push(chunk)
+    if (signal.aborted) throw new CodedError('PROBE_TIMEOUT', 'the node did not answer in time', { retryable: true })
+    return JSON.parse(Buffer.concat(chunks).toString('utf8')) as ProbeAnswer
   }
 
   /** What `docker swarm update --snapshot-interval` says holds on every manager, at once. */

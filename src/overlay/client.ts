@@ -2,6 +2,7 @@
 // outlives swarmd; NetClient in net-client.ts speaks to it.
 
 import type { DataPathProblem, DataPathReport } from '../api/data-plane.ts'
+import type { ProbeAnswer, ProbeRequest } from '../api/network-check.ts'
 import type { DesiredChange } from './desired-state.ts'
 
 /** What containers' bodies and engine networks need to know of the data plane. */
@@ -51,6 +52,12 @@ export interface DataPlane {
 
   /** Resolves at once when the task has no connection, else when nothing has moved for `quietMs`, at the latest after `maxMs`. Never throws. */
   drained(options: DrainOptions, signal: AbortSignal): Promise<void>
+
+  /** Tries what can be reached from here. Takes seconds. @throws {CodedError} DATA_PLANE_UNAVAILABLE, DATA_PLANE_DOWN */
+  probe(request: ProbeRequest, signal: AbortSignal): Promise<ProbeAnswer>
+
+  /** Keys of encrypted networks are changed, here and by this node's example everywhere. @throws {CodedError} as `probe` */
+  rotateKeys(): Promise<void>
 }
 
 /** The data plane of a machine that can have none: everything else goes on, tasks on overlay networks are refused with the reason. */

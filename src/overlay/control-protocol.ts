@@ -2,6 +2,7 @@
 // swarmd speaks to a swarmd-net of another version just long enough to have it replaced.
 
 import type { DataPathReport } from '../api/data-plane.ts'
+import type { ProbeAnswer, ProbeRequest } from '../api/network-check.ts'
 import type { DataPlaneFacts, DrainOptions } from './client.ts'
 import type { DesiredChange } from './desired-state.ts'
 
@@ -32,6 +33,7 @@ export interface ControlCalls {
   readonly Drained: { readonly request: DrainOptions; readonly answer: object }
   /** The server is replaced by that program's; the answer comes before. */
   readonly Upgrade: { readonly request: { readonly program: string }; readonly answer: object }
+  readonly Probe: { readonly request: ProbeRequest; readonly answer: ProbeAnswer }
   readonly RotateKeys: { readonly request: object; readonly answer: object }
   /** Everything ends; the kernel stays as it is. */
   readonly Stop: { readonly request: object; readonly answer: object }

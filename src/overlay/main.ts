@@ -1,8 +1,9 @@
 // swarmd-net: one program, several processes. `start` opens the sockets and becomes the holder; the holder starts `serve`, which
-// does the work; `open` lives for a moment, in another network namespace.
+// does the work; `open` and `probe` live for a moment, in another network namespace.
 
 import { chmod, mkdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
 import { SystemClock } from '../lib/clock.ts'
 import { CodedError, errorCode, errorMessage } from '../lib/errors.ts'
@@ -15,6 +16,8 @@ import { CONTROL_SOCKET, LOCK_SOCKET, PLUGIN_SOCKET, STATE_LOCK_SOCKET } from '.
 import { candidates, driverName, lockPath, noFreeInstance, stateLockPath, take } from './instance.ts'
 import { NET_HELP, type NetOptions, optionArguments, parseNetCommand } from './net-options.ts'
 import { runNetServer } from './net-server.ts'
+import type { ProbeTarget } from './probe/probe-plan.ts'
+import { probe } from './probe/prober.ts'
 import type { SocketSpec } from './raw-socket.ts'
 import { removeDataPlane } from './remove.ts'
 import { runOpener } from './socket-opener.ts'
@@ -34,6 +37,11 @@ async function main(argv: readonly string[]): Promise<void> {
     case 'open':
       await runOpener(JSON.parse(command.sockets) as SocketSpec[])
       return
+    case 'probe': {
+      const targets = JSON.parse(await text(process.stdin)) as ProbeTarget[]
+      process.stdout.write(JSON.stringify(await probe(targets, new SystemClock())))
+      return
+    }
     case 'start':
       await start(command.options, createLog({ level: command.options.logLevel }))
       return

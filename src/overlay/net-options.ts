@@ -23,6 +23,7 @@ export type NetCommand =
   | { readonly kind: 'hold'; readonly options: NetOptions; readonly instance: number }
   | { readonly kind: 'serve'; readonly options: NetOptions; readonly instance: number }
   | { readonly kind: 'open'; readonly sockets: string }
+  | { readonly kind: 'probe' }
 
 export const NET_HELP = `Usage: swarmd-net [COMMAND] [OPTIONS]
 
@@ -70,6 +71,8 @@ export function parseNetCommand(argv: readonly string[]): NetCommand {
     case 'hold':
     case 'serve':
       return { kind: command, options, instance: Number(argument) }
+    case 'probe':
+      return { kind: 'probe' }
     case 'open':
       return { kind: 'open', sockets: argument }
     default:

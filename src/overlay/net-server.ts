@@ -2,6 +2,8 @@
 
 import { readFile } from 'node:fs/promises'
 import type { Server } from 'node:http'
+import { DEFAULT_DATA_PATH_PORT } from '../api/defaults.ts'
+import type { ProbeRequest } from '../api/network-check.ts'
 import type { Clock } from '../lib/clock.ts'
 import { CodedError, errorMessage } from '../lib/errors.ts'
 import type { Log } from '../lib/log.ts'
@@ -18,8 +20,9 @@ import { HolderLink } from './holder-link.ts'
 import { CONTROL_SOCKET, PLUGIN_SOCKET } from './holder-protocol.ts'
 import { createMethodServer } from './http-methods.ts'
 import { driverName } from './instance.ts'
-import { DNS_ADDRESS, EGRESS_GATEWAY, EGRESS_SUBNET } from './kernel/fabric-config.ts'
+import { DNS_ADDRESS, EGRESS_GATEWAY, EGRESS_SUBNET, fabricConfig } from './kernel/fabric-config.ts'
 import { type NetOptions, optionArguments } from './net-options.ts'
+import { runProbes } from './probe/probe-runner.ts'
 import { serveFrom } from './raw-socket.ts'
 
 export interface NetServerOptions {
@@ -63,6 +66,8 @@ export async function runNetServer(own: NetServerOptions): Promise<void> {
   const driver = driverMethods(dataPath)
   const control = controlMethods({
     dataPath,
+    program,
+    fabric: `/run/netns/${fabricConfig({ instance, dataPathPort: DEFAULT_DATA_PATH_PORT }).namespace}`,
     holder,
     version: () => ({ version: VERSION, build, pid: process.pid, holderPid: holder.pid, instance, facts }),
   })
@@ -111,6 +116,9 @@ function driverMethods(dataPath: DataPath): Readonly<Record<string, Method>> {
 }
 
 interface ControlParts {
+  readonly program: string
+  /** Path of the fabric's network namespace. */
+  readonly fabric: string
   readonly dataPath: DataPath
   readonly holder: HolderLink
   readonly version: () => VersionAnswer
@@ -123,7 +131,13 @@ type Calls = {
   ) => Promise<ControlCalls[Name]['answer']> | ControlCalls[Name]['answer']
 }
 
-function controlMethods({ dataPath, holder, version }: ControlParts): Readonly<Record<string, Method>> {
+function controlMethods({
+  dataPath,
+  program,
+  fabric,
+  holder,
+  version,
+}: ControlParts): Readonly<Record<string, Method>> {
   const nothing = {}
   const calls: Calls = {
     Version: () => version(),
@@ -143,12 +157,16 @@ function controlMethods({ dataPath, holder, version }: ControlParts): Readonly<R
       await dataPath.drained(options, signal)
       return nothing
     },
-    Upgrade: async ({ program }) => {
-      await readFile(program).catch((error: unknown) => {
-        throw new CodedError('NO_PROGRAM', `no server can be started from ${program}: ${errorMessage(error)}`)
+    Upgrade: async ({ program: next }) => {
+      await readFile(next).catch((error: unknown) => {
+        throw new CodedError('NO_PROGRAM', `no server can be started from ${next}: ${errorMessage(error)}`)
       })
-      holder.replaceServer(program)
+      holder.replaceServer(next)
       return nothing
+    },
+    Probe: (request: ProbeRequest, signal) => {
+      const { state, engine } = dataPath
+      return runProbes(program, { request, state, locals: [...engine.locals()], fabric }, signal)
     },
     RotateKeys: async () => {
       await dataPath.rotateKeys()

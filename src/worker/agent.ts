@@ -404,7 +404,8 @@ export class Agent {
 
   #sendReport(): void {
     const report = this.#report
-    if (!report || report === this.#toldReport || !this.#session || this.#managerLevel < DATA_PLANE_FEATURE_LEVEL) return
+    if (!report || report === this.#toldReport || !this.#session || this.#managerLevel < DATA_PLANE_FEATURE_LEVEL)
+      return
     this.#toldReport = report
     this.#session.send({ kind: 'data-path', report })
   }
@@ -515,6 +516,12 @@ export class Agent {
       case 'task-logs':
         yield* this.#taskLogs(request.taskId, request.options, tasks, signal)
         return
+      case 'probe': {
+        const { dataPlane } = this.#options
+        if (!dataPlane) throw new CodedError('DATA_PLANE_UNAVAILABLE', 'this node has no data plane')
+        yield Buffer.from(JSON.stringify(await dataPlane.probe(request.request, signal)))
+        return
+      }
       default:
         throw new CodedError('STREAM_UNKNOWN', 'this node does not know such a stream')
     }

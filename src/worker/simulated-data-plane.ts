@@ -2,6 +2,7 @@
 // tests of what stands above it.
 
 import type { DataPathReport } from '../api/data-plane.ts'
+import type { ProbeAnswer } from '../api/network-check.ts'
 import { type Clock, sleep } from '../lib/clock.ts'
 import { CodedError } from '../lib/errors.ts'
 import type { DataPlane, DataPlaneFacts, DrainOptions } from '../overlay/client.ts'
@@ -91,6 +92,12 @@ export class SimulatedDataPlane implements DataPlane {
     })
     this.#listeners.delete(listener)
   }
+
+  async probe(): Promise<ProbeAnswer> {
+    return { results: [] }
+  }
+
+  async rotateKeys(): Promise<void> {}
 
   async drained({ taskId, quietMs, maxMs }: DrainOptions, signal: AbortSignal): Promise<void> {
     const busyMs = this.busyMs(taskId)

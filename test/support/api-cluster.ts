@@ -2,6 +2,7 @@
 
 import { type ClientRequest, type RequestOptions, request } from 'node:http'
 import type { LogOptions, ManagerAddress } from '../../src/api/dispatcher.ts'
+import type { ProbeAnswer, ProbeRequest } from '../../src/api/network-check.ts'
 import type { Task } from '../../src/api/objects.ts'
 import type { ClusterAccess, ClusterState, InitRequest, JoinRequest } from '../../src/daemon/api/cluster-access.ts'
 import { CodedError } from '../../src/lib/errors.ts'
@@ -24,6 +25,8 @@ export class ApiCluster implements ClusterAccess {
   current: ClusterState = { kind: 'inactive' }
   /** Runs before each proposal is applied: what another client does just then. */
   beforeApply: () => void = () => {}
+  probes: (nodeId: string, request: ProbeRequest) => Promise<ProbeAnswer> = async () => ({ results: [] })
+  rotations = 0
   logs: (task: Task, options: LogOptions) => AsyncIterable<Uint8Array> = async function* () {}
   /** socket of the leader's control port, where this one follows */
   leaderSocket = ''
@@ -129,5 +132,13 @@ export class ApiCluster implements ClusterAccess {
 
   taskLogs(task: Task, options: LogOptions): AsyncIterable<Uint8Array> {
     return this.logs(task, options)
+  }
+
+  probe(nodeId: string, request: ProbeRequest): Promise<ProbeAnswer> {
+    return this.probes(nodeId, request)
+  }
+
+  async rotateNetworkKeys(): Promise<void> {
+    this.rotations++
   }
 }

@@ -17,6 +17,7 @@ import { Engine, type EngineAddress } from './engine.ts'
 import { EventHub } from './event-hub.ts'
 import { forward } from './forward.ts'
 import { gate } from './hijack-gate.ts'
+import { networkCheckRoutes } from './network-check-routes.ts'
 import { NetworkParts } from './network-parts.ts'
 import { networkRoutes } from './network-routes.ts'
 import { type ManagerState, noLeader, requireManager, unknownOutcome } from './node-state.ts'
@@ -76,6 +77,7 @@ export class ApiServer {
       ...secretRoutes(context),
       ...configRoutes(context),
       ...networkRoutes(context),
+      ...networkCheckRoutes(context),
       ...containerRoutes(context),
     ])
     // Uploads (build, load) take as long as they take.

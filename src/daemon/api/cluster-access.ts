@@ -3,6 +3,7 @@
 
 import type { ClientRequest, RequestOptions } from 'node:http'
 import type { LogOptions, ManagerAddress } from '../../api/dispatcher.ts'
+import type { ProbeAnswer, ProbeRequest } from '../../api/network-check.ts'
 import type { Task } from '../../api/objects.ts'
 import type { SwarmSpec } from '../../api/spec.ts'
 import type { Proposer, StoreEvent, StoreView } from '../../manager/store/types.ts'
@@ -91,6 +92,10 @@ export interface ClusterAccess {
    * engine's RFC 3339 timestamp and a space (the server strips it where it was not asked for). Aborting ends the stream.
    */
   taskLogs(task: Task, options: LogOptions, signal: AbortSignal): AsyncIterable<Uint8Array>
+  /** On the leader: what a node finds when it tries what it can reach. Rejects with what the node says, or when `signal` aborts. */
+  probe(nodeId: string, request: ProbeRequest, signal: AbortSignal): Promise<ProbeAnswer>
+  /** Keys of encrypted networks are changed, by this node's example on all. @throws {CodedError} DATA_PLANE_UNAVAILABLE */
+  rotateNetworkKeys(): Promise<void>
 }
 
 /** Path prefix on the control port under which forwarded requests arrive: hand them to `ApiServer.handleForwarded`. */

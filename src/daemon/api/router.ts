@@ -39,7 +39,7 @@ function newNode(): Node {
 }
 
 /** Paths under these are never passed to the engine, whether a route fits or not. */
-const OWN = new Set(['swarm', 'services', 'tasks', 'nodes', 'secrets', 'configs'])
+const OWN = new Set(['swarm', 'services', 'tasks', 'nodes', 'secrets', 'configs', 'swarmd'])
 
 export class Router {
   readonly #root = newNode()
