@@ -21,12 +21,13 @@ import {
 import { DnsServer } from './dns/dns-server.ts'
 import { HostNameServers } from './dns/host-name-servers.ts'
 import { EngineState } from './driver/engine-state.ts'
+import { Leftovers } from './driver/leftovers.ts'
 import { HeldPorts, type HostPort } from './held-ports.ts'
 import type { HolderLink } from './holder-link.ts'
 import { DNS_TCP_SOCKET, DNS_UDP_SOCKET } from './holder-protocol.ts'
-import { hostRoutes, mtuOfAddress, ownerOfPort } from './host-facts.ts'
+import { hostRoutes, linksIn, mtuOfAddress, ownerOfPort } from './host-facts.ts'
 import { Fabric } from './kernel/fabric.ts'
-import { DNS_ADDRESS, type FabricConfig, fabricConfig, gatewayNetwork } from './kernel/fabric-config.ts'
+import { DNS_ADDRESS, type FabricConfig, fabricConfig, fabricPort, gatewayNetwork } from './kernel/fabric-config.ts'
 import { readFrom, type SocketSpec, serveFrom } from './raw-socket.ts'
 import { StateFile } from './state-file.ts'
 import { Encryption } from './wireguard/encryption.ts'
@@ -61,6 +62,7 @@ export class DataPath {
   readonly #ports: HeldPorts
   readonly #nameServers: HostNameServers
   readonly #encryption: Encryption
+  readonly #leftovers: Leftovers
   #store = new DesiredStore()
   #config: FabricConfig | undefined
   #fabric: Fabric | undefined
@@ -90,6 +92,7 @@ export class DataPath {
     this.engine = new EngineState(join(stateDirectory, 'engine.json'), log)
     this.#ports = new HeldPorts({ ownerOf: ownerOfPort, log })
     this.#nameServers = new HostNameServers({ except: [DNS_ADDRESS], clock })
+    this.#leftovers = new Leftovers({ engine: this.engine, forget: (endpointId) => this.detach(endpointId) })
     this.#encryption = new Encryption({
       config: { instance },
       stateDirectory,
@@ -321,7 +324,7 @@ export class DataPath {
   /** Sockets belong to one namespace: their names tell which, so that those of a fabric that is no more are not taken. */
   async #openDns(config: FabricConfig): Promise<void> {
     const { holder, clock, random, log } = this.#options
-    const path = `/run/netns/${config.namespace}`
+    const path = this.#namespacePath(config)
     const { ino } = await stat(path)
     const names = {
       own: `${DNS_UDP_SOCKET}-own@${ino}`,
@@ -384,6 +387,7 @@ export class DataPath {
         await this.#fabric.audit()
         await this.#auditDns()
         await this.#holdPorts(this.#fabric)
+        await this.#sweepLeftovers()
       }
     } catch (error) {
       this.#log.warn({ code: errorCode(error), reason: errorMessage(error) }, 'the audit failed')
@@ -395,11 +399,24 @@ export class DataPath {
   /** A fabric that was made anew is another namespace. */
   async #auditDns(): Promise<void> {
     if (!this.#config) return
-    const { ino } = await stat(`/run/netns/${this.#config.namespace}`)
+    const { ino } = await stat(this.#namespacePath(this.#config))
     if (this.#dns && this.#dnsNamespace === String(ino)) return
     this.#dns?.close()
     this.#dns = undefined
     await this.#openDns(this.#config)
+  }
+
+  async #sweepLeftovers(): Promise<void> {
+    if (!this.#config || this.engine.endpoints.size + this.engine.egress.size === 0) return
+    const links = await linksIn(this.#namespacePath(this.#config))
+    if (links.size === 0) return // nothing is known of them
+    const cables = new Set([...this.engine.endpoints.keys()].filter((id) => links.has(fabricPort(id))))
+    const gone = await this.#leftovers.sweep(cables, this.#options.clock.nowMs())
+    if (gone.length > 0) this.#log.info({ gone }, 'left over by an engine that crashed, and forgotten')
+  }
+
+  #namespacePath({ namespace }: FabricConfig): string {
+    return `/run/netns/${namespace}`
   }
 
   #fail(problem: DataPathProblem | undefined): void {

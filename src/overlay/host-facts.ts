@@ -42,11 +42,20 @@ export async function hostRoutes(): Promise<readonly string[]> {
   return [...new Set(subnets)].sort()
 }
 
-/** The MTU of the link that has this address; 0: no link has it. */
+/** The MTU of the link that has this address, or, where a NAT has it, of the link to everywhere else; 0: there is neither. */
 export async function mtuOfAddress(address: string): Promise<number> {
   const links = JSON.parse((await outputOf(['ip', '-json', 'addr', 'show'])) || '[]') as readonly Link[]
   const link = links.find((one) => one.addr_info?.some(({ local }) => local === address))
-  return link?.mtu ?? 0
+  if (link) return link.mtu
+  const routes = JSON.parse((await outputOf(['ip', '-json', 'route', 'show', 'default'])) || '[]') as readonly Route[]
+  const device = routes.find(({ dev }) => dev !== undefined)?.dev
+  return links.find(({ ifname }) => ifname === device)?.mtu ?? 0
+}
+
+/** Names of the links in a network namespace, by its path. */
+export async function linksIn(namespace: string): Promise<ReadonlySet<string>> {
+  const text = await outputOf(['nsenter', `--net=${namespace}`, 'ip', '-json', 'link', 'show'])
+  return new Set((JSON.parse(text || '[]') as readonly Link[]).map(({ ifname }) => ifname))
 }
 
 /** A program's name and process id, for people: `nginx (process 812)`; '' where nobody can say. */

@@ -13,7 +13,7 @@ export interface IpamHost {
   readonly engine: EngineState
   /** An address of the cluster for a plain container. @throws {CodedError} for the user */
   readonly requestAddress: (pool: { readonly networkId: string; readonly subnet: string }) => Promise<string>
-  readonly releaseAddress: (address: string) => void
+  readonly releaseAddress: (place: { readonly networkId: string; readonly address: string }) => void
 }
 
 const GATEWAY_REQUEST = 'com.docker.network.gateway'
@@ -52,10 +52,11 @@ async function requestAddress(host: IpamHost, request: Answer): Promise<Answer> 
   return answer(await host.requestAddress({ networkId, subnet: subnetText }), subnet)
 }
 
+/** Also of addresses that no pool has given: those that the network driver found. */
 async function releaseAddress(host: IpamHost, request: Answer): Promise<Answer> {
-  const { text: subnetText } = poolOf(request)
   const address = text(request.Address)
-  if (subnetText !== EGRESS_SUBNET) host.releaseAddress(address)
+  const { networkId, subnet } = poolParts(request)
+  if (subnet !== EGRESS_SUBNET) host.releaseAddress({ networkId, address })
   else if (host.engine.egress.delete(address)) await host.engine.save()
   return {}
 }
@@ -85,8 +86,13 @@ interface Pool {
   readonly text: string
 }
 
+function poolParts(request: Answer): { readonly networkId: string; readonly subnet: string } {
+  const [networkId = '', subnet = ''] = text(request.PoolID).split('@')
+  return { networkId, subnet }
+}
+
 function poolOf(request: Answer): Pool {
-  const [networkId = '', subnetText = ''] = text(request.PoolID).split('@')
+  const { networkId, subnet: subnetText } = poolParts(request)
   const subnet = parseCidr(subnetText)
   if (!subnet) throw new CodedError('INVALID_POOL', `no pool has the id "${text(request.PoolID)}"`)
   return { networkId, subnet, text: subnetText }
