@@ -13,7 +13,9 @@ import {
   parseCidr,
 } from '../../src/lib/cidr.ts'
 import { ingressNetwork } from '../../src/manager/allocator/ingress-network.ts'
+import { reportedRoutes } from '../../src/manager/allocator/reported-routes.ts'
 import { allocateNetwork } from '../../src/manager/allocator/subnets.ts'
+import { networkWarnings } from '../../src/manager/control/networks.ts'
 import { AssignmentSet } from '../../src/manager/dispatcher/assignment-set.ts'
 import { Store } from '../../src/manager/store/store.ts'
 import { aCluster, aNetwork, aNode } from '../support/objects.ts'
@@ -78,7 +80,25 @@ t.test('subnets come from the pools, clear of those that were given, and VXLAN i
   const next = bench.network()
   t.equal(subnet(next), '10.0.0.0/24')
   t.equal(next?.allocated?.vni, 4100, 'an id is used again late')
-  const avoid = [parseCidr('10.0.3.0/24')!]
+  const reports = { port: 4789, mtu: 1500, encryptionKeys: [], encryptionProblem: '', problems: [] }
+  const routes = ['0.0.0.0/0', '10.0.3.0/24', '192.168.0.0/16']
+  bench.apply([{ kind: 'create', object: aNode('n1', { dataPath: { ...reports, routes } }) }])
+  t.same(
+    reportedRoutes(bench.store).map(({ cidr }) => formatCidr(cidr)),
+    ['10.0.3.0/24', '192.168.0.0/16'],
+    'a default route leads everywhere',
+  )
+  const over = bench.network({ IPAMOptions: { Configs: [{ Subnet: '192.168.7.0/24' }] } })
+  t.same(networkWarnings(bench.store, over?.id ?? ''), [
+    'subnet 192.168.7.0/24 overlaps with the route 192.168.0.0/16 of node n1: containers of the network do not reach what is behind it',
+  ])
+  t.same(networkWarnings(bench.store, next?.id ?? ''), [])
+  const avoid = reportedRoutes(bench.store).map(({ cidr }) => cidr)
+  t.match(
+    allocateNetwork(bench.store, 'x', {}, { avoid: [parseCidr('10.0.0.0/8')!] }),
+    { allocated: { subnets: [{ subnet: '10.0.3.0/24' }] } },
+    'where routes cover all pools, one over a route is better than none',
+  )
   t.match(allocateNetwork(bench.store, 'x', {}, { avoid }), { allocated: { subnets: [{ subnet: '10.0.4.0/24' }] } })
 })
 

@@ -17,6 +17,7 @@ import type { Change, StoreEvent, StoreView, Transaction } from '../store/types.
 import { AddressBook } from './address-book.ts'
 import { ANYWHERE, type Region, SERVICE_BLOCK } from './address-pool.ts'
 import { allocatePorts, needsPorts, portKeyOf } from './ports.ts'
+import { reportedRoutes } from './reported-routes.ts'
 import { allocateNetwork } from './subnets.ts'
 import { networkName, networksOfTask, networksWithVip } from './wanted-networks.ts'
 
@@ -100,7 +101,8 @@ export class Allocator implements Controller {
   ): Decision {
     const [network] = networks
     if (!network) return NOTHING
-    const allocation = allocateNetwork(view, network.id, network.spec)
+    const avoid = reportedRoutes(view).map(({ cidr }) => cidr)
+    const allocation = allocateNetwork(view, network.id, network.spec, { avoid })
     if (allocation.kind === 'refused') {
       this.#blocked.add(service.id)
       const message = `network ${networkName(network, network.id)}: ${allocation.message}`

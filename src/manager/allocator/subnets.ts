@@ -52,7 +52,10 @@ export function allocateNetwork(
   }
   const subnets = given.map(({ config, cidr }) => subnetOf(config, cidr))
   if (spec.EnableIPv4 !== false && !given.some(({ cidr }) => cidr.family === 4)) {
-    const cidr = spec.Ingress ? parseCidr(DEFAULT_INGRESS_SUBNET) : nextSubnet(view, others, avoid)
+    // Where hosts have routes over all the pools (10.0.0.0/8 behind a VPN), one that hides some of it is better than none.
+    const cidr = spec.Ingress
+      ? parseCidr(DEFAULT_INGRESS_SUBNET)
+      : (nextSubnet(view, others, avoid) ?? nextSubnet(view, others, []))
     if (!cidr) return { kind: 'refused', code: 'SUBNETS_EXHAUSTED', message: poolsExhausted(view) }
     const clash = overlappingNetwork(others, [cidr])
     if (clash) return overlap(cidr, clash)

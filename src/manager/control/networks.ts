@@ -5,8 +5,10 @@ import { compareTaskStates, type NetworkSpec } from '../../api/spec.ts'
 import type { NetworkCreateBody } from '../../api/validation/object-decoders.ts'
 import { validateNetworkSpec } from '../../api/validation/payload.ts'
 import { invalidArgument, managerRefusal } from '../../api/validation/refusal.ts'
+import { formatCidr, overlaps, parseCidr } from '../../lib/cidr.ts'
 import { formatTime, parseTime } from '../../lib/clock.ts'
 import { CodedError, errorCode } from '../../lib/errors.ts'
+import { reportedRoutes } from '../allocator/reported-routes.ts'
 import { allocateNetwork, type NetworkAllocation } from '../allocator/subnets.ts'
 import type { StoreView } from '../store/types.ts'
 import { type ControlContext, proposeCurrent } from './context.ts'
@@ -56,11 +58,25 @@ export async function createNetwork(context: ControlContext, spec: NetworkSpec):
     if (ingress !== undefined) {
       throw managerRefusal('ALREADY_EXISTS', `ingress network (${ingress.id}) is already present`)
     }
-    const allocation = allocateNetwork(view, network.id, spec)
+    const allocation = allocateNetwork(view, network.id, spec, { avoid: reportedRoutes(view).map(({ cidr }) => cidr) })
     if (allocation.kind === 'refused') throw notAllocated(allocation)
     return [{ kind: 'create', object: { ...network, allocated: allocation.allocated } }]
   })
   return network.id
+}
+
+/** What a user is to know of a network that was made: subnets that lie over what nodes reach by other ways. */
+export function networkWarnings(view: StoreView, id: string): readonly string[] {
+  const network = view.get('network', id)
+  if (!network) return []
+  return (network.allocated?.subnets ?? []).flatMap(({ subnet }) => {
+    const cidr = parseCidr(subnet)
+    const hidden = cidr && reportedRoutes(view).find((route) => overlaps(route.cidr, cidr))
+    if (!hidden) return []
+    const hostname = hidden.node.description.Hostname ?? hidden.node.id
+    const text = `subnet ${subnet} overlaps with the route ${formatCidr(hidden.cidr)} of node ${hostname}: containers of the network do not reach what is behind it`
+    return [text]
+  })
 }
 
 /** Swarm takes any network and leaves its tasks waiting where it can't be allocated; the local drivers' texts are Docker's. */
