@@ -10,6 +10,7 @@ import { KeyedLoop, type Subscribe } from './loop/keyed-loop.ts'
 import { TurnBudget } from './loop/turn-budget.ts'
 import { ConstraintEnforcer } from './orchestrator/constraint-enforcer.ts'
 import { OrphanController } from './orchestrator/orphan-controller.ts'
+import { PublishedPortsWatch } from './orchestrator/published-ports-watch.ts'
 import { ServiceController } from './orchestrator/service-controller.ts'
 import { TaskReaper } from './orchestrator/task-reaper.ts'
 import { Scheduler } from './scheduler/scheduler.ts'
@@ -38,6 +39,7 @@ export function createControlLoops(options: ControlLoopOptions): readonly KeyedL
     new ConstraintEnforcer(),
     new TaskReaper(),
     new OrphanController(),
+    new PublishedPortsWatch(),
   ]
   return controllers.map((controller) => new KeyedLoop({ ...options, controller, budget }))
 }

@@ -1,6 +1,7 @@
 // What a manager does while it leads: the dispatcher, the control loops, the roles of nodes, the feature level. One scope a
 // term: it ends with the leadership, and the next one begins only when the last one's loops have ended.
 
+import { setMaxListeners } from 'node:events'
 import type { Cluster } from '../api/objects.ts'
 import type { Clock } from '../lib/clock.ts'
 import { errorCode, errorMessage } from '../lib/errors.ts'
@@ -46,6 +47,7 @@ export class Leadership {
     this.#transitions = this.#transitions.then(() => {
       if (this.#term !== term || signal.aborted || this.#scope) return
       const scope = new Scope(signal)
+      setMaxListeners(0, scope.signal) // every loop listens to it
       this.#scope = scope
       this.#options.log.info({ term }, 'leading the cluster')
       this.#spawnLoops(scope)

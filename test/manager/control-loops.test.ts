@@ -4,6 +4,9 @@ import t from 'tap'
 import { formatTime } from '../../src/lib/clock.ts'
 import { MAX_NODE_NUMBER, nextNodeNumber } from '../../src/manager/allocator/node-number.ts'
 import { findPortConflict } from '../../src/manager/allocator/ports.ts'
+import { encodeNode } from '../../src/manager/control/render.ts'
+import { holdsAddresses } from '../../src/manager/store/indexes.ts'
+import { aNetwork } from '../support/objects.ts'
 import { imageOf, nanos, replicatedSpec, SmallCluster } from './support/small-cluster.ts'
 
 function counts(values: Iterable<string>): Readonly<Record<string, number>> {
@@ -567,6 +570,64 @@ t.test('a global job runs once on every node, also on one that joins later', asy
   await cluster.until(() => completed().length === 3, 'a third one')
   await cluster.clock.advance(5_000)
   t.same(completed().sort(), ['n1', 'n2', 'n3'])
+  await cluster.stop()
+})
+
+t.test('five hundred tasks that come and go on one /24 use an address again as late as can be', async (t) => {
+  const cluster = await SmallCluster.start({ nodes: 3 })
+  const subnets = [{ subnet: '10.0.1.0/24', gateway: '10.0.1.1', ipRange: '' }]
+  await cluster.write([{ kind: 'create', object: aNetwork('net1', { allocated: { vni: 4096, subnets } }) }])
+  const given: string[] = []
+  cluster.store.subscribe((events) => {
+    for (const { old, new: next } of events) {
+      if (next?.kind !== 'task' || (old?.kind === 'task' && old.attachments.length > 0)) continue
+      given.push(...next.attachments.flatMap(({ addresses }) => addresses))
+    }
+  })
+  const TaskTemplate = { ContainerSpec: { Image: 'ok:start=20' }, Networks: [{ Target: 'net1' }] }
+  await cluster.create(
+    'web',
+    replicatedSpec(20, { TaskTemplate, UpdateConfig: { Parallelism: 10, Monitor: nanos(50) } }),
+  )
+  await cluster.untilRunning('web', 20)
+  for (let round = 1; given.length < 520; round++) {
+    if (round % 7 === 0) cluster.elect()
+    await cluster.setImage('web', `ok:start=20:v=${round}`)
+    await cluster.untilRunning('web', 20, `ok:start=20:v=${round}`)
+    await cluster.untilUpdate('web', 'completed')
+  }
+  const latest = new Map<string, number>()
+  let nearest = Number.POSITIVE_INFINITY
+  for (const [at, address] of given.entries()) {
+    nearest = Math.min(nearest, at - (latest.get(address) ?? Number.NEGATIVE_INFINITY))
+    latest.set(address, at)
+  }
+  // 253 addresses, of which the service has one and 40 tasks at most some at any time.
+  t.ok(nearest >= 200, `the soonest was used again after ${nearest} others`)
+  t.equal(cluster.store.tasksUsingNetwork('net1').filter(holdsAddresses).length, 20)
+  await cluster.stop()
+})
+
+t.test('a published port that a host has in use is told of on the service, which runs on', async (t) => {
+  const cluster = await SmallCluster.start({ nodes: 2 })
+  const Ports = [{ Protocol: 'tcp' as const, TargetPort: 80, PublishedPort: 8080, PublishMode: 'ingress' as const }]
+  await cluster.create('web', replicatedSpec(1, { EndpointSpec: { Ports } }))
+  await cluster.untilRunning('web', 1)
+  const dataPath = { port: 4789, mtu: 1500, encryptionKeys: [], encryptionProblem: '', routes: [] }
+  const problems = [{ code: 'PORT_IN_USE', message: 'in use by nginx (process 7)', subject: '8080/tcp' }]
+  await cluster.changeNode('n2', () => ({ dataPath: { ...dataPath, problems } }))
+  await cluster.until(() => cluster.service('web').problem !== undefined, 'the note')
+  t.match(cluster.service('web').problem, {
+    code: 'PORT_IN_USE',
+    message: 'port 8080/tcp is not served on node n2: in use by nginx (process 7)',
+  })
+  const shown = JSON.parse(
+    encodeNode(cluster.store.get('node', 'n2')!, { leaderId: '', reachability: () => 'unknown' }),
+  )
+  t.equal(shown.Status.Message, 'in use by nginx (process 7)')
+  t.equal(cluster.running('web').length, 1)
+  await cluster.changeNode('n2', () => ({ dataPath: { ...dataPath, problems: [] } }))
+  await cluster.until(() => cluster.service('web').problem === undefined, 'its end')
   await cluster.stop()
 })
 

@@ -62,6 +62,9 @@ function service(stored: Service, show: (spec: ServiceSpec) => ServiceSpec) {
     ...(stored.previousSpec === undefined ? {} : { PreviousSpec: withPrivileges(stored.previousSpec) }),
     Endpoint: endpoint(stored.endpoint),
     ...(stored.updateStatus === undefined ? {} : { UpdateStatus: stored.updateStatus }),
+    ...(stored.problem === undefined
+      ? {}
+      : { Problem: { Code: stored.problem.code, Message: stored.problem.message, Since: stored.problem.since } }),
     ...(stored.jobStatus === undefined
       ? {}
       : {
@@ -172,6 +175,13 @@ export function encodeTask(view: StoreView, stored: Task): string {
 
 // ---- nodes ----
 
+/** Of a node that is ready there is nothing else to say than what its data plane can't do. */
+function withMessage({ status, dataPath }: Node): { readonly Message?: string } {
+  const problems = (dataPath?.problems ?? []).map(({ message }) => message)
+  const message = status.message || (status.state === 'ready' ? problems.join('; ') : '')
+  return message === '' ? {} : { Message: message }
+}
+
 const encodeBareNode = encodedOnce((stored: Node) => {
   const { description, status, spec } = stored
   return {
@@ -191,7 +201,7 @@ const encodeBareNode = encodedOnce((stored: Node) => {
     },
     Status: {
       State: status.state,
-      ...(status.message === '' ? {} : { Message: status.message }),
+      ...withMessage(stored),
       Addr: status.address,
     },
   }
