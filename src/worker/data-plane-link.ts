@@ -6,7 +6,7 @@ import { isDeepStrictEqual } from 'node:util'
 import { type DataPlaneKey, type DataPlaneRecord, dataPlaneKey, type OverlayEndpoint } from '../api/data-plane.ts'
 import { DEFAULT_DATA_PATH_PORT } from '../api/defaults.ts'
 import { type Clock, sleep } from '../lib/clock.ts'
-import { errorMessage } from '../lib/errors.ts'
+import { errorCode, errorMessage } from '../lib/errors.ts'
 import type { Log } from '../lib/log.ts'
 import type { DataPlane } from '../overlay/client.ts'
 import { type DesiredChange, DesiredStore, type Self } from '../overlay/desired-state.ts'
@@ -118,7 +118,7 @@ export class DataPlaneLink {
       const change = this.#take(self)
       try {
         // It may wait long for a data plane that is away, which is no reason to stay.
-        await Promise.race([this.#options.dataPlane.apply(change), aborted(signal)])
+        await unlessAborted(this.#options.dataPlane.apply(change), signal)
         if (signal.aborted) return
         failures = 0
         this.#tell(session, sequence)
@@ -126,7 +126,9 @@ export class DataPlaneLink {
         // What it has of this is not known.
         this.#sendComplete = true
         if (signal.aborted) return
-        this.#options.log.warn({ err: errorMessage(error) }, 'the data plane did not take a change')
+        if (failures % 20 === 0) this.#options.log.warn({ err: errorMessage(error) }, 'the data plane takes no change')
+        // Without one nothing is sent anywhere from here.
+        if (errorCode(error) === 'DATA_PLANE_UNAVAILABLE') this.#tell(session, sequence)
         await sleep(this.#options.clock, Math.min(RETRY_MS.max, RETRY_MS.first * 2 ** failures++), signal)
       }
     }
@@ -197,9 +199,18 @@ export class DataPlaneLink {
   }
 }
 
-function aborted(signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return Promise.resolve()
-  return new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }))
+/** Resolves at the signal as well. */
+async function unlessAborted(work: Promise<void>, signal: AbortSignal): Promise<void> {
+  let leave = (): void => {}
+  const left = new Promise<void>((resolve) => {
+    leave = resolve
+    signal.addEventListener('abort', leave, { once: true })
+  })
+  try {
+    await Promise.race([work, left])
+  } finally {
+    signal.removeEventListener('abort', leave)
+  }
 }
 
 function textOf({ kind, id }: DataPlaneKey): string {

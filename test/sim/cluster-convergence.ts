@@ -5,6 +5,7 @@ import type { Node, Service, Task } from '../../src/api/objects.ts'
 import { compareTaskStates } from '../../src/api/spec.ts'
 import type { Manager } from '../../src/manager/manager.ts'
 import { nodeMeetsExpressions } from '../../src/manager/scheduler/constraint.ts'
+import { dataPlaneComplaints } from './cluster-data-plane.ts'
 import type { SimMachine } from './cluster-machine.ts'
 import { isSound } from './cluster-programs.ts'
 
@@ -20,6 +21,7 @@ export function complaints(machines: readonly SimMachine[], seenOrphans: Set<str
     ...leader.store.list('service').flatMap((service) => ofService(service, leader)),
     ...ofTasks(leader),
     ...ofContainers(leader, machines, seenOrphans),
+    ...dataPlaneComplaints(leader.store, machines),
   ]
 }
 

@@ -12,6 +12,7 @@ import { Scope } from '../../src/lib/scope.ts'
 import { OWN_FEATURE_LEVEL } from '../../src/manager/membership/feature-level.ts'
 import type { RaftConfig } from '../../src/raft/raft-node-types.ts'
 import { Agent, type ClusterMessage } from '../../src/worker/agent.ts'
+import type { SimulatedDataPlane } from '../../src/worker/simulated-data-plane.ts'
 import type { SimulatedEngine } from '../../src/worker/simulated-engine.ts'
 import { SimulatedExecutor } from '../../src/worker/simulated-executor.ts'
 import { askRole, ManagerPart } from './cluster-manager.ts'
@@ -33,6 +34,7 @@ export interface DaemonOptions {
   readonly files: NodeFiles
   readonly network: SimulatedNetwork
   readonly engine: SimulatedEngine
+  readonly dataPlane: SimulatedDataPlane
   readonly raftDisk: SimulatedDisk
   readonly workerDisk: SimulatedDisk
   /** Managers to begin with. */
@@ -57,13 +59,14 @@ export class Daemon {
   #renewalWanted = false
 
   constructor(options: DaemonOptions) {
-    const { host, files, network, engine, workerDisk, clock, random, log, managers } = options
+    const { host, files, network, engine, dataPlane, workerDisk, clock, random, log, managers } = options
     this.#options = options
     this.#dialer = { dial: (dial) => network.dialer(host, this.#identity()).dial(dial) }
     this.#agent = new Agent({
       nodeId: files.nodeId,
       dialer: this.#dialer,
       executor: new SimulatedExecutor({ engine, clock }),
+      dataPlane,
       storage: new SimulatedWorkerStorage(workerDisk.attach()),
       clock,
       random,

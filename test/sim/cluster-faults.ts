@@ -40,6 +40,7 @@ export class ClusterFaults {
     this.#every(profile.partitionEveryMs, () => this.#partition())
     this.#every(profile.disconnectEveryMs, () => this.#disconnect())
     this.#every(profile.engineEveryMs, () => this.#stopEngine())
+    this.#every(profile.dataPlaneEveryMs, () => this.#stopDataPlane())
     this.#every(profile.containerEveryMs, () => this.#harmContainer())
     this.#every(profile.transferEveryMs, () => this.#transfer())
   }
@@ -53,6 +54,7 @@ export class ClusterFaults {
     for (const machine of machines) {
       if (!machine.on) machine.powerOn()
       if (!machine.engine.up) machine.engine.goUp()
+      machine.dataPlane.goUp()
       machine.start()
     }
   }
@@ -147,6 +149,14 @@ export class ClusterFaults {
     this.#later(profile.engineDownMs, () => {
       if (machine.on) engine.goUp()
     })
+  }
+
+  #stopDataPlane(): void {
+    const { machines, profile, trace } = this.#options
+    const { host, dataPlane } = machines[this.#random.below(machines.length)]!
+    trace(host, 'its data plane takes no changes')
+    dataPlane.goDown()
+    this.#later(profile.engineDownMs, () => dataPlane.goUp())
   }
 
   #harmContainer(): void {

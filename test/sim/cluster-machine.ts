@@ -9,6 +9,7 @@ import type { Log } from '../../src/lib/log.ts'
 import type { SeededRandom } from '../../src/lib/random.ts'
 import type { Manager } from '../../src/manager/manager.ts'
 import type { RaftConfig } from '../../src/raft/raft-node-types.ts'
+import { SimulatedDataPlane } from '../../src/worker/simulated-data-plane.ts'
 import { SimulatedEngine } from '../../src/worker/simulated-engine.ts'
 import { Daemon, type NodeFiles } from './cluster-daemon.ts'
 import { behaviourOf } from './cluster-programs.ts'
@@ -23,6 +24,8 @@ export interface MachineOptions {
   readonly raftConfig: Partial<RaftConfig>
   readonly log: (isAlive: () => boolean) => Log
   readonly onManager: (machine: SimMachine, manager: Manager) => void
+  /** A container that runs is told to stop. */
+  readonly onStopSignal: (machine: SimMachine, taskId: string) => void
   /** swarmd has ended by itself, with an error that no swarmd should end with. */
   readonly onFailure: (machine: SimMachine, error: unknown) => void
 }
@@ -37,6 +40,7 @@ interface Running {
 export class SimMachine {
   readonly host: string
   readonly engine: SimulatedEngine
+  readonly dataPlane: SimulatedDataPlane
   readonly raftDisk: SimulatedDisk
   readonly workerDisk: SimulatedDisk
   readonly #options: MachineOptions
@@ -64,6 +68,10 @@ export class SimMachine {
       },
       behaviour: (task) => behaviourOf(task.spec, programs),
     })
+    this.engine.onStopSignal = (taskId) => options.onStopSignal(this, taskId)
+    this.dataPlane = new SimulatedDataPlane({ clock })
+    const connections = random.fork()
+    this.dataPlane.busyMs = () => (connections.float() < 0.4 ? connections.float() * 3_000 : 0)
   }
 
   get address(): string {
@@ -150,6 +158,7 @@ export class SimMachine {
       files: this.files!,
       network,
       engine: this.engine,
+      dataPlane: this.dataPlane,
       raftDisk: this.raftDisk,
       workerDisk: this.workerDisk,
       managers: this.#managers,

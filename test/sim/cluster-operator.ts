@@ -2,6 +2,7 @@
 // handlers as the API.
 
 import type { Node, Service } from '../../src/api/objects.ts'
+import { DRAIN_LABEL } from '../../src/api/service-labels.ts'
 import type { ServiceSpec, UpdateConfig } from '../../src/api/spec.ts'
 import { CodedError } from '../../src/lib/errors.ts'
 import type { SeededRandom } from '../../src/lib/random.ts'
@@ -69,7 +70,8 @@ export class Operator {
       }
     }
     if (this.#random.float() < 0.15) {
-      const spec = { Name: name, DriverConfiguration: { Name: 'overlay' }, Scope: 'swarm' }
+      const EnableIPv6 = this.#random.float() < 0.3
+      const spec = { Name: name, DriverConfiguration: { Name: 'overlay' }, Scope: 'swarm', EnableIPv6 }
       return {
         text: `create network ${name}`,
         scope: { kind: 'other' },
@@ -100,8 +102,10 @@ export class Operator {
           : port < 0.35
             ? [{ TargetPort: 80, PublishMode: 'ingress' as const, Protocol: 'tcp' as const }]
             : undefined
+    const drain = random.float()
     return {
       Name,
+      ...(drain < 0.3 && { Labels: { [DRAIN_LABEL]: drain < 0.1 ? '0s' : '5s' } }),
       TaskTemplate: {
         ContainerSpec: {
           Image: this.#image(),

@@ -19,6 +19,7 @@ export interface ClusterProfile {
   readonly engineEveryMs: number
   readonly containerEveryMs: number
   readonly transferEveryMs: number
+  readonly dataPlaneEveryMs: number
   /** Longest duration of each. */
   readonly downMs: number
   readonly partitionMs: number
@@ -81,5 +82,6 @@ export function drawClusterProfile(random: SeededRandom): ClusterProfile {
     maxReplicas: 1 + random.below(12),
     taskHistory: random.below(6),
     badImageRate: sometimes(0.7, () => random.float() * 0.5, 0),
+    dataPlaneEveryMs: every(0.4, 5_000, 30_000),
   }
 }

@@ -5,6 +5,7 @@ import type { ManagerAddress } from '../../src/api/dispatcher.ts'
 import type { Node } from '../../src/api/objects.ts'
 import { CodedError, errorCode, errorMessage } from '../../src/lib/errors.ts'
 import { SeededRandom } from '../../src/lib/random.ts'
+import { nextNodeNumber } from '../../src/manager/allocator/node-number.ts'
 import { newNode } from '../../src/manager/ca/create-cluster.ts'
 import type { Manager } from '../../src/manager/manager.ts'
 import { OWN_FEATURE_LEVEL } from '../../src/manager/membership/feature-level.ts'
@@ -13,6 +14,7 @@ import { aCluster } from '../support/objects.ts'
 import { AvailabilityWatch } from './cluster-availability.ts'
 import { ClusterCheckers } from './cluster-checkers.ts'
 import { complaints } from './cluster-convergence.ts'
+import { DataPlaneWatch } from './cluster-data-plane.ts'
 import { ClusterFaults } from './cluster-faults.ts'
 import { Transcript, transcriptLog } from './cluster-log.ts'
 import { SimMachine } from './cluster-machine.ts'
@@ -65,6 +67,7 @@ class ClusterSimulation {
   readonly #transcript: Transcript
   readonly #checkers = new ClusterCheckers()
   readonly #availability = new AvailabilityWatch()
+  readonly #dataPlanes = new DataPlaneWatch()
   readonly #operator: Operator
   readonly #machines: SimMachine[] = []
   readonly #faults: ClusterFaults
@@ -155,6 +158,7 @@ class ClusterSimulation {
           this.#fail(new ClusterViolation('nothing fails unseen', message)),
         ),
       onManager: (_machine, manager) => this.#follow(host, manager),
+      onStopSignal: (_machine, taskId) => this.#stopSignal(taskId),
       onFailure: (_machine, error) =>
         this.#fail(new ClusterViolation('nothing fails unseen', `swarmd on ${host} ended: ${stackOf(error)}`)),
     })
@@ -173,8 +177,19 @@ class ClusterSimulation {
     )
   }
 
+  #stopSignal(taskId: string): void {
+    const store = this.#leader()?.manager?.store
+    if (this.#phase !== 'calm' || !store) return
+    try {
+      this.#dataPlanes.stopSignal(taskId, store, this.#machines, this.#clock.nowMs())
+    } catch (error) {
+      this.#fail(error)
+    }
+  }
+
   #trace(events: readonly StoreEvent[]): void {
     for (const event of events) {
+      this.#dataPlanes.observe(event, this.#machines, this.#clock.nowMs())
       const line = describeEvent(event)
       if (line) this.#transcript.write('', line)
     }
@@ -232,7 +247,9 @@ class ClusterSimulation {
   #newNode(machine: SimMachine, role: 'manager' | 'worker'): Node {
     const { host } = machine
     const wallMs = this.#clock.wallMs()
-    return newNode({ id: this.#random.id(), role, availability: 'active', number: 0, address: host, wallMs })
+    const view = this.#leader()?.manager?.store
+    const number = (view && nextNodeNumber(view)) ?? 1
+    return newNode({ id: this.#random.id(), role, availability: 'active', number, address: host, wallMs })
   }
 
   /** As the CA does it: the record first, then the node comes with its certificate. */

@@ -10,6 +10,8 @@ export type ClusterProperty =
   | 'placement'
   | 'availability during an update'
   | 'nothing fails unseen'
+  | 'nothing stops that is served'
+  | 'an address is free when nobody has it'
   | 'convergence'
 
 export class ClusterViolation extends Error {
