@@ -12,7 +12,7 @@ import {
   deriveService,
   type Surroundings,
 } from './derive.ts'
-import { type EntryMap, entryKey, type KernelEntry, sameEntry } from './entry.ts'
+import { type EntryMap, entryKey, isIpv6, type KernelEntry, sameEntry } from './entry.ts'
 import { type FabricConfig, gatewayBlock, gatewayNetwork } from './fabric-config.ts'
 import { underlayMtu } from './mtu.ts'
 
@@ -31,9 +31,11 @@ const BASE = 'base'
 
 export class DesiredKernel {
   readonly #config: FabricConfig
+  readonly #ipv6: boolean
   readonly #entries = new Map<string, KernelEntry>()
-  /** Who asks for a key; of several the one that came last is heard (an address that changes hands). */
-  readonly #claims = new Map<string, readonly Claim[]>()
+  /** Who asks for a key; of several (an address that changes hands) the one that came last is heard, the others wait. */
+  readonly #owners = new Map<string, string>()
+  readonly #waiting = new Map<string, readonly Claim[]>()
   readonly #keysOf = new Map<string, readonly string[]>()
   readonly #endpointsOf = new Map<string, Set<string>>()
   readonly #places = new Map<string, readonly string[]>()
@@ -42,8 +44,10 @@ export class DesiredKernel {
   #around: Surroundings
   #encryptedEndpoints = new Set<string>()
 
-  constructor(config: FabricConfig) {
+  /** @param ipv6 false: the kernel has none */
+  constructor(config: FabricConfig, ipv6 = true) {
     this.#config = config
+    this.#ipv6 = ipv6
     this.#around = this.#look()
     this.#collect(() => this.#put(BASE, deriveBase(this.#around)))
   }
@@ -237,7 +241,8 @@ export class DesiredKernel {
     return { before, after }
   }
 
-  #put(subject: string, entries: readonly KernelEntry[]): void {
+  #put(subject: string, derived: readonly KernelEntry[]): void {
+    const entries = this.#ipv6 ? derived : derived.filter((entry) => !isIpv6(entry))
     const keys = entries.map(entryKey)
     for (const key of this.#keysOf.get(subject) ?? []) if (!keys.includes(key)) this.#claim(key, subject, undefined)
     if (keys.length === 0) this.#keysOf.delete(subject)
@@ -246,20 +251,38 @@ export class DesiredKernel {
   }
 
   #claim(key: string, subject: string, entry: KernelEntry | undefined): void {
-    if (!this.#touched.has(key)) this.#touched.set(key, this.#entries.get(key))
-    const claims = this.#claims.get(key) ?? []
-    const own = claims.find((claim) => claim.subject === subject)
-    if (own && entry && sameEntry(own.entry, entry)) return
-    const others = own ? claims.filter((claim) => claim !== own) : claims
-    const next = entry ? [...others, { subject, entry }] : others
-    const heard = next.at(-1)
-    if (heard) {
-      this.#claims.set(key, next)
-      this.#entries.set(key, heard.entry)
-    } else {
-      this.#claims.delete(key)
-      this.#entries.delete(key)
+    const old = this.#entries.get(key)
+    const owner = this.#owners.get(key)
+    if (!this.#touched.has(key)) this.#touched.set(key, old)
+    const waiting = this.#waiting.get(key)?.filter((claim) => claim.subject !== subject) ?? []
+    if (entry) {
+      // A claim that stays what it was does not come last again.
+      if (this.#waiting.get(key)?.some((claim) => claim.subject === subject && sameEntry(claim.entry, entry))) return
+      if (old && owner !== undefined && owner !== subject)
+        this.#setWaiting(key, [...waiting, { subject: owner, entry: old }])
+      else this.#setWaiting(key, waiting)
+      this.#entries.set(key, entry)
+      this.#owners.set(key, subject)
+      return
     }
+    if (owner !== subject) {
+      this.#setWaiting(key, waiting)
+      return
+    }
+    const next = waiting.pop()
+    this.#setWaiting(key, waiting)
+    if (next) {
+      this.#entries.set(key, next.entry)
+      this.#owners.set(key, next.subject)
+    } else {
+      this.#entries.delete(key)
+      this.#owners.delete(key)
+    }
+  }
+
+  #setWaiting(key: string, claims: readonly Claim[]): void {
+    if (claims.length > 0) this.#waiting.set(key, claims)
+    else if (this.#waiting.size > 0) this.#waiting.delete(key)
   }
 }
 

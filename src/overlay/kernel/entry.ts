@@ -95,6 +95,23 @@ export function entryDevice(entry: KernelEntry): string {
   return entry.kind === 'rule' ? '' : entry.device
 }
 
+/** Of no use to a kernel without IPv6. */
+export function isIpv6(entry: KernelEntry): boolean {
+  switch (entry.kind) {
+    case 'route':
+    case 'rule':
+      return entry.family === 6
+    case 'address':
+    case 'neighbour':
+      return entry.address.includes(':')
+    case 'link':
+    case 'device':
+    case 'tunnel-fdb':
+    case 'bridge-fdb':
+      return false
+  }
+}
+
 /** For people, and for comparison. */
 export function describeEntry(entry: KernelEntry): string {
   if (entry.kind === 'link') return `link ${entry.device} ${makeText(entry.make)}`

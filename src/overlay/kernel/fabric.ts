@@ -1,6 +1,7 @@
 // A node's data plane in the kernel: takes over what is there, applies what changes, and mends what others break. Nothing here is
 // on a packet's path: without this process everything goes on.
 
+import { existsSync } from 'node:fs'
 import type { DataPlaneKey } from '../../api/data-plane.ts'
 import type { Clock } from '../../lib/clock.ts'
 import { CodedError, errorCode, errorMessage } from '../../lib/errors.ts'
@@ -75,7 +76,7 @@ export class Fabric {
     this.#namespace = new FabricNamespace(this.#commands, config.namespace)
     this.#hostLink = new HostLink(this.#commands, config)
     this.#settings = new KernelSettings(this.#commands, config, log)
-    this.#desired = new DesiredKernel(config)
+    this.#desired = new DesiredKernel(config, existsSync('/proc/sys/net/ipv6'))
     this.#rules = new RuleKeeper(this.#commands, config, settings.controlPorts ?? DEFAULT_CONTROL_PORTS, log)
     this.#watcher = new Watcher({
       namespacePath: this.#commands.fabricPath,
@@ -199,6 +200,11 @@ export class Fabric {
     const commands = new Commands({ fabric: config.namespace, host: hostNamespace })
     await new HostLink(commands, config).remove()
     await commands.host('nft', ['delete', 'table', 'inet', config.hostTable])
+    // Somebody's open socket can keep the namespace, and the ports of its tunnels, for longer than its name.
+    const links = await commands.fabric('ip', ['-br', 'link', 'show'])
+    const names = links.stdout.split('\n').map((line) => (line.split(/[\s@]/)[0] ?? '').trim())
+    const lines = names.filter((name) => name !== '' && name !== 'lo').map((name) => `link del ${name}`)
+    await commands.fabric('ip', ['-force', '-batch', '-'], `${lines.join('\n')}\n`)
     await commands.host('ip', ['netns', 'del', config.namespace])
   }
 
@@ -254,7 +260,7 @@ export class Fabric {
     const notes = [...(renamed ? [`namespace ${this.#config.namespace}`] : []), ...(await this.#settings.fabric())]
     if (load) await this.#rules.load(this.#state, this.#locals())
     else notes.push(...(await this.#mendRules()))
-    const link = await this.#hostLink.ensure()
+    const link = await this.#hostLink.ensure(await this.#settings.hostIpv6())
     notes.push(...link)
     const thorough = load || notes.length > 0 || this.#suspicious || nowMs - this.#thoroughAtMs >= THOROUGH_EVERY_MS
     this.#suspicious = false

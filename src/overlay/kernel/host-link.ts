@@ -19,10 +19,13 @@ export class HostLink {
     this.#config = config
   }
 
-  /** What was missing and is there now. The fabric's end is the plan's, but made here. */
-  async ensure(): Promise<readonly string[]> {
+  /**
+   * What was missing and is there now. The fabric's end is the plan's, but made here.
+   * @param ipv6 the host uses it
+   */
+  async ensure(ipv6: boolean): Promise<readonly string[]> {
     const { hostLink, fabricLink, namespace, hostLinkAddress, hostLinkAddressV6 } = this.#config
-    const wanted = [`${hostLinkAddress}/${LINK_PREFIX}`, `${hostLinkAddressV6}/${LINK_PREFIX_V6}`]
+    const wanted = [`${hostLinkAddress}/${LINK_PREFIX}`, ...(ipv6 ? [`${hostLinkAddressV6}/${LINK_PREFIX_V6}`] : [])]
     const [host, fabric] = await Promise.all([
       this.#commands.host('ip', ['-j', 'addr', 'show', 'dev', hostLink]),
       this.#commands.fabric('ip', ['link', 'show', 'dev', fabricLink]),

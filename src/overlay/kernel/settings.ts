@@ -15,6 +15,8 @@ const FABRIC_BASE: Settings = {
   'net.ipv4.conf.default.send_redirects': '0',
   'net.ipv4.conf.all.accept_redirects': '0',
   'net.ipv4.conf.default.accept_redirects': '0',
+  'net.ipv6.conf.all.disable_ipv6': '0',
+  'net.ipv6.conf.default.disable_ipv6': '0',
   'net.ipv6.conf.all.accept_redirects': '0',
   'net.ipv6.conf.default.accept_redirects': '0',
   'net.ipv6.conf.all.accept_ra': '0',
@@ -30,6 +32,9 @@ const FABRIC_BRIDGE: Settings = {
   'net.bridge.bridge-nf-call-ip6tables': '1',
   'net.bridge.bridge-nf-call-arptables': '0',
 }
+
+/** IPv6 may be off in the kernel, or switched off for the host. */
+const IPV6_OFF = 'net.ipv6.conf.all.disable_ipv6'
 
 const FABRIC_FORWARDING: Settings = {
   'net.ipv6.conf.all.forwarding': '1',
@@ -50,11 +55,18 @@ export class KernelSettings {
   readonly #commands: Commands
   readonly #config: FabricConfig
   readonly #log: Log
+  #warned = ''
 
   constructor(commands: Commands, config: FabricConfig, log: Log) {
     this.#commands = commands
     this.#config = config
     this.#log = log
+  }
+
+  /** Whether the host uses IPv6. */
+  async hostIpv6(): Promise<boolean> {
+    const value = (await this.#read('host', [IPV6_OFF])).get(IPV6_OFF)
+    return value === '0'
   }
 
   /** What was otherwise than it has to be and is mended. Everything but forwarding in the fabric. */
@@ -74,8 +86,8 @@ export class KernelSettings {
   /** A host that forwards IPv6 stops to listen to routers, unless told to go on. */
   async #hostIpv6Forwarding(): Promise<readonly string[]> {
     const forwarding = 'net.ipv6.conf.all.forwarding'
-    const values = await this.#read('host', [forwarding])
-    if (values.get(forwarding) !== '0') return []
+    const values = await this.#read('host', [forwarding, IPV6_OFF])
+    if (values.get(forwarding) !== '0' || values.get(IPV6_OFF) !== '0') return []
     const all = await this.#commands.host('sysctl', ['-a', '-r', '^net\\.ipv6\\.conf\\..*\\.accept_ra$'])
     const listening = parseSettings(all.stdout)
     const kept = [...listening].filter(([name, value]) => value === '1' && !name.includes(`.${this.#config.hostLink}.`))
@@ -90,7 +102,10 @@ export class KernelSettings {
       for (const [name, value] of await this.#read(where, Object.keys(FABRIC_BRIDGE))) values.set(name, value)
     }
     const missing = Object.keys(wanted).filter((name) => !values.has(name))
-    if (missing.length > 0) this.#log.warn({ settings: missing, where }, 'the kernel lacks settings of the data plane')
+    if (missing.length > 0 && this.#warned !== missing.join()) {
+      this.#warned = missing.join()
+      this.#log.warn({ settings: missing, where }, 'the kernel lacks settings of the data plane')
+    }
     const wrong = Object.entries(wanted).filter(([name, value]) => values.has(name) && values.get(name) !== value)
     if (wrong.length === 0) return []
     const args = ['-qw', ...wrong.map(([name, value]) => `${name}=${value}`)]
