@@ -132,6 +132,7 @@ export function derivePeer(peer: Peer, around: Surroundings): readonly KernelEnt
     {
       device: GATEWAY_TUNNEL,
       encrypted: false,
+      hopV6: block.addressV6,
       table: routingTable(peer.number),
       mark: peerMark(peer.number),
       priority: routingTable(peer.number),
@@ -141,6 +142,7 @@ export function derivePeer(peer: Peer, around: Surroundings): readonly KernelEnt
           {
             device: GATEWAY_TUNNEL_ENCRYPTED,
             encrypted: true,
+            hopV6: block.encryptedHopV6,
             table: encryptedRoutingTable(peer.number),
             mark: encryptedPeerMark(peer.number),
             priority: ENCRYPTED_PRIORITY_OFFSET + routingTable(peer.number),
@@ -148,12 +150,12 @@ export function derivePeer(peer: Peer, around: Surroundings): readonly KernelEnt
         ]
       : []),
   ]
-  const entries: KernelEntry[] = paths.flatMap(({ device, encrypted, table, mark, priority }): KernelEntry[] => [
+  const entries: KernelEntry[] = paths.flatMap(({ device, encrypted, hopV6, table, mark, priority }): KernelEntry[] => [
     tunnelEntry(device, block.mac, peer, encrypted, around),
     { kind: 'neighbour', device, address: block.address, mac: block.mac },
-    { kind: 'neighbour', device, address: block.addressV6, mac: block.mac },
+    { kind: 'neighbour', device, address: hopV6, mac: block.mac },
     route(4, table, 'default', block.address, device),
-    route(6, table, 'default', block.addressV6, device),
+    route(6, table, 'default', hopV6, device),
     ...FAMILIES.map((family) => ({ kind: 'rule' as const, family, priority, mark, mask: MARK_MASK, table })),
   ])
   entries.push(
@@ -211,7 +213,7 @@ function encryptedGatewayRoutes(
     .filter((address) => !address.includes(':'))
     .flatMap((address) => [
       route(4, MAIN_TABLE, address, block.address, GATEWAY_TUNNEL_ENCRYPTED),
-      route(6, MAIN_TABLE, gatewayIpv6(address), block.addressV6, GATEWAY_TUNNEL_ENCRYPTED),
+      route(6, MAIN_TABLE, gatewayIpv6(address), block.encryptedHopV6, GATEWAY_TUNNEL_ENCRYPTED),
     ])
 }
 

@@ -58,6 +58,7 @@ export const GATEWAY_TUNNEL_ENCRYPTED = 'vxge'
 export const WIREGUARD_SUBNET = '100.97.0.0/16'
 /** IPv6 addresses on the gateway network and of links are IPv4's in these, in the last 32 bits. */
 const GATEWAY_V6 = parseAddress('fd73:7761:726d:1::')
+const LINK_LOCAL_V6 = parseAddress('fe80::')
 const LINK_V6 = parseAddress('fd73:7761:726d:2::')
 export const GATEWAY_SUBNET_V6 = 'fd73:7761:726d:1::/96'
 
@@ -178,6 +179,8 @@ export interface GatewayBlock {
   /** MAC of `brg` and `vxg`: who the others know the node by. */
   readonly mac: string
   readonly addressV6: string
+  /** Next hop over WireGuard: `addressV6` lies behind `vxg`, and the kernel takes no next hop that another device leads to. */
+  readonly encryptedHopV6: string
   readonly subnetV6: string
   /** Its containers' IPv6 prefix length */
   readonly prefixV6: number
@@ -196,6 +199,7 @@ export function gatewayBlock(network: OverlayNetwork, nodeNumber: number): Gatew
     address,
     mac: endpointMac([address]),
     addressV6: gatewayIpv6(address),
+    encryptedHopV6: embed(LINK_LOCAL_V6, parseAddress(address)?.value ?? 0n),
     subnetV6: `${embed(GATEWAY_V6, block.base)}/${prefixV6}`,
     prefixV6,
   }
