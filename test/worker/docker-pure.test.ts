@@ -1,10 +1,10 @@
 // The Docker executor's pure parts: templates, references, the container's body where a real engine shows too little.
 
 import t from 'tap'
+import { expandTemplate } from '../../src/lib/go-template.ts'
 import { containerBody, type SocketSource } from '../../src/worker/docker/container-body.ts'
 import { nodeDescription } from '../../src/worker/docker/describe-engine.ts'
 import { checkFeatures } from '../../src/worker/docker/engine-features.ts'
-import { expandTemplate } from '../../src/worker/docker/go-template.ts'
 import { splitReference } from '../../src/worker/docker/image-puller.ts'
 import { Limiter } from '../../src/worker/docker/limiter.ts'
 import { observed } from '../../src/worker/docker/observed.ts'

@@ -9,10 +9,12 @@ import type {
   PublishedPort,
 } from '../../api/data-plane.ts'
 import { DEFAULT_DATA_PATH_PORT } from '../../api/defaults.ts'
-import { type Network, type Service, type Task, taskName } from '../../api/objects.ts'
+import { type Network, type Node, type Service, type Task, taskName } from '../../api/objects.ts'
 import { hasClientAffinity, prefersLocal } from '../../api/service-labels.ts'
 import { compareTaskStates, isTerminal } from '../../api/spec.ts'
+import { templateContext } from '../../api/task-template.ts'
 import { ENCRYPTED_OPTION, MTU_OPTION } from '../../api/validation/payload.ts'
+import { expandTemplate } from '../../lib/go-template.ts'
 import type { StoreView } from '../store/types.ts'
 
 type RecordView = Pick<StoreView, 'get' | 'cluster'>
@@ -119,7 +121,7 @@ function endpointRecord(view: RecordView, taskId: string, networkId: string): Da
     serviceName: task.serviceName,
     slot: task.slot,
     name: taskName(task),
-    hostname: hostnameOf(task),
+    hostname: hostnameOf(task, node),
     aliases: [],
     serving: isServing(task),
     encrypted: network.spec.Ingress === true && onEncrypted,
@@ -127,15 +129,22 @@ function endpointRecord(view: RecordView, taskId: string, networkId: string): Da
   return { kind: 'end-point', endpoint }
 }
 
-/**
- * As the container has it: by default the first twelve digits of its id, which are known once it runs. A template is filled
- * in by the worker, and managers do not know with what.
- */
-function hostnameOf(task: Task): string {
+/** As the container has it: by default the first twelve digits of its id, which are known once it runs. */
+function hostnameOf(task: Task, node: Node): string {
   const given = task.spec.ContainerSpec?.Hostname ?? ''
-  if (given !== '') return given.includes('{{') ? '' : given
+  if (given !== '') return expandedHostname(given, task, node)
   const containerId = task.status.container?.ContainerID ?? ''
   return task.status.state === 'running' ? containerId.slice(0, 12) : ''
+}
+
+/** Empty for a template that the worker will refuse as well. */
+function expandedHostname(text: string, task: Task, node: Node): string {
+  const { Hostname: hostname = '', Platform: platform = {} } = node.description
+  try {
+    return expandTemplate(text, templateContext(task, { id: node.id, hostname, platform }))
+  } catch {
+    return ''
+  }
 }
 
 function serviceRecord(view: RecordView, serviceId: string, networkId: string): DataPlaneRecord | undefined {

@@ -1,25 +1,11 @@
 // Templates of a service's spec: what they may name, and where they stand (env, hostname, mounts, and the payloads of
 // secrets and configs that ask for it).
 
-import { type Task, taskName } from '../../api/objects.ts'
 import type { ContainerSpec, MountSpec } from '../../api/spec.ts'
+import { templateContext } from '../../api/task-template.ts'
 import { errorMessage } from '../../lib/errors.ts'
+import { expandTemplate, type TemplateFunction, type TemplateValue } from '../../lib/go-template.ts'
 import { type TaskOrder, taskFailed } from '../executor.ts'
-import { expandTemplate, type TemplateFunction, type TemplateValue } from './go-template.ts'
-
-type Context = { readonly [key: string]: TemplateValue }
-
-export function templateContext(task: Task, node: TaskOrder['node']): Context {
-  return {
-    Service: { ID: task.serviceId, Name: task.serviceName, Labels: { ...task.serviceLabels } },
-    Node: {
-      ID: node.id,
-      Hostname: node.hostname,
-      Platform: { Architecture: node.platform.Architecture ?? '', OS: node.platform.OS ?? '' },
-    },
-    Task: { ID: task.id, Name: taskName(task), Slot: task.slot > 0 ? String(task.slot) : node.id },
-  }
-}
 
 /** @throws {CodedError} TASK_FAILED, in Swarm's words, for a template that cannot be expanded. */
 export function expandContainerSpec(order: TaskOrder, spec: ContainerSpec): ContainerSpec {

@@ -6,11 +6,12 @@ import { chmod, chown, mkdir, readdir, rm, statfs, writeFile } from 'node:fs/pro
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import type { ContainerSpec, Driver, FileTarget } from '../../api/spec.ts'
+import { templateContext } from '../../api/task-template.ts'
 import { errorMessage } from '../../lib/errors.ts'
+import { expandTemplate } from '../../lib/go-template.ts'
 import { type TaskOrder, taskFailed } from '../executor.ts'
 import type { FileMount } from './container-body.ts'
-import { inStep, payloadFunctions, templateContext } from './expand-spec.ts'
-import { expandTemplate } from './go-template.ts'
+import { inStep, payloadFunctions } from './expand-spec.ts'
 
 /** statfs's type of tmpfs and ramfs. */
 const MEMORY_FILE_SYSTEMS: ReadonlySet<number> = new Set([0x01021994, 0x858458f6])
