@@ -514,6 +514,28 @@ t.test('a node that no longer meets a constraint is left by the task', async (t)
   await cluster.stop()
 })
 
+t.test(
+  'a task with an end point that no longer belongs on its node keeps its address until it has stopped',
+  async (t) => {
+    const cluster = await SmallCluster.start({ nodes: 2 })
+    const label = (value: string) => (node: { spec: object }) => ({ spec: { ...node.spec, Labels: { zone: value } } })
+    const subnets = [{ subnet: '10.0.1.0/24', gateway: '10.0.1.1', ipRange: '' }]
+    await cluster.write([{ kind: 'create', object: aNetwork('net1', { allocated: { vni: 4096, subnets } }) }])
+    await cluster.changeNode('n1', label('a'))
+    const Placement = { Constraints: ['node.labels.zone==a'] }
+    const TaskTemplate = { ContainerSpec: { Image: 'ok:stop=3000' }, Networks: [{ Target: 'net1' }], Placement }
+    await cluster.create('web', replicatedSpec(1, { TaskTemplate }))
+    await cluster.untilRunning('web', 1)
+    const first = cluster.running('web')[0]!
+    await cluster.changeNode('n2', label('a'))
+    await cluster.changeNode('n1', label('b'))
+    await cluster.until(() => cluster.running('web')[0]?.nodeId === 'n2', 'the move')
+    t.match(cluster.store.get('task', first.id), { desiredState: 'shutdown', status: { state: 'running' } })
+    await cluster.until(() => cluster.store.get('task', first.id)?.status.state === 'shutdown', 'its end')
+    await cluster.stop()
+  },
+)
+
 t.test('a replicated job completes as often as asked, so many at a time, and runs again on --force', async (t) => {
   const cluster = await SmallCluster.start({ nodes: 2 })
   const Mode = { ReplicatedJob: { MaxConcurrent: 2, TotalCompletions: 5 } }

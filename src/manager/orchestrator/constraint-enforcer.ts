@@ -1,5 +1,6 @@
 // A node's labels, role or resources may change under the tasks that it runs. Tasks that no longer belong there are rejected;
-// the restart supervisor then finds them another place. One key is a node.
+// the restart supervisor then finds them another place. Those with end points are told to stop instead, so that they drain and
+// keep their addresses until they have ended. One key is a node.
 
 import type { Node, Task } from '../../api/objects.ts'
 import { compareTaskStates } from '../../api/spec.ts'
@@ -29,6 +30,10 @@ export class ConstraintEnforcer implements Controller {
     if (!node || (node.spec.Availability ?? 'active') !== 'active') return NOTHING
     const tasks = view.tasksOfNode(nodeId).filter(isPlaced)
     const units = misplaced(node, tasks, view).map((task): readonly Change[] => {
+      if (task.attachments.length > 0) {
+        const object = { ...task, desiredState: 'shutdown' } as const
+        return [{ kind: 'update', object, expectedVersion: task.meta.version }]
+      }
       const rejection = {
         state: 'rejected',
         message: 'task rejected by constraint enforcer',

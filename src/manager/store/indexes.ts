@@ -45,8 +45,9 @@ export function occupiesNode(task: Task): boolean {
 }
 
 /**
- * A task's addresses are its own until nothing of it can be on the wire any more. Workers do not report their end points:
- * a task that ended, or whose node was removed or given up (ORPHANED), counts as gone.
+ * A task's addresses are its own until nothing of it can be on the wire any more: until its worker has reported its end, which
+ * it does when the container has ended and the engine has taken its end points down, or its node was removed or given up
+ * (ORPHANED). Managers give no other state that ends a task to one that may have a container with end points.
  */
 export function holdsAddresses(task: Task): boolean {
   return !isTerminal(task.status.state)
