@@ -150,8 +150,7 @@ export class Fabric {
       }
       this.#lost.delete(local.endpointId)
       try {
-        await this.#rules.attach(this.#state, local, this.#locals)
-        await this.#perform(this.#desired.attach(local))
+        await this.#join(local)
       } catch (error) {
         this.#desired.detach(local.endpointId)
         throw error
@@ -239,6 +238,22 @@ export class Fabric {
     )
   }
 
+  /** Its port joins the bridge when the rules know what it may send; the link is made meanwhile. */
+  async #join(local: LocalAttachment): Promise<void> {
+    const { before, after } = this.#desired.attach(local)
+    const { adding, removing } = plan(after, before, this.#config.namespace)
+    const inHost = adding.filter((step) => step.every((batch) => batch.inHost))
+    const inFabric = adding.filter((step) => !inHost.includes(step))
+    const [made] = await Promise.all([
+      this.#commands.steps(inHost),
+      this.#rules.attach(this.#state, local, this.#locals),
+    ])
+    const joined = await this.#commands.steps([...inFabric, ...removing])
+    if (made.length + joined.length === 0) return
+    await this.#mendEntries()
+    if (this.#lost.has(local.endpointId)) throw new CodedError('KERNEL_REFUSED', [...made, ...joined].join('; '))
+  }
+
   /** The entries of one change. Where the kernel is not as it was left, the whole is compared. */
   async #perform({ before, after }: KernelChange, rules: () => Promise<void> = async () => {}): Promise<void> {
     const made = plan(after, before, this.#config.namespace)
@@ -257,16 +272,20 @@ export class Fabric {
   async #mendAll(load: boolean): Promise<readonly Drift[]> {
     const nowMs = this.#clock.nowMs()
     const renamed = await this.#namespace.ensure()
-    const notes = [...(renamed ? [`namespace ${this.#config.namespace}`] : []), ...(await this.#settings.fabric())]
-    if (load) await this.#rules.load(this.#state, this.#locals())
-    else notes.push(...(await this.#mendRules()))
-    const link = await this.#hostLink.ensure(await this.#settings.hostIpv6())
+    const notes = renamed ? [`namespace ${this.#config.namespace}`] : []
+    const [damage] = await Promise.all([load ? [] : this.#damage(), this.#settings.look()])
+    notes.push(...(await this.#settings.fabric()), ...damage)
+    // Rules before links: what is not filtered yet does not pass.
+    if (load || damage.length > 0) await this.#rules.load(this.#state, this.#locals())
+    const link = await this.#hostLink.ensure(this.#settings.hostIpv6)
+    if (link.length > 0) await this.#settings.look()
     notes.push(...link)
     const thorough = load || notes.length > 0 || this.#suspicious || nowMs - this.#thoroughAtMs >= THOROUGH_EVERY_MS
     this.#suspicious = false
     const drift = thorough ? await this.#mendEntries() : []
     if (thorough) this.#thoroughAtMs = nowMs
-    notes.push(...(await this.#settings.host()), ...(await this.#hostLink.openFirewalls()))
+    const [host, opened] = await Promise.all([this.#settings.host(), this.#hostLink.openFirewalls()])
+    notes.push(...host, ...opened)
     notes.push(...(await this.#settings.forwarding()))
     const found = [...notes.map((what): Drift => ({ kind: 'missing', what, repaired: true })), ...drift]
     if (!load && found.length > 0) {
@@ -282,15 +301,12 @@ export class Fabric {
     return found
   }
 
-  async #mendRules(): Promise<readonly string[]> {
-    const damage = [
-      ...(await this.#rules.damage()),
-      ...(this.#watcher.foreignRules ? ['rules of the fabric: changed by somebody'] : []),
-    ]
-    if (damage.length === 0) return []
-    this.#watcher.rulesMended()
-    await this.#rules.load(this.#state, this.#locals())
-    return damage
+  /** What others did to the rules. */
+  async #damage(): Promise<readonly string[]> {
+    const damage = await this.#rules.damage()
+    const foreign = this.#watcher.foreignRules
+    if (foreign || damage.length > 0) this.#watcher.rulesMended()
+    return foreign ? [...damage, 'rules of the fabric: changed by somebody'] : damage
   }
 
   async #mendEntries(): Promise<readonly Drift[]> {

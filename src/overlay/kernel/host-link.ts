@@ -57,14 +57,14 @@ export class HostLink {
    */
   async openFirewalls(): Promise<readonly string[]> {
     const { hostLink } = this.#config
-    const jobs = ['iptables', 'ip6tables'].flatMap((tool) => ['-i', '-o'].map((way) => ({ tool, way })))
     const opened = await Promise.all(
-      jobs.map(async ({ tool, way }) => {
-        const rule = ['FORWARD', way, hostLink, '-j', 'ACCEPT']
-        const there = await this.#commands.host(tool, ['-w', '5', '-C', ...rule]).catch(() => undefined)
-        if (there === undefined || there.status === 0) return []
-        const result = await this.#commands.host(tool, ['-w', '5', '-I', ...rule])
-        return result.status === 0 ? [`${tool} ${rule.join(' ')}`] : []
+      ['iptables', 'ip6tables'].map(async (tool): Promise<readonly string[]> => {
+        const listing = await this.#commands.host(tool, ['-w', '5', '-S', 'FORWARD']).catch(() => undefined)
+        if (listing?.status !== 0) return []
+        const wanted = ['-i', '-o'].map((way) => ['FORWARD', way, hostLink, '-j', 'ACCEPT'])
+        const missing = wanted.filter((rule) => !listing.stdout.includes(`-A ${rule.join(' ')}\n`))
+        for (const rule of missing) await this.#commands.host(tool, ['-w', '5', '-I', ...rule])
+        return missing.map((rule) => `${tool} ${rule.join(' ')}`)
       }),
     )
     return opened.flat()

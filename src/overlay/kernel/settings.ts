@@ -33,6 +33,9 @@ const FABRIC_BRIDGE: Settings = {
   'net.bridge.bridge-nf-call-arptables': '0',
 }
 
+type Place = 'host' | 'fabric'
+
+const HOST_FORWARDING_V6 = 'net.ipv6.conf.all.forwarding'
 /** IPv6 may be off in the kernel, or switched off for the host. */
 const IPV6_OFF = 'net.ipv6.conf.all.disable_ipv6'
 
@@ -55,6 +58,7 @@ export class KernelSettings {
   readonly #commands: Commands
   readonly #config: FabricConfig
   readonly #log: Log
+  #seen: Record<Place, Map<string, string>> = { host: new Map(), fabric: new Map() }
   #warned = ''
 
   constructor(commands: Commands, config: FabricConfig, log: Log) {
@@ -63,18 +67,30 @@ export class KernelSettings {
     this.#log = log
   }
 
+  /** Reads what there is: the other methods go by that. */
+  async look(): Promise<void> {
+    const [host, fabric] = await Promise.all([
+      this.#read('host', [...Object.keys(hostSettings(this.#config)), HOST_FORWARDING_V6, IPV6_OFF]),
+      this.#read('fabric', Object.keys({ ...FABRIC_BASE, ...FABRIC_BRIDGE, ...FABRIC_FORWARDING })),
+    ])
+    this.#seen = { host, fabric }
+  }
+
   /** Whether the host uses IPv6. */
-  async hostIpv6(): Promise<boolean> {
-    const value = (await this.#read('host', [IPV6_OFF])).get(IPV6_OFF)
-    return value === '0'
+  get hostIpv6(): boolean {
+    return this.#seen.host.get(IPV6_OFF) === '0'
   }
 
   /** What was otherwise than it has to be and is mended. Everything but forwarding in the fabric. */
   async fabric(): Promise<readonly string[]> {
+    if (Object.keys(FABRIC_BRIDGE).some((name) => !this.#seen.fabric.has(name))) {
+      await this.#commands.host('modprobe', ['br_netfilter']).catch(() => undefined)
+      await this.look()
+    }
     return this.#set('fabric', { ...FABRIC_BASE, ...FABRIC_BRIDGE })
   }
 
-  async forwarding(): Promise<readonly string[]> {
+  forwarding(): Promise<readonly string[]> {
     return this.#set('fabric', FABRIC_FORWARDING)
   }
 
@@ -85,22 +101,16 @@ export class KernelSettings {
 
   /** A host that forwards IPv6 stops to listen to routers, unless told to go on. */
   async #hostIpv6Forwarding(): Promise<readonly string[]> {
-    const forwarding = 'net.ipv6.conf.all.forwarding'
-    const values = await this.#read('host', [forwarding, IPV6_OFF])
-    if (values.get(forwarding) !== '0' || values.get(IPV6_OFF) !== '0') return []
+    if (this.#seen.host.get(HOST_FORWARDING_V6) !== '0' || !this.hostIpv6) return []
     const all = await this.#commands.host('sysctl', ['-a', '-r', '^net\\.ipv6\\.conf\\..*\\.accept_ra$'])
     const listening = parseSettings(all.stdout)
     const kept = [...listening].filter(([name, value]) => value === '1' && !name.includes(`.${this.#config.hostLink}.`))
-    return this.#set('host', { ...Object.fromEntries(kept.map(([name]) => [name, '2'])), [forwarding]: '1' })
+    for (const [name, value] of kept) this.#seen.host.set(name, value)
+    return this.#set('host', { ...Object.fromEntries(kept.map(([name]) => [name, '2'])), [HOST_FORWARDING_V6]: '1' })
   }
 
-  async #set(where: 'host' | 'fabric', wanted: Settings): Promise<readonly string[]> {
-    const values = await this.#read(where, Object.keys(wanted))
-    const bridgeMissing = Object.keys(wanted).some((name) => name.startsWith('net.bridge.') && !values.has(name))
-    if (bridgeMissing) {
-      await this.#commands.host('modprobe', ['br_netfilter']).catch(() => undefined)
-      for (const [name, value] of await this.#read(where, Object.keys(FABRIC_BRIDGE))) values.set(name, value)
-    }
+  async #set(where: Place, wanted: Settings): Promise<readonly string[]> {
+    const values = this.#seen[where]
     const missing = Object.keys(wanted).filter((name) => !values.has(name))
     if (missing.length > 0 && this.#warned !== missing.join()) {
       this.#warned = missing.join()
@@ -110,10 +120,11 @@ export class KernelSettings {
     if (wrong.length === 0) return []
     const args = ['-qw', ...wrong.map(([name, value]) => `${name}=${value}`)]
     succeed(await this.#commands[where]('sysctl', args), 'cannot change kernel settings')
+    for (const [name, value] of wrong) values.set(name, value)
     return wrong.map(([name, value]) => `${name}=${value}`)
   }
 
-  async #read(where: 'host' | 'fabric', names: readonly string[]): Promise<Map<string, string>> {
+  async #read(where: Place, names: readonly string[]): Promise<Map<string, string>> {
     return parseSettings((await this.#commands[where]('sysctl', ['-e', ...names])).stdout)
   }
 }

@@ -19,7 +19,8 @@ export function tellsOfLoss(line: string, desired: EntryMap, fabricLink: string)
     if (deleted) return line.includes('noop') && (desired.has(`link ${device}`) || device === fabricLink)
     const flags = /<([^>]*)>/.exec(line)?.[1]?.split(',') ?? []
     if (device === fabricLink && flags.includes('NO-CARRIER')) return true
-    return desired.has(`device ${device}`) && flags.length > 0 && !flags.includes('UP') && !line.includes('noop')
+    const wasUp = line.includes(' qdisc ') && !line.includes(' noop ')
+    return desired.has(`device ${device}`) && flags.length > 0 && !flags.includes('UP') && wasUp
   }
   if (!line.startsWith('Deleted ')) return false
   const rule = /^Deleted (\d+):\t/.exec(line)
