@@ -1,9 +1,8 @@
 // Published ports, really held on this node: a listening socket for each, so that other programs get EADDRINUSE and `ss` shows it.
-// Traffic is turned away from them before they see it (the host's nft rules), except over IPv6's loopback, which can't be:
-// that is passed on by hand. What another program holds already is not served by this node, and the report says who it is.
+// The host's nft rules lead traffic away before it gets to them. What another program holds already is not served by this node, and the report says who it is.
 
 import { createSocket, type Socket as UdpSocket } from 'node:dgram'
-import { connect, createServer, type Server, type Socket } from 'node:net'
+import { createServer, type Server } from 'node:net'
 import type { DataPathProblem } from '../api/data-plane.ts'
 import { errorCode, errorMessage } from '../lib/errors.ts'
 import type { Log } from '../lib/log.ts'
@@ -28,14 +27,11 @@ export interface HeldPortsOptions {
   readonly log: Log
 }
 
-const LOOPBACK_CONNECTIONS_MAX = 256
-
 export class HeldPorts {
   readonly #options: HeldPortsOptions
   readonly #held = new Map<string, Held>()
   readonly #problems = new Map<string, DataPathProblem>()
   #turn: Promise<void> = Promise.resolve()
-  #loopbackConnections = 0
 
   constructor(options: HeldPortsOptions) {
     this.#options = options
@@ -93,39 +89,20 @@ export class HeldPorts {
   #open(port: HostPort): Promise<Held> {
     switch (port.protocol) {
       case 'tcp':
-        return this.#openTcp(port.port)
+        return openTcp(port.port)
       case 'udp':
         return openUdp(port.port)
       case 'sctp':
         return Promise.resolve({ close: () => {} }) // Node has no such sockets
     }
   }
+}
 
-  async #openTcp(port: number): Promise<Held> {
-    const server = createServer({ allowHalfOpen: true }, (socket) => this.#passOn(socket, port))
-    await firstOf([{ host: '::' }, { host: '0.0.0.0' }], (where) => listening(server, { ...where, port }))
-    server.on('error', () => {}) // accepting fails for want of descriptors: the port is held all the same
-    return { close: () => server.close() }
-  }
-
-  /** [::1] on this node: its packets can't be sent into the fabric as IPv4's loopback can. */
-  #passOn(from: Socket, port: number): void {
-    from.on('error', () => from.destroy())
-    if (from.remoteAddress !== '::1' || this.#loopbackConnections >= LOOPBACK_CONNECTIONS_MAX) {
-      from.resetAndDestroy()
-      return
-    }
-    this.#loopbackConnections++
-    const to = connect({ host: '127.0.0.1', port, allowHalfOpen: true })
-    to.on('error', () => from.resetAndDestroy())
-    to.on('close', () => from.destroy())
-    from.on('close', () => {
-      this.#loopbackConnections--
-      to.destroy()
-    })
-    from.pipe(to)
-    to.pipe(from)
-  }
+async function openTcp(port: number): Promise<Held> {
+  const server = createServer((socket) => socket.resetAndDestroy())
+  await firstOf([{ host: '::' }, { host: '0.0.0.0' }], (where) => listening(server, { ...where, port }))
+  server.on('error', () => {}) // accepting fails for want of descriptors: the port is held all the same
+  return { close: () => server.close() }
 }
 
 async function openUdp(port: number): Promise<Held> {
