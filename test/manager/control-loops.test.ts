@@ -529,9 +529,10 @@ t.test(
     const first = cluster.running('web')[0]!
     await cluster.changeNode('n2', label('a'))
     await cluster.changeNode('n1', label('b'))
-    await cluster.until(() => cluster.running('web')[0]?.nodeId === 'n2', 'the move')
+    await cluster.clock.advance(1_000)
     t.match(cluster.store.get('task', first.id), { desiredState: 'shutdown', status: { state: 'running' } })
     await cluster.until(() => cluster.store.get('task', first.id)?.status.state === 'shutdown', 'its end')
+    await cluster.until(() => cluster.running('web')[0]?.nodeId === 'n2', 'the move')
     await cluster.stop()
   },
 )
