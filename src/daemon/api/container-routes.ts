@@ -2,8 +2,9 @@
 
 import { type Call, parameter, sendJson, sendText } from './call.ts'
 import { asList, asObject, asText, parseJson } from './engine-json.ts'
+import { namesOf } from './network-names.ts'
 import type { NetworkParts } from './network-parts.ts'
-import { type NetworkNames, networkIdsOf, shownContainer } from './network-view.ts'
+import { networkIdsOf, shownContainer } from './network-view.ts'
 import type { Route } from './router.ts'
 import type { ServerContext } from './server-context.ts'
 
@@ -33,13 +34,6 @@ async function inspect(server: ServerContext, call: Call): Promise<void> {
   // Numbers that are too large for JavaScript stay as they are where nothing else changes.
   if (shown === container) sendText(call, answer.status, 'application/json', answer.body)
   else sendJson(call, 200, shown)
-}
-
-async function namesOf(server: ServerContext, engineIds: readonly string[]): Promise<NetworkNames> {
-  const parts = await server.parts.of(engineIds)
-  const state = server.cluster.state()
-  const idOf = (name: string) => (state.kind === 'manager' ? (state.view.byName('network', name)?.id ?? '') : '')
-  return { parts, idOf }
 }
 
 /** The query of a request whose filter `network` may name networks by the cluster's ids, for the engine. */

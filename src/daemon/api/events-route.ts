@@ -10,7 +10,7 @@ import { engineSearch } from './container-routes.ts'
 import type { Engine } from './engine.ts'
 import { asObject, asText, parseJson } from './engine-json.ts'
 import type { EventHub } from './event-hub.ts'
-import type { NetworkParts } from './network-parts.ts'
+import { namesOf } from './network-names.ts'
 import { shownEvent } from './network-view.ts'
 import type { ServerContext } from './server-context.ts'
 
@@ -65,20 +65,15 @@ function timeOf(line: string): bigint {
 }
 
 /** Both records in one order. */
-async function past(
-  { engine, parts, events: hub }: ServerContext,
-  call: Call,
-  path: string,
-  filters: Filters,
-  span: Span,
-): Promise<void> {
+async function past(server: ServerContext, call: Call, path: string, filters: Filters, span: Span): Promise<void> {
+  const { engine, events: hub } = server
   const answer = await engine.get(path)
   if (answer.status !== 200) {
     sendText(call, answer.status, 'application/json', answer.body)
     return
   }
   const lines = answer.body.split('\n').filter((line) => line.trim() !== '')
-  const shown = await shownLines(parts, lines)
+  const shown = await shownLines(server, lines)
   const own = recorded(hub, filters, span).map((event) => encodeEvent(event).trimEnd())
   const sorted = [...shown, ...own]
     .map((line) => ({ line, time: timeOf(line) }))
@@ -86,13 +81,8 @@ async function past(
   sendText(call, 200, 'application/json', sorted.map(({ line }) => `${line}\n`).join(''))
 }
 
-async function live(
-  { engine, parts, events: hub, clock }: ServerContext,
-  call: Call,
-  path: string,
-  filters: Filters,
-  span: Span,
-): Promise<void> {
+async function live(server: ServerContext, call: Call, path: string, filters: Filters, span: Span): Promise<void> {
+  const { engine, parts, events: hub, clock } = server
   const { response } = call
   await parts.list() // what a network was can't be asked any more once it is gone
   const outgoing = engine.request({ method: 'GET', path, headers: { host: 'docker' } })
@@ -115,7 +105,7 @@ async function live(
   const ended = new AbortController()
   passLines(
     incoming,
-    (lines) => shownLines(parts, lines),
+    (lines) => shownLines(server, lines),
     write,
     () => ended.abort(),
   )
@@ -144,14 +134,14 @@ function aborted(signal: AbortSignal): Promise<void> {
 }
 
 /** The engine's events with the cluster's networks in them, without those that are nobody's business. */
-async function shownLines(parts: NetworkParts, lines: readonly string[]): Promise<readonly string[]> {
+async function shownLines(server: ServerContext, lines: readonly string[]): Promise<readonly string[]> {
   const concerned = lines.map((line) => (OURS.test(line) ? asObject(parseJson(line)) : undefined))
   const ids = concerned.flatMap((event) => (event?.Type === 'network' ? [asText(asObject(event.Actor).ID)] : []))
-  const known = await parts.of(ids)
+  const names = await namesOf(server, ids)
   return lines.flatMap((line, at) => {
     const event = concerned[at]
     if (event === undefined) return [line]
-    const shown = shownEvent(event, known)
+    const shown = shownEvent(event, names)
     return shown === undefined ? [] : [shown === event ? line : JSON.stringify(shown)]
   })
 }

@@ -2,7 +2,7 @@
 
 import type { ProbeAnswer } from '../../api/network-check.ts'
 import { sleep } from '../../lib/clock.ts'
-import { errorMessage } from '../../lib/errors.ts'
+import { errorCode, errorMessage } from '../../lib/errors.ts'
 import { checkResult, planCheck } from '../../manager/control/network-check.ts'
 import { type Call, parameter, sendEmpty, sendJson } from './call.ts'
 import { type ManagerState, requireManager } from './node-state.ts'
@@ -11,6 +11,11 @@ import type { ServerContext } from './server-context.ts'
 
 /** A node that tries many silent ones takes this long. */
 const ANSWER_WITHIN_MS = 60_000
+
+const HINTS: Readonly<Record<string, string>> = {
+  STREAM_TIMEOUT: "; does a firewall keep it from new connections to the leader's control port?",
+  STREAM_UNKNOWN: '; its swarmd is of an older version',
+}
 
 export function networkCheckRoutes(server: ServerContext): readonly Route[] {
   return [
@@ -37,7 +42,7 @@ async function check(server: ServerContext, call: Call, state: ManagerState): Pr
         const answer: ProbeAnswer = await server.cluster.probe(node.id, request, signal)
         return { node, answer }
       } catch (error) {
-        return { node, answer: { error: errorMessage(error) } }
+        return { node, answer: { error: `${errorMessage(error)}${HINTS[errorCode(error) ?? ''] ?? ''}` } }
       }
     }),
   )

@@ -13,12 +13,14 @@ import type { NetworkPart } from './network-parts.ts'
 
 const TASK_ID_LABEL = 'com.docker.swarm.task.id'
 const HIDDEN_NAMES: ReadonlySet<string> = new Set([EGRESS_NETWORK_NAME, PORTS_NETWORK_NAME])
+/** Where nodes share a machine, the name of their driver has a number. */
+const OUR_DRIVER = /^swarmctl\d*$/
 const VXLAN_OPTION = 'com.docker.network.driver.overlay.vxlanid_list'
 
 export interface NetworkNames {
   /** By id of the engine. */
   readonly parts: ReadonlyMap<string, NetworkPart>
-  /** The id of the cluster's network of this name, for tasks whose engine network is gone; '' none. */
+  /** The id of the cluster's network of this name, where the engine's is gone; '' none. */
   readonly idOf: (name: string) => string
 }
 
@@ -101,16 +103,21 @@ export function shownPart(local: JsonObject, part: NetworkPart): JsonObject {
 }
 
 /** An event of the engine, as it is to be told; undefined: not at all. */
-export function shownEvent(event: JsonObject, parts: ReadonlyMap<string, NetworkPart>): JsonObject | undefined {
+export function shownEvent(event: JsonObject, names: NetworkNames): JsonObject | undefined {
   const actor = asObject(event.Actor)
   const attributes = asObject(actor.Attributes)
   if (event.Type === 'container') {
     if (attributes[NETWORK_COUNT_LABEL] === undefined) return event
     return { ...event, Actor: { ...actor, Attributes: shownLabels(attributes) } }
   }
-  const part = event.Type === 'network' ? parts.get(asText(actor.ID)) : undefined
-  if (part === undefined) return event
+  if (event.Type !== 'network') return event
+  const part = names.parts.get(asText(actor.ID))
+  const name = asText(attributes.name)
+  const isOurs = part !== undefined || OUR_DRIVER.test(asText(attributes.type))
+  if (part?.hidden || HIDDEN_NAMES.has(name)) return undefined
+  if (!isOurs) return event
   // The cluster tells itself when its networks come and go.
-  if (part.hidden || event.Action === 'create' || event.Action === 'destroy') return undefined
-  return { ...event, Actor: { ...actor, ID: part.clusterId, Attributes: { ...attributes, type: 'overlay' } } }
+  if (event.Action === 'create' || event.Action === 'destroy') return undefined
+  const ID = part?.clusterId ?? names.idOf(name)
+  return { ...event, Actor: { ...actor, ...(ID !== '' && { ID }), Attributes: { ...attributes, type: 'overlay' } } }
 }

@@ -1,6 +1,5 @@
 // /services and /tasks.
 
-import type { ServiceSpec } from '../../api/spec.ts'
 import { serviceSpecDecoder } from '../../api/validation/service-decoder.ts'
 import { CodedError } from '../../lib/errors.ts'
 import { withField } from '../../manager/control/encoding.ts'
@@ -76,28 +75,6 @@ async function explainNetwork(server: ServerContext, error: unknown): Promise<ne
   throw error
 }
 
-/** What a service asks of networks and the routing mesh that this version does not do: said, not passed over. */
-function dataPlaneWarnings(state: ManagerState, spec: ServiceSpec): readonly string[] {
-  const targets = [...(spec.TaskTemplate?.Networks ?? []), ...(spec.Networks ?? [])].map(({ Target = '' }) => Target)
-  const overlays = targets.flatMap((target) => {
-    const network = state.view.get('network', target) ?? state.view.byName('network', target)
-    return network ? [network.spec.Name ?? target] : []
-  })
-  const mesh = (spec.EndpointSpec?.Ports ?? []).some((port) => (port.PublishMode ?? 'ingress') === 'ingress')
-  return [
-    ...(overlays.length > 0
-      ? [
-          `network ${overlays.join(', ')}: this version of swarmd has no overlay data plane yet; tasks are connected to the bridge of their node`,
-        ]
-      : []),
-    ...(mesh
-      ? [
-          'published ports: this version of swarmd has no routing mesh yet; publish with mode=host to reach a task on its node',
-        ]
-      : []),
-  ]
-}
-
 export function serviceRoutes(server: ServerContext): readonly Route[] {
   return [
     { place: 'manager', method: 'GET', path: '/services', handle: (call, state) => list(server, call, state) },
@@ -110,8 +87,7 @@ export function serviceRoutes(server: ServerContext): readonly Route[] {
         const { id } = await createService(controlOf(server, state, call), spec, registryAuth(call)).catch(
           (error: unknown) => explainNetwork(server, error),
         )
-        const Warnings = dataPlaneWarnings(state, spec)
-        sendJson(call, 201, { ID: id, ...(Warnings.length > 0 && { Warnings }) })
+        sendJson(call, 201, { ID: id })
       },
     },
     {
@@ -139,8 +115,7 @@ export function serviceRoutes(server: ServerContext): readonly Route[] {
           registryAuthFrom: parameter(call, 'registryAuthFrom'),
           rollback: parameter(call, 'rollback'),
         }).catch((error: unknown) => explainNetwork(server, error))
-        const Warnings = dataPlaneWarnings(state, spec)
-        sendJson(call, 200, { Warnings: Warnings.length > 0 ? Warnings : null })
+        sendJson(call, 200, { Warnings: null })
       },
     },
     {
