@@ -131,8 +131,10 @@ function unreachableHint(
 ): string {
   const port = view.get('node', id)?.dataPath?.port ?? view.cluster()?.dataPathPort
   const host = results.find((one) => one.kind === 'host' && one.to === id)
-  const between = results.find((one) => one.kind === 'network' && one.to === id && one.networkId !== network.id)
-  if (isEncrypted(network)) {
+  const between = results.find(
+    (one) => one.kind === 'network' && one.to === id && isPlain(view.get('network', one.networkId)),
+  )
+  if (!isPlain(network)) {
     return `is UDP 51833 and 51834 (WireGuard) let through between the nodes? ${view.get('node', id)?.dataPath?.encryptionProblem ?? ''}`.trim()
   }
   if (between && between.answered > 0) return `the nodes reach each other, the container at ${address} does not answer`
@@ -141,8 +143,8 @@ function unreachableHint(
   return `${to} does not answer at ${host?.address ?? 'its address'} at all; is its data path address right, and UDP ${port} let through?`
 }
 
-function isEncrypted(network: Network): boolean {
-  return network.spec.DriverConfiguration?.Options?.[ENCRYPTED_OPTION] !== undefined
+function isPlain(network: Network | undefined): boolean {
+  return network !== undefined && network.spec.DriverConfiguration?.Options?.[ENCRYPTED_OPTION] === undefined
 }
 
 const order = (a: string, b: string) => (a < b ? -1 : a > b ? 1 : 0)

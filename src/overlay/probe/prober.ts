@@ -11,6 +11,8 @@ import type { ProbeTarget } from './probe-plan.ts'
 /** Before the kernel sends its first SYN again, which would hide a loss. */
 const ANSWER_WITHIN_MS = 900
 const BETWEEN_MS = 20
+/** Who does not answer the first of them is not there. */
+const SILENT_MAX = 3
 const PARALLEL = 64
 /** Kernels limit how often they refuse datagrams: a few in a row are answered. */
 const DATAGRAMS = 3
@@ -32,7 +34,8 @@ async function probeOne(target: ProbeTarget, clock: Clock): Promise<ProbeResult>
   const { host, port, count, mtu } = target
   const times: number[] = []
   let state: ProbeState = 'silent'
-  for (let sent = 0; sent < count; sent++) {
+  let sent = 0
+  for (; sent < count && (sent < SILENT_MAX || times.length > 0); sent++) {
     if (sent > 0) await sleep(clock, BETWEEN_MS)
     const startedMs = clock.nowMs()
     const came = await connectOnce(host, port, clock)
@@ -44,7 +47,7 @@ async function probeOne(target: ProbeTarget, clock: Clock): Promise<ProbeResult>
     ...target.subject,
     address: target.subject.kind === 'control' ? `${isIP(host) === 6 ? `[${host}]` : host}:${port}` : host,
     state,
-    sent: count,
+    sent,
     answered: times.length,
     roundTripMs: Math.round((times[times.length >> 1] ?? 0) * 1000) / 1000,
     mtu,
