@@ -32,6 +32,29 @@ export interface AssignedKey {
   readonly id: string
 }
 
+/** What a plain container (`docker run --network`) asks of an attachable network. */
+export interface AttachmentRequest {
+  /** id or name */
+  readonly network: string
+  /** as it resolves on the network */
+  readonly containerName: string
+  readonly aliases: readonly string[]
+  /** asked for by the user, one of a family at most; empty: any */
+  readonly addresses: readonly string[]
+}
+
+export type AttachmentAnswer =
+  | {
+      readonly kind: 'attached'
+      readonly attachmentId: string
+      readonly network: Network
+      /** CIDRs, one of each family of the network */
+      readonly addresses: readonly string[]
+    }
+  | { readonly kind: 'detached' }
+  /** The message is for the user, in Docker's words where it has some. */
+  | { readonly kind: 'refused'; readonly code: string; readonly message: string }
+
 export interface ManagerAddress {
   readonly nodeId: string
   /** host:port of the control port */
@@ -68,6 +91,9 @@ export type WorkerMessage =
   | { readonly kind: 'applied'; readonly sequence: number }
   /** The kernel's tables say what the assignments up to this sequence say. */
   | { readonly kind: 'programmed'; readonly sequence: number }
+  /** Answered by `attachment`. The container's place is a task of this node, assigned to it, until `detach`. */
+  | { readonly kind: 'attach'; readonly requestId: string; readonly request: AttachmentRequest }
+  | { readonly kind: 'detach'; readonly requestId: string; readonly attachmentId: string }
   /** A gap or a malformed increment was seen: send a COMPLETE set again. */
   | { readonly kind: 'resync' }
 
@@ -103,6 +129,7 @@ export type ManagerMessage =
     }
   /** Every live node that knew the end points of these tasks, which are to stop, has `programmed` that nothing new goes there. */
   | { readonly kind: 'withdrawn'; readonly taskIds: readonly string[] }
+  | { readonly kind: 'attachment'; readonly requestId: string; readonly answer: AttachmentAnswer }
   /** Dial this manager's `/bulk` and serve the stream (see StreamFrame). Unknown requests are answered with an error frame. */
   | { readonly kind: 'open-stream'; readonly streamId: string; readonly request: StreamRequest }
   /** The managers, the cluster's settings or this node's role, availability or labels changed. */

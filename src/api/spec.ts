@@ -167,12 +167,15 @@ export interface NetworkAttachmentConfig {
   /** id or name of a network */
   readonly Target?: string
   readonly Aliases?: readonly string[]
+  /** Of a plain container: asked for by its user. */
+  readonly Addresses?: readonly string[]
   readonly DriverOpts?: Labels
 }
 
 export interface TaskSpec {
   readonly ContainerSpec?: ContainerSpec
   readonly PluginSpec?: Readonly<Record<string, unknown>>
+  /** A place of a plain container on a network: there is no service, and no container that swarmd runs. Its name or id. */
   readonly NetworkAttachmentSpec?: { readonly ContainerID?: string }
   readonly Resources?: ResourceRequirements
   readonly RestartPolicy?: RestartPolicy

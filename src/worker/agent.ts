@@ -5,6 +5,7 @@ import { setMaxListeners } from 'node:events'
 import type { DataPathReport } from '../api/data-plane.ts'
 import { DEFAULT_DATA_PATH_PORT } from '../api/defaults.ts'
 import {
+  type AttachmentRequest,
   DATA_PLANE_FEATURE_LEVEL,
   type LogOptions,
   type ManagerAddress,
@@ -13,7 +14,7 @@ import {
 } from '../api/dispatcher.ts'
 import type { Task, TaskStatus } from '../api/objects.ts'
 import { compareTaskStates, type NodeDescription } from '../api/spec.ts'
-import { type Clock, parseTime, sleep, type Timer } from '../lib/clock.ts'
+import { type Clock, formatTime, parseTime, sleep, type Timer } from '../lib/clock.ts'
 import type { Connection, Dialer } from '../lib/connection.ts'
 import { CodedError, errorMessage } from '../lib/errors.ts'
 import type { Log } from '../lib/log.ts'
@@ -21,6 +22,7 @@ import type { Random } from '../lib/random.ts'
 import { Scope } from '../lib/scope.ts'
 import type { DataPlane } from '../overlay/client.ts'
 import { AssignmentSet, type AssignmentsMessage } from './assignment-set.ts'
+import { type Attached, Attachments, isAttachment } from './attachments.ts'
 import { DataPlaneLink } from './data-plane-link.ts'
 import type { ContainerWatcher, Executor } from './executor.ts'
 import { serveStream } from './log-stream.ts'
@@ -52,6 +54,8 @@ export interface AgentOptions {
   readonly featureLevel: number
   /** Adds to what the engine says of itself: labels, generic resources, certificates. */
   readonly describe: (engine: NodeDescription) => NodeDescription
+  /** Ids of the places that plain containers (running or not) have by now; others are given back. Absent: nothing is. */
+  readonly attachmentsInUse?: () => Promise<ReadonlySet<string>>
   /** Managers, role, availability or labels changed. Managers are remembered already. */
   readonly onClusterChange: (message: ClusterMessage) => void
 }
@@ -66,6 +70,7 @@ const REPLACED_PAUSE_MS = 2_000
 const STREAMS_MAX = 128
 /** What managers grant at most for a planned stop. */
 const GOODBYE_GRACE_MS = 60_000
+const ATTACHMENT_SWEEP_MS = 60_000
 
 export class Agent {
   readonly #options: AgentOptions
@@ -83,6 +88,9 @@ export class Agent {
   #streams = 0
   #redescribe = () => {}
   #leaving = false
+  readonly #attachments: Attachments
+  /** Places of plain containers that were there at the last sweep. */
+  #settledAttachments: ReadonlySet<string> = new Set()
   #link: DataPlaneLink | undefined
   #report: DataPathReport | undefined
   #toldReport: DataPathReport | undefined
@@ -94,6 +102,7 @@ export class Agent {
     this.#log = options.log
     this.#picker = new ManagerPicker({ random: options.random, managers: options.managers })
     this.#writer = new StorageWriter(options.storage)
+    this.#attachments = new Attachments(options)
   }
 
   /** The manager with which a session stands. */
@@ -108,6 +117,26 @@ export class Agent {
   /** Looks at the engine again and reports if anything (or what `describe` adds) has changed. */
   refreshDescription(): void {
     this.#redescribe()
+  }
+
+  /**
+   * A place for a container that swarmd does not run on an attachable network. It stays over restarts of everything until
+   * `detach`, or until `attachmentsInUse` names it no more.
+   * @throws {CodedError} NO_MANAGER (retryable); NO_SUCH_OBJECT, PERMISSION_DENIED, INVALID_PARAMETER, NO_ADDRESS with
+   *   Docker's texts
+   */
+  attach(request: AttachmentRequest): Promise<Attached> {
+    return this.#attachments.attach(request)
+  }
+
+  /** What is gone already is no error. @throws {CodedError} NO_MANAGER (retryable) */
+  detach(attachmentId: string): Promise<void> {
+    return this.#attachments.detach(attachmentId)
+  }
+
+  /** The places that this node's plain containers have. */
+  attachments(): readonly Task[] {
+    return this.#assignments.tasks().filter(isAttachment)
   }
 
   /** The stop that follows is for good: managers need not wait for this node to return. */
@@ -152,6 +181,7 @@ export class Agent {
       scope.spawn('tasks', (signal) => tasks.run(signal))
       scope.spawn('engine', (signal) => executor.watch(this.#watcher(tasks), signal))
       scope.spawn('session', (signal) => this.#runSessions(tasks, scope, signal))
+      scope.spawn('attachments', (signal) => this.#sweepAttachments(signal))
       scope.spawn('data plane', (signal) => this.#link!.run(signal))
       if (dataPlane) scope.spawn('data path', (signal) => dataPlane.watch((report) => this.#onReport(report), signal))
       await Promise.race([scope.wait(), ended(options.signal)])
@@ -203,7 +233,8 @@ export class Agent {
     const given = this.#options.managers
     const remembered = known.managers.filter(({ address }) => !given.some((manager) => manager.address === address))
     this.#picker.update([...given, ...remembered])
-    for (const task of this.#assignments.tasks()) tasks.assign(task, known.statuses.get(task.id))
+    for (const task of this.#assignments.tasks())
+      if (!isAttachment(task)) tasks.assign(task, known.statuses.get(task.id))
   }
 
   #order(task: Task) {
@@ -330,6 +361,7 @@ export class Agent {
     signal.removeEventListener('abort', stopping)
     if (this.#session === session) {
       this.#session = undefined
+      this.#attachments.sessionEnded()
       this.#connectedTo = undefined
       this.#outbox.requeue()
       this.#picker.lost(manager.address)
@@ -358,6 +390,8 @@ export class Agent {
     this.#session = session
     this.#connectedTo = manager
     this.#managerLevel = welcome.featureLevel ?? 1
+    if (this.#managerLevel >= DATA_PLANE_FEATURE_LEVEL)
+      this.#attachments.sessionBegan((message) => session.send(message))
     this.#previousSessionId = welcome.sessionId
     this.#picker.connected()
     this.#picker.update(welcome.managers)
@@ -380,6 +414,9 @@ export class Agent {
         this.#ackTimer?.cancel()
         this.#sendStatuses()
         return
+      case 'attachment':
+        this.#attachments.answered(message.requestId, message.answer)
+        return
       case 'withdrawn':
         tasks.withdrawn(message.taskIds)
         return
@@ -396,6 +433,32 @@ export class Agent {
   }
 
   // ---- assignments in, statuses out ----
+
+  /** There is no container to wait for. */
+  #attached({ id, status, desiredState }: Task): void {
+    if (compareTaskStates(status.state, 'running') >= 0 || compareTaskStates(desiredState, 'running') > 0) return
+    const timestamp = formatTime(this.#options.clock.wallMs())
+    this.#queueStatus(id, { ...status, state: 'running', message: 'attached', timestamp })
+  }
+
+  /** Gives back the places whose containers went while nobody looked. */
+  async #sweepAttachments(signal: AbortSignal): Promise<void> {
+    const { attachmentsInUse, clock } = this.#options
+    while (attachmentsInUse && !signal.aborted) {
+      await sleep(clock, ATTACHMENT_SWEEP_MS, signal)
+      const held = this.attachments().map(({ id }) => id)
+      // One that was just granted has no container yet.
+      const settled = held.filter((id) => this.#settledAttachments.has(id))
+      this.#settledAttachments = new Set(held)
+      if (signal.aborted || settled.length === 0) continue
+      try {
+        const used = await attachmentsInUse()
+        for (const id of settled) if (!used.has(id)) await this.detach(id)
+      } catch (error) {
+        this.#log.debug({ err: errorMessage(error) }, 'places of containers were not looked through')
+      }
+    }
+  }
 
   #onReport(report: DataPathReport): void {
     this.#report = report
@@ -429,7 +492,11 @@ export class Agent {
         tasks.unassign(key.id)
       }
     // Tasks stand last in the order of kinds, behind what they refer to.
-    for (const assigned of change.set) if (assigned.kind === 'task') tasks.assign(assigned.task)
+    for (const assigned of change.set) {
+      if (assigned.kind !== 'task') continue
+      if (isAttachment(assigned.task)) this.#attached(assigned.task)
+      else tasks.assign(assigned.task)
+    }
     if (change.set.some(({ kind }) => kind !== 'task')) tasks.pokeAll()
     // Behind the tasks: what they are to give up is known by now. An older manager says nothing of the data plane, which stays.
     if (this.#managerLevel >= DATA_PLANE_FEATURE_LEVEL)

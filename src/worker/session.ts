@@ -52,6 +52,7 @@ const KINDS: ReadonlySet<string> = new Set<ManagerMessage['kind']>([
   'status-ack',
   'assignments',
   'withdrawn',
+  'attachment',
   'open-stream',
   'cluster',
 ])
@@ -124,6 +125,7 @@ export class Session {
       case 'status-ack':
       case 'assignments':
       case 'withdrawn':
+      case 'attachment':
       case 'open-stream':
       case 'cluster':
         this.#heard()

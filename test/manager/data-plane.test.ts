@@ -6,11 +6,17 @@ import { DATA_PLANE_FEATURE_LEVEL } from '../../src/api/dispatcher.ts'
 import type { Network, Node, Service, Task } from '../../src/api/objects.ts'
 import type { TaskState } from '../../src/api/spec.ts'
 import { decode, encode } from '../../src/lib/codec.ts'
+import { SeededRandom } from '../../src/lib/random.ts'
+import { networkDetails } from '../../src/manager/control/network-details.ts'
+import { listTasks } from '../../src/manager/control/tasks.ts'
 import { encodeAssignments } from '../../src/manager/dispatcher/assignments-frame.ts'
+import { Attachments } from '../../src/manager/dispatcher/attachments.ts'
+import { deriveRecord } from '../../src/manager/dispatcher/data-plane-records.ts'
 import type { Change } from '../../src/manager/store/types.ts'
 import { DesiredStore } from '../../src/overlay/desired-state.ts'
 import { aNetwork, aService, aTask, statusOf } from '../support/objects.ts'
 import { Dispatched, type FakeWorker, node } from './support/dispatched.ts'
+import { SmallCluster } from './support/small-cluster.ts'
 
 const numbered = (number: number, over: Partial<Node> = {}): Node =>
   node(`n${number}`, {
@@ -407,4 +413,77 @@ t.test('1,000 services × 10 tasks × 100 nodes: one change costs the nodes that
         .map(({ kind }) => kind),
       ['end-point'],
     )
+})
+
+t.test('a plain container gets a place on an attachable network, and gives it back', async (t) => {
+  const cluster = await SmallCluster.start({ nodes: 2 })
+  await cluster.changeNode('n1', () => ({ number: 1 }))
+  const open = { Attachable: true }
+  const six = { subnet: 'fd00:1::/64', gateway: 'fd00:1::1', ipRange: '' }
+  const front = overlay('front', '10.0.1.0/24', open)
+  const dual = { ...front, allocated: { vni: 4096, subnets: [...front.allocated!.subnets, six] } }
+  await cluster.write(
+    creation(dual, overlay('tiny', '10.0.2.0/30', open, 4097), overlay('closed', '10.0.3.0/24', {}, 4098)),
+  )
+  const attachments = new Attachments({
+    view: cluster.store,
+    subscribe: (listener) => cluster.store.subscribe(listener),
+    proposer: cluster.log,
+    clock: cluster.clock,
+    random: new SeededRandom(3),
+  })
+  const attach = (network: string, addresses: readonly string[] = []) =>
+    cluster.clock.wait(
+      attachments.attach('n1', { network, containerName: 'probe', aliases: ['tester'], addresses }),
+      30_000,
+      'an answer',
+    )
+  const given = await attach('front-name')
+  t.match(given, { kind: 'attached', network: { id: 'front' }, addresses: ['10.0.1.2/24', 'fd00:1::2/64'] })
+  const id = given.kind === 'attached' ? given.attachmentId : ''
+  await cluster.until(() => cluster.store.get('task', id)?.status.state === 'running', 'its worker’s word')
+  t.match(deriveRecord(cluster.store, { kind: 'end-point', id: `${id}/front` }), {
+    endpoint: {
+      name: 'probe',
+      aliases: ['tester'],
+      addresses: ['10.0.1.2', 'fd00:1::2'],
+      serving: true,
+      serviceId: '',
+    },
+  })
+  t.same(listTasks(cluster.store, new Map()), [], 'it is no task of anybody’s')
+  t.match(networkDetails(cluster.store, cluster.store.get('network', 'front')!, true), {
+    Services: { '': { VIP: '<nil>', Tasks: [{ Name: 'probe', EndpointIP: '10.0.1.2' }] } },
+  })
+
+  t.match(await attach('front', ['10.0.1.77']), { kind: 'attached', addresses: ['10.0.1.77/24', 'fd00:1::3/64'] })
+  t.match(await attach('front', ['10.0.1.77']), {
+    kind: 'refused',
+    message: 'Address already in use on network front-name: 10.0.1.77',
+  })
+  t.match(await attach('front', ['10.9.1.77']), {
+    kind: 'refused',
+    message: "Invalid address 10.9.1.77: It does not belong to any of this network's subnets",
+  })
+  t.match(await attach('closed'), {
+    kind: 'refused',
+    code: 'PERMISSION_DENIED',
+    message: /network closed-name not manually attachable/,
+  })
+  t.match(await attach('nope'), { kind: 'refused', code: 'NO_SUCH_OBJECT', message: 'network nope not found' })
+  t.match(await attach('tiny'), { kind: 'attached', addresses: ['10.0.2.2/30'] })
+  t.match(await attach('tiny'), {
+    kind: 'refused',
+    message: /no available IPv4 or IPv6 addresses on network tiny-name/,
+  })
+
+  const left = () => cluster.store.list('task').length
+  await cluster.until(() => left() === 3, 'the end of what was refused')
+  t.match(await cluster.clock.wait(attachments.detach('n2', id), 1_000), { kind: 'detached' })
+  t.equal(left(), 3, 'of another node’s places it is not asked')
+  t.match(await cluster.clock.wait(attachments.detach('n1', id), 1_000), { kind: 'detached' })
+  await cluster.until(() => left() === 2, 'the end of the first')
+  await cluster.write([{ kind: 'remove', objectKind: 'node', id: 'n1' }])
+  await cluster.until(() => left() === 0, 'the end with the node')
+  await cluster.stop()
 })

@@ -4,9 +4,10 @@ import t from 'tap'
 import type { OverlayEndpoint } from '../../src/api/data-plane.ts'
 import type { Assigned } from '../../src/api/dispatcher.ts'
 import type { Task } from '../../src/api/objects.ts'
+import { errorCode } from '../../src/lib/errors.ts'
 import { silentLog } from '../../src/lib/log.ts'
 import { SeededRandom } from '../../src/lib/random.ts'
-import { Agent } from '../../src/worker/agent.ts'
+import { Agent, type AgentOptions } from '../../src/worker/agent.ts'
 import { MemoryWorkerStorage } from '../../src/worker/memory-worker-storage.ts'
 import { SimulatedDataPlane } from '../../src/worker/simulated-data-plane.ts'
 import { type Behaviour, SimulatedEngine } from '../../src/worker/simulated-engine.ts'
@@ -25,7 +26,7 @@ function world(options: { readonly behaviour?: (task: Task) => Behaviour } = {})
   const engine = new SimulatedEngine({ clock, description: { Hostname: 'host1' }, ...options })
   const dataPlane = new SimulatedDataPlane({ clock })
   const storage = new MemoryWorkerStorage()
-  const startAgent = (managers: readonly FakeManager[]) => {
+  const startAgent = (managers: readonly FakeManager[], over: Partial<AgentOptions> = {}) => {
     const agent = new Agent({
       nodeId: 'node1',
       dialer: network.dialer('worker1'),
@@ -41,6 +42,7 @@ function world(options: { readonly behaviour?: (task: Task) => Behaviour } = {})
       featureLevel: 2,
       describe: (description) => description,
       onClusterChange: () => {},
+      ...over,
     })
     const abort = new AbortController()
     const ended = agent.run({ signal: abort.signal })
@@ -302,5 +304,42 @@ t.test('nothing waits for what needs no drain', async (t) => {
       ),
     'managers heard of it before it was gone',
   )
+  await stop()
+})
+
+t.test('places of plain containers are asked of the managers, and given back when nobody has them', async (t) => {
+  const { manager, startAgent, until, clock, engine } = world()
+  const m1 = manager('m1')
+  const used = new Set<string>()
+  const { agent, stop } = startAgent([m1], { attachmentsInUse: async () => used })
+  const request = { network: 'front', containerName: 'probe', aliases: [], addresses: [] }
+  t.equal(await agent.attach(request).catch(errorCode), 'NO_MANAGER')
+  await until(() => m1.sessions === 1 && agent.connectedTo !== undefined, 'a session')
+  const asked = agent.attach(request)
+  await until(() => m1.heardOf('attach').length === 1, 'the question')
+  t.same(m1.heardOf('attach')[0]?.request, request)
+  const task = { ...makeTask({ id: 'place' }), spec: { NetworkAttachmentSpec: { ContainerID: 'probe' } } }
+  m1.assign([{ kind: 'task', task }])
+  const network = { kind: 'network', id: 'front', meta: task.meta, spec: {}, allocated: undefined } as const
+  const answer = { kind: 'attached', attachmentId: 'place', network, addresses: ['10.0.1.2/24'] } as const
+  m1.send({ kind: 'attachment', requestId: m1.heardOf('attach')[0]!.requestId, answer })
+  t.match(await clock.wait(asked, 1_000), { attachmentId: 'place', addresses: ['10.0.1.2/24'] })
+  await until(() => m1.state('place') === 'running', 'the report')
+  t.same(engine.containers(), [], 'there is nothing to run')
+  t.same(
+    agent.attachments().map(({ id }) => id),
+    ['place'],
+  )
+  used.add('place')
+  await clock.advance(200_000)
+  t.same(m1.heardOf('detach'), [])
+  used.clear()
+  await until(() => m1.heardOf('detach').length > 0, 'its return')
+  t.equal(m1.heardOf('detach')[0]?.attachmentId, 'place')
+  const refused = agent.attach(request)
+  await until(() => m1.heardOf('attach').length === 2, 'another question')
+  const no = { kind: 'refused', code: 'PERMISSION_DENIED', message: 'not attachable' } as const
+  m1.send({ kind: 'attachment', requestId: m1.heardOf('attach')[1]!.requestId, answer: no })
+  t.equal(await clock.wait(refused.catch(errorCode), 1_000), 'PERMISSION_DENIED')
   await stop()
 })

@@ -143,6 +143,8 @@ export class FakeManager {
       case 'resync':
         this.complete()
         return
+      case 'attach':
+      case 'detach':
       case 'data-path':
       case 'programmed':
       case 'describe':

@@ -113,6 +113,24 @@ t.test('without an answer of the engine nothing is done to containers', async (t
     }
 })
 
+const isRise = (state: TaskState, now: TaskView) => compareTaskStates(state, now.status.state) > 0
+
+t.test('a task with an end point drains before it is stopped, and says so', async (t) => {
+  const running = container()
+  const due = { drain: 'due', desired: 'shutdown', container: running } as const
+  t.strictSame(nextStep(view('running', due)), report('running', 'draining'))
+  const draining = { ...view('running', due), status: status('running', 'draining') }
+  t.strictSame(nextStep(draining), { kind: 'drain' })
+  t.match(nextStep({ ...draining, drain: 'none' }), { kind: 'stop', why: 'wanted' })
+  for (const over of [
+    { container: container({ health: 'unhealthy' }) },
+    { assigned: false },
+    { status: status('starting') },
+  ])
+    t.match(nextStep({ ...draining, ...over }), { kind: 'stop' })
+  t.strictSame(nextStep({ ...draining, container: container({ state: 'exited' }) }), report('shutdown', 'shutdown'))
+})
+
 t.test('from wherever a worker is restarted, a task comes to rest, and its state only rises', async (t) => {
   const anyView = fc.record({
     assigned: fc.boolean(),
@@ -127,6 +145,7 @@ t.test('from wherever a worker is restarted, a task comes to rest, and its state
       }),
     ),
     dependencies: fc.constantFrom('present' as const, 'missing' as const),
+    drain: fc.constantFrom('none' as const, 'due' as const),
     stepsFail: fc.boolean(),
   })
   fc.assert(
@@ -143,8 +162,13 @@ t.test('from wherever a worker is restarted, a task comes to rest, and its state
             return isTerminal(now.status.state) ? !runs : compareTaskStates(now.desired, 'complete') <= 0
           }
           case 'report':
-            if (compareTaskStates(step.state, now.status.state) <= 0) return false
+            // That it drains is no other state, and is said once.
+            if (step.message === 'draining' ? now.status.message === 'draining' : !isRise(step.state, now)) return false
             now = { ...now, status: status(step.state, step.message) }
+            break
+          case 'drain':
+            if (now.drain === 'none') return false
+            now = { ...now, drain: 'none' }
             break
           case 'prepare':
             if (stepsFail) now = { ...now, status: status('rejected') }

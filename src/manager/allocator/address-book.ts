@@ -80,9 +80,17 @@ export class AddressBook {
   /**
    * One free address of each family of the network, as CIDR texts, kept for `holder` until `settle`; undefined: exhausted.
    * @param key that proposes it
+   * @param wished instead of any one
    */
-  take(view: StoreView, networkId: string, region: Region, key: string, holder: Pick<StoreObject, 'kind' | 'id'>) {
-    const addresses = this.#pool(view, networkId)?.take(holder.id, region)
+  take(
+    view: StoreView,
+    networkId: string,
+    region: Region,
+    key: string,
+    holder: Pick<StoreObject, 'kind' | 'id'>,
+    wished: readonly string[] = [],
+  ) {
+    const addresses = this.#pool(view, networkId)?.take(holder.id, region, wished)
     if (!addresses || (holder.kind !== 'task' && holder.kind !== 'service')) return undefined
     const list = this.#reserved.get(key) ?? []
     for (const address of addresses) list.push({ networkId, address, kind: holder.kind, holder: holder.id })

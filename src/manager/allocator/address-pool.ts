@@ -77,6 +77,14 @@ class Segment {
     }
   }
 
+  /** False where somebody else has it, or nobody may. */
+  takeThis(value: bigint, holder: string): boolean {
+    const at = this.#at(value)
+    if (at >= 0 && (this.#used.has(at) || this.#reserved.has(at))) return false
+    if (at >= 0) this.#used.set(at, holder)
+    return true
+  }
+
   put(value: bigint, holder: string): void {
     const at = this.#at(value)
     // A reserved one is used where the network was made before what reserves it: it takes no place from others.
@@ -119,13 +127,15 @@ export class AddressPool {
   /**
    * One address of each family that the network has, as CIDR texts; undefined where a family has none left, and then none
    * was taken.
+   * @param wished instead of any one; outside of the subnets or taken: as where none is left
    */
-  take(holder: string, region: Region): readonly string[] | undefined {
+  take(holder: string, region: Region, wished: readonly string[] = []): readonly string[] | undefined {
     const taken: string[] = []
     for (const family of [4, 6] as const) {
       const pools = this.#pools.filter((pool) => pool.cidr.family === family)
       if (pools.length === 0) continue
-      const address = this.#takeOne(pools, holder, region)
+      const wish = wished.find((text) => parseAddress(text)?.family === family)
+      const address = wish === undefined ? this.#takeOne(pools, holder, region) : this.#takeThis(wish, holder)
       if (address === undefined) {
         for (const one of taken) this.free(one, holder)
         return undefined
@@ -174,7 +184,12 @@ export class AddressPool {
     return undefined
   }
 
-  #find(text: string): { readonly segment: Segment; readonly address: IpAddress } | undefined {
+  #takeThis(wish: string, holder: string): string | undefined {
+    const found = this.#find(wish)
+    return found?.segment.takeThis(found.address.value, holder) ? `${wish}/${found.cidr.prefix}` : undefined
+  }
+
+  #find(text: string): { readonly segment: Segment; readonly address: IpAddress; readonly cidr: Cidr } | undefined {
     const address = parseAddress(text.split('/')[0] ?? '')
     if (!address) return undefined
     for (const pool of this.#pools) {
@@ -182,7 +197,7 @@ export class AddressPool {
       if (address.family !== pool.cidr.family || offset < 0n || offset >= addressCount(pool.cidr)) continue
       const number = Number(offset >> BigInt(blockBits(pool.cidr)))
       const segment = this.#segment(pool, this.#blocks ? { kind: 'block', number } : ANYWHERE)
-      return segment && { segment, address }
+      return segment && { segment, address, cidr: pool.cidr }
     }
     return undefined
   }

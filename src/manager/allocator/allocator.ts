@@ -12,7 +12,7 @@ import { packChanges } from '../loop/pack-changes.ts'
 import { serviceProblem } from '../loop/service-problem.ts'
 import { statusAfter } from '../loop/task-status.ts'
 import { specsEqual } from '../orchestrator/spec-equality.ts'
-import { awaitsAddresses } from '../store/indexes.ts'
+import { awaitsAddresses, isAttachment } from '../store/indexes.ts'
 import type { Change, StoreEvent, StoreView, Transaction } from '../store/types.ts'
 import { AddressBook } from './address-book.ts'
 import { ANYWHERE, type Region, SERVICE_BLOCK } from './address-pool.ts'
@@ -24,6 +24,8 @@ import { networkName, networksOfTask, networksWithVip } from './wanted-networks.
 const MAX_TASKS_PER_LOOK = 200
 /** What is given back is heard of; an address that was reserved for a proposal that failed is not. */
 const STARVED_RETRY_MS = 5_000
+/** Keys of plain containers' places begin with it; all others are ids of services. */
+const ATTACHMENT = 'attachment/'
 const PENDING_MESSAGE = 'pending task scheduling'
 
 type Attached = { readonly attachments: readonly Attachment[] } | { readonly problem: Problem }
@@ -47,6 +49,10 @@ export class Allocator implements Controller {
       if (needsAllocation(view, service) || view.tasksOfService(service.id).some(isWaiting)) yield service.id
       else yield undefined
     }
+    for (const [at, task] of view.list('task').entries()) {
+      if (isAttachment(task) && isNew(task)) yield attachmentKey(task.id)
+      else if (at % 100 === 0) yield undefined
+    }
   }
 
   *affected(event: StoreEvent, view: StoreView): Iterable<string> {
@@ -56,7 +62,7 @@ export class Allocator implements Controller {
       if (next?.kind === 'service' && needsAllocation(view, next)) yield event.id
       if (event.kind !== 'create') yield* this.#blocked
     } else if (next?.kind === 'task') {
-      if (isNew(next) && old === undefined) yield next.serviceId
+      if (isNew(next) && old === undefined) yield isAttachment(next) ? attachmentKey(next.id) : next.serviceId
       else if (awaitsAddresses(next) && old?.kind === 'task' && !awaitsAddresses(old)) yield next.serviceId
     } else if (next?.kind === 'network' && next.spec.Ingress) {
       // Services that published ports while there was none, or another one.
@@ -64,7 +70,9 @@ export class Allocator implements Controller {
     }
   }
 
-  reconcile(view: StoreView, serviceId: string, { nowMs }: ReconcileContext): Decision {
+  reconcile(view: StoreView, key: string, { nowMs }: ReconcileContext): Decision {
+    if (key.startsWith(ATTACHMENT)) return this.#attachPlain(view, key, nowMs)
+    const serviceId = key
     this.#blocked.delete(serviceId)
     for (const services of this.#starved.values()) services.delete(serviceId)
     const service = view.get('service', serviceId)
@@ -89,6 +97,29 @@ export class Allocator implements Controller {
     context: ReconcileContext,
   ): Transaction | undefined {
     return serviceProblem(view.get('service', serviceId), this.name, problem, context.nowMs)
+  }
+
+  /** A plain container's place: its node is known, and whoever asked for it waits for the answer. */
+  #attachPlain(view: StoreView, key: string, nowMs: number): Decision {
+    const task = view.get('task', key.slice(ATTACHMENT.length))
+    if (!task || !isNew(task)) return NOTHING
+    const [wanted] = task.spec.Networks ?? []
+    const { Target: networkId = '', Aliases: aliases = [], Addresses: wished = [] } = wanted ?? {}
+    const addresses = this.#addresses.take(view, networkId, ANYWHERE, key, task, wished)
+    const status = (state: 'assigned' | 'rejected', error = ''): Change => {
+      const message = state === 'assigned' ? 'attached' : 'not attached'
+      return { kind: 'task-status', taskId: task.id, status: statusAfter(task, { state, message, error }, nowMs) }
+    }
+    if (!addresses) {
+      const name = networkName(view.get('network', networkId), networkId)
+      const why =
+        wished.length > 0
+          ? `Address already in use on network ${name}: ${wished.join(', ')}`
+          : `no available IPv4 or IPv6 addresses on network ${name}: ${this.#addresses.describe(view, networkId, ANYWHERE)}`
+      return { transactions: [[status('rejected', why)]] }
+    }
+    const object = { ...task, attachments: [{ networkId, addresses, aliases }] }
+    return { transactions: [[{ kind: 'update', object, expectedVersion: task.meta.version }, status('assigned')]] }
   }
 
   /** Networks are allocated when they are created; those of an older version's store are when they are first used. */
@@ -200,6 +231,10 @@ export class Allocator implements Controller {
     const message = `no available IPv4 or IPv6 addresses on network ${name}: ${this.#addresses.describe(view, networkId, region)}`
     return { code: 'ADDRESSES_EXHAUSTED', message }
   }
+}
+
+function attachmentKey(taskId: string): string {
+  return `${ATTACHMENT}${taskId}`
 }
 
 /** Where the task's address on the network is to be; undefined while that is not known. */

@@ -4,7 +4,7 @@
 import { type Network, type Service, type Task, taskName } from '../../api/objects.ts'
 import { compareTaskStates, type PortConfig } from '../../api/spec.ts'
 import { groupBy } from '../../lib/group-by.ts'
-import { holdsAddresses } from '../store/indexes.ts'
+import { holdsAddresses, isAttachment } from '../store/indexes.ts'
 import type { StoreView } from '../store/types.ts'
 
 interface TaskInfo {
@@ -54,22 +54,30 @@ function servicesOf(view: StoreView, network: Network, tasks: readonly Task[]): 
   const services = view.servicesUsingNetwork(network.id)
   const entries = services.map((service): readonly [string, ServiceInfo] => [
     service.spec.Name ?? '',
-    serviceInfo(view, network, service, byService.get(service.id) ?? []),
+    serviceInfo(network, service, byService.get(service.id) ?? [], view),
   ])
+  const plain = tasks.filter(isAttachment)
+  // So Docker shows them.
+  if (plain.length > 0) entries.push(['', serviceInfo(network, undefined, plain, view)])
   return Object.fromEntries(entries.sort(([a], [b]) => (a < b ? -1 : 1)))
 }
 
-function serviceInfo(view: StoreView, network: Network, service: Service, tasks: readonly Task[]): ServiceInfo {
-  const vip = service.endpoint?.virtualIps.find(({ networkId }) => networkId === network.id)
+function serviceInfo(
+  network: Network,
+  service: Service | undefined,
+  tasks: readonly Task[],
+  view: StoreView,
+): ServiceInfo {
+  const vip = service?.endpoint?.virtualIps.find(({ networkId }) => networkId === network.id)
   return {
     // So Go prints an address that is not there.
     VIP: addressOnly(vip?.address) || '<nil>',
-    Ports: (service.endpoint?.ports ?? []).filter(isIngress).map(portText),
+    Ports: (service?.endpoint?.ports ?? []).filter(isIngress).map(portText),
     LocalLBIndex: 0,
     Tasks: tasks
       .toSorted((a, b) => a.slot - b.slot || (a.id < b.id ? -1 : 1))
       .map((task) => ({
-        Name: taskName(task),
+        Name: task.spec.NetworkAttachmentSpec?.ContainerID ?? taskName(task),
         EndpointID: '',
         EndpointIP: addressOnly(task.attachments.find(({ networkId }) => networkId === network.id)?.addresses[0]),
         Info: { 'Host IP': tunnelAddress(view, task.nodeId) },

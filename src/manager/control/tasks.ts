@@ -4,6 +4,7 @@ import type { Service, Task } from '../../api/objects.ts'
 import { taskName } from '../../api/objects.ts'
 import { TASK_STATES } from '../../api/spec.ts'
 import { refusal } from '../../api/validation/refusal.ts'
+import { isAttachment } from '../store/indexes.ts'
 import type { StoreView } from '../store/types.ts'
 import { beginsWithOne, equalsOne, type Filters, hasLabels } from './filters.ts'
 import { find } from './lookup.ts'
@@ -12,7 +13,7 @@ export const TASK_FILTERS = ['name', 'id', 'label', 'service', 'node', 'desired-
 
 /** @throws {CodedError} NO_SUCH_OBJECT where a filter names a service or node that is not there */
 export function listTasks(view: StoreView, filters: Filters): readonly Task[] {
-  if (filters.size === 0) return view.list('task')
+  if (filters.size === 0) return view.list('task').filter((task) => !isAttachment(task))
   const states = filters.get('desired-state')?.map((state) => {
     if (state !== '' && !Object.hasOwn(TASK_STATES, state.toLowerCase())) {
       throw refusal(`Invalid desired-state filter: '${state}'`)
@@ -24,6 +25,7 @@ export function listTasks(view: StoreView, filters: Filters): readonly Task[] {
   const upToDate = filters.has('_up-to-date')
   return candidates(view, services, nodes).filter(
     (task) =>
+      !isAttachment(task) &&
       (services === undefined || services.includes(task.serviceId)) &&
       (nodes === undefined || nodes.includes(task.nodeId)) &&
       (states === undefined || states.includes(task.desiredState)) &&

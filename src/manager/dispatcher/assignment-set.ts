@@ -68,8 +68,11 @@ function load(
       const auth = view.get('service', key.id)?.registryAuth
       return auth ? { assigned: { kind: 'registry-auth', serviceId: key.id, auth }, version: auth } : undefined
     }
-    default:
-      return undefined // the data plane's records are node-data-plane.ts's
+    case 'peer':
+    case 'overlay-network':
+    case 'end-point':
+    case 'overlay-service':
+      return undefined // NodeDataPlane's
   }
 }
 

@@ -15,6 +15,7 @@ import { compareTaskStates, isTerminal } from '../../api/spec.ts'
 import { templateContext } from '../../api/task-template.ts'
 import { ENCRYPTED_OPTION, MTU_OPTION } from '../../api/validation/payload.ts'
 import { expandTemplate } from '../../lib/go-template.ts'
+import { isAttachment } from '../store/indexes.ts'
 import type { StoreView } from '../store/types.ts'
 
 type RecordView = Pick<StoreView, 'get' | 'cluster'>
@@ -120,9 +121,9 @@ function endpointRecord(view: RecordView, taskId: string, networkId: string): Da
     serviceId: task.serviceId,
     serviceName: task.serviceName,
     slot: task.slot,
-    name: taskName(task),
+    name: task.spec.NetworkAttachmentSpec?.ContainerID ?? taskName(task),
     hostname: hostnameOf(task, node),
-    aliases: [],
+    aliases: isAttachment(task) ? attachment.aliases : [],
     serving: isServing(task),
     encrypted: network.spec.Ingress === true && onEncrypted,
   }

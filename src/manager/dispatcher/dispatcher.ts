@@ -20,6 +20,7 @@ import type { Random } from '../../lib/random.ts'
 import { Scope } from '../../lib/scope.ts'
 import { OWN_FEATURE_LEVEL } from '../membership/feature-level.ts'
 import type { Change, Proposer, StoreEvent, StoreView } from '../store/types.ts'
+import { Attachments } from './attachments.ts'
 import { DataPlaneDispatch } from './data-plane-dispatch.ts'
 import { Liveness } from './liveness.ts'
 import { updateNode } from './node-writer.ts'
@@ -54,6 +55,7 @@ export class Dispatcher {
   readonly #liveness: Liveness
   readonly #sessions = new Map<string, Session>()
   readonly #dataPlane: DataPlaneDispatch
+  readonly #attachments: Attachments
   readonly #streams: StreamBroker
   /** the last write under way of each node's record */
   readonly #writes = new Map<string, Promise<void>>()
@@ -68,6 +70,7 @@ export class Dispatcher {
     this.#log = options.log
     this.#liveness = new Liveness(() => this.heartbeatMs)
     this.#dataPlane = new DataPlaneDispatch({ view: options.view, sessions: this.#sessions, log: options.log })
+    this.#attachments = new Attachments(options)
     this.#streams = new StreamBroker(options)
   }
 
@@ -244,6 +247,18 @@ export class Dispatcher {
         break
       case 'programmed':
         this.#dataPlane.programmed(session, message.sequence)
+        break
+      case 'attach':
+        scope.spawn('attach', async () => {
+          const answer = await this.#attachments.attach(nodeId, message.request)
+          session.send({ kind: 'attachment', requestId: message.requestId, answer })
+        })
+        break
+      case 'detach':
+        scope.spawn('detach', async () => {
+          const answer = await this.#attachments.detach(nodeId, message.attachmentId)
+          session.send({ kind: 'attachment', requestId: message.requestId, answer })
+        })
         break
       case 'data-path':
         this.#write(scope, nodeId, (node) => ({ ...node, dataPath: message.report }))

@@ -11,6 +11,7 @@ import { CodedError } from '../../lib/errors.ts'
 export const MAX_STATUS_UPDATES = 500
 const MAX_TEXT = 4096
 const MAX_KEYS = 8
+const MAX_NAMES = 100
 /** A host has hundreds of routes at most; a router that runs tasks sends none that do not fit. */
 const MAX_LIST = 1_000
 
@@ -120,6 +121,27 @@ export function parseWorkerMessage(bytes: Uint8Array): WorkerMessage {
       return { kind: 'goodbye', graceMs: number(message.graceMs, 'graceMs') }
     case 'applied':
       return { kind: 'applied', sequence: number(message.sequence, 'sequence') }
+    case 'attach': {
+      const request = fields(message.request, 'request')
+      const texts = (value: unknown, what: string): readonly string[] =>
+        list(value, what, MAX_NAMES, (one) => text(one, what))
+      return {
+        kind: 'attach',
+        requestId: text(message.requestId, 'requestId'),
+        request: {
+          network: text(request.network, 'network'),
+          containerName: text(request.containerName, 'containerName'),
+          aliases: texts(request.aliases, 'aliases'),
+          addresses: texts(request.addresses, 'addresses'),
+        },
+      }
+    }
+    case 'detach':
+      return {
+        kind: 'detach',
+        requestId: text(message.requestId, 'requestId'),
+        attachmentId: text(message.attachmentId, 'attachmentId'),
+      }
     case 'programmed':
       return { kind: 'programmed', sequence: number(message.sequence, 'sequence') }
     case 'resync':

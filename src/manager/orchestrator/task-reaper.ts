@@ -4,6 +4,7 @@
 import type { Cluster, Service, Task } from '../../api/objects.ts'
 import { compareTaskStates } from '../../api/spec.ts'
 import type { Controller, Decision } from '../loop/controller.ts'
+import { isAttachment } from '../store/indexes.ts'
 import type { StoreEvent, StoreView } from '../store/types.ts'
 import { DEFAULT_TASK_HISTORY, isJob, restartSettings } from './service-settings.ts'
 import { hasEnded, isOlder, newest } from './slots.ts'
@@ -67,8 +68,9 @@ export class TaskReaper implements Controller {
   }
 }
 
-/** It is to be removed, and no worker runs it (any more). */
+/** It is to be removed, and no worker runs it (any more). A plain container's place has no history. */
 function isReapable(task: Task): boolean {
+  if (isAttachment(task) && hasEnded(task)) return true
   return task.desiredState === 'remove' && (hasEnded(task) || neverAssigned(task))
 }
 

@@ -53,6 +53,11 @@ export function holdsAddresses(task: Task): boolean {
   return !isTerminal(task.status.state)
 }
 
+/** A plain container's place on a network, not a task of a service. */
+export function isAttachment(task: Task): boolean {
+  return task.spec.NetworkAttachmentSpec !== undefined
+}
+
 /** Its node is known and will run it, but one of its addresses, which depends on the node, is not allocated yet. */
 export function awaitsAddresses(task: Task): boolean {
   return (

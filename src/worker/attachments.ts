@@ -1,0 +1,97 @@
+// Places on attachable networks for containers that swarmd does not run (`docker run --network`): asked of the managers over
+// the session, held as tasks without a service, given back when their container is gone.
+
+import type { AttachmentAnswer, AttachmentRequest, WorkerMessage } from '../api/dispatcher.ts'
+import type { Task } from '../api/objects.ts'
+import type { Clock, Timer } from '../lib/clock.ts'
+import { CodedError } from '../lib/errors.ts'
+import type { Random } from '../lib/random.ts'
+
+export type Attached = Extract<AttachmentAnswer, { kind: 'attached' }>
+
+interface Waiting {
+  readonly resolve: (answer: AttachmentAnswer) => void
+  readonly reject: (error: Error) => void
+  readonly timer: Timer
+}
+
+type Send = (message: WorkerMessage) => void
+
+const ANSWER_TIMEOUT_MS = 25_000
+
+export function isAttachment(task: Task): boolean {
+  return task.spec.NetworkAttachmentSpec !== undefined
+}
+
+export class Attachments {
+  readonly #clock: Clock
+  readonly #random: Random
+  readonly #waiting = new Map<string, Waiting>()
+  /** undefined: no manager that knows such requests has a session with this worker */
+  #send: Send | undefined
+
+  constructor(options: { readonly clock: Clock; readonly random: Random }) {
+    this.#clock = options.clock
+    this.#random = options.random
+  }
+
+  sessionBegan(send: Send): void {
+    this.#send = send
+  }
+
+  /** Nobody will answer what was asked: it may have been granted, which the next sweep finds. */
+  sessionEnded(): void {
+    this.#send = undefined
+    for (const [requestId, { reject, timer }] of this.#waiting) {
+      timer.cancel()
+      this.#waiting.delete(requestId)
+      reject(unreachable())
+    }
+  }
+
+  answered(requestId: string, answer: AttachmentAnswer): void {
+    const waiting = this.#waiting.get(requestId)
+    this.#waiting.delete(requestId)
+    waiting?.timer.cancel()
+    waiting?.resolve(answer)
+  }
+
+  /** @throws {CodedError} NO_MANAGER (retryable), or what the managers refuse it for */
+  async attach(request: AttachmentRequest): Promise<Attached> {
+    const answer = await this.#ask((requestId) => ({ kind: 'attach', requestId, request }))
+    if (answer.kind === 'attached') return answer
+    throw refusal(answer)
+  }
+
+  /** What is gone already is no error. @throws as `attach` */
+  async detach(attachmentId: string): Promise<void> {
+    const answer = await this.#ask((requestId) => ({ kind: 'detach', requestId, attachmentId }))
+    if (answer.kind !== 'detached') throw refusal(answer)
+  }
+
+  #ask(message: (requestId: string) => WorkerMessage): Promise<AttachmentAnswer> {
+    const requestId = this.#random.id()
+    return new Promise((resolve, reject) => {
+      if (!this.#send) {
+        reject(unreachable())
+        return
+      }
+      const timer = this.#clock.setTimer(ANSWER_TIMEOUT_MS, () => {
+        this.#waiting.delete(requestId)
+        reject(unreachable())
+      })
+      this.#waiting.set(requestId, { resolve, reject, timer })
+      this.#send(message(requestId))
+    })
+  }
+}
+
+function unreachable(): CodedError {
+  return new CodedError('NO_MANAGER', 'no manager of the cluster can be reached: try again', { retryable: true })
+}
+
+function refusal(answer: AttachmentAnswer): CodedError {
+  return answer.kind === 'refused'
+    ? new CodedError(answer.code, answer.message)
+    : new CodedError('MALFORMED', `a manager answered with ${answer.kind}`)
+}
