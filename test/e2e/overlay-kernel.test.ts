@@ -5,7 +5,8 @@ import t from 'tap'
 import type { DataPlaneRecord } from '../../src/api/data-plane.ts'
 import { DesiredStore } from '../../src/overlay/desired-state.ts'
 import { fabricConfig, peerMark } from '../../src/overlay/kernel/fabric-config.ts'
-import { endpoint, INGRESS, inNamespace, ip, KernelLab, localOf, network, peer, pings } from './support/kernel-hosts.ts'
+import { endpoint, INGRESS, localOf, network, peer } from '../overlay/support/records.ts'
+import { inNamespace, ip, KernelLab, pings } from './support/kernel-hosts.ts'
 import { waitFor } from './support/wait-for.ts'
 
 const front = network('front', 4097, {

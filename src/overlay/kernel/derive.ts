@@ -12,6 +12,7 @@ import { EGRESS_NETWORK_ID, type LocalAttachment, type Self } from '../desired-s
 import { type BridgePort, type KernelEntry, type LinkMake, MAIN_TABLE } from './entry.ts'
 import {
   attachmentMac,
+  BRIDGE_LINK_LOCAL,
   bridgeMac,
   bridgeName,
   containerPort,
@@ -84,6 +85,7 @@ export function deriveBase(around: Surroundings): readonly KernelEntry[] {
     // Its MAC stays the same whatever becomes of the gateway network: containers know it.
     { kind: 'link', device: GATEWAY_BRIDGE, make: { kind: 'bridge', mac: endpointMac([EGRESS_GATEWAY]) } },
     deviceEntry(GATEWAY_BRIDGE, mtu),
+    linkLocal(GATEWAY_BRIDGE),
     { kind: 'address', device: GATEWAY_BRIDGE, address: `${EGRESS_GATEWAY}/${prefixOf(EGRESS_SUBNET)}` },
     {
       kind: 'address',
@@ -178,6 +180,7 @@ export function deriveNetwork(network: OverlayNetwork, around: Surroundings): re
     { kind: 'link', device: bridge, make: { kind: 'bridge', mac: bridgeMac(network) } },
     { kind: 'link', device: tunnel, make: { kind: 'vxlan', vni: network.vni, local, port, proxy: true, mac: '' } },
     deviceEntry(bridge, mtu),
+    linkLocal(bridge),
     deviceEntry(tunnel, mtu, bridge, { hairpin: false, isolated: false }),
     ...network.subnets.flatMap(({ subnet, gateway }): readonly KernelEntry[] =>
       gateway === '' ? [] : [{ kind: 'address', device: bridge, address: `${normal(gateway)}/${prefixOf(subnet)}` }],
@@ -268,6 +271,10 @@ function gatewayMtu(around: Surroundings): number {
   // It carries IPv6 whatever its subnet says.
   const network = { ...NO_NETWORK, mtu: around.gateway?.mtu ?? 0 }
   return overlayMtu(network, around.underlayMtu, around.self?.address ?? '')
+}
+
+function linkLocal(device: string): KernelEntry {
+  return { kind: 'address', device, address: `${BRIDGE_LINK_LOCAL}/64` }
 }
 
 function deviceEntry(device: string, mtu: number, master = '', port?: BridgePort): KernelEntry {

@@ -38,6 +38,7 @@ export class DesiredKernel {
   readonly #waiting = new Map<string, readonly Claim[]>()
   readonly #keysOf = new Map<string, readonly string[]>()
   readonly #endpointsOf = new Map<string, Set<string>>()
+  readonly #numbers = new Map<string, number>()
   readonly #places = new Map<string, readonly string[]>()
   readonly #locals = new Map<string, LocalAttachment>()
   #state: DesiredState = EMPTY_STATE
@@ -77,9 +78,11 @@ export class DesiredKernel {
       this.#selfChanged()
     this.#around = wide ? this.#look() : { ...before, encryptedGateway: this.#encryptedEndpoints.size > 0 }
     const all = changed === undefined || this.#changedForAll(before)
+    const concerned = all ? this.#everything() : this.#withDependents(keys)
+    for (const key of keys) if (key.kind === 'peer') this.#note(key.id)
     return this.#collect(() => {
       const subjects = new Set<string>()
-      for (const key of all ? this.#everything() : this.#withDependents(keys)) subjects.add(`${key.kind}/${key.id}`)
+      for (const key of concerned) subjects.add(`${key.kind}/${key.id}`)
       for (const subject of subjects) this.#derive(subject)
       if (all || before.encryptedGateway !== this.#around.encryptedGateway || gatewayChanged(before, this.#around)) {
         this.#put(BASE, deriveBase(this.#around))
@@ -158,8 +161,8 @@ export class DesiredKernel {
   #withDependents(keys: readonly DataPlaneKey[]): readonly DataPlaneKey[] {
     return keys.flatMap((key): readonly DataPlaneKey[] => {
       if (key.kind === 'peer') {
-        const peer = this.#state.peers.get(key.id)
-        return peer ? [key, ...this.#endpointsAt(`node/${peer.number}`)] : [key]
+        const numbers = new Set([this.#numbers.get(key.id), this.#state.peers.get(key.id)?.number])
+        return [key, ...[...numbers].flatMap((number) => this.#endpointsAt(`node/${number}`))]
       }
       if (key.kind !== 'overlay-network') return [key]
       const services = [...this.#state.services.entries()].filter(([, { networkId }]) => networkId === key.id)
@@ -173,6 +176,13 @@ export class DesiredKernel {
 
   #endpointsAt(place: string): readonly DataPlaneKey[] {
     return [...(this.#endpointsOf.get(place) ?? [])].map((id) => ({ kind: 'end-point', id }))
+  }
+
+  /** Notes a peer's number, by which its end points are known when it is gone. */
+  #note(nodeId: string): void {
+    const peer = this.#state.peers.get(nodeId)
+    if (peer) this.#numbers.set(nodeId, peer.number)
+    else this.#numbers.delete(nodeId)
   }
 
   /** Notes on which network and node an end point is now. */

@@ -58,6 +58,8 @@ export const GATEWAY_TUNNEL_ENCRYPTED = 'vxge'
 export const WIREGUARD_SUBNET = '100.97.0.0/16'
 /** IPv6 addresses on the gateway network and of links are IPv4's in these, in the last 32 bits. */
 const GATEWAY_V6 = parseAddress('fd73:7761:726d:1::')
+/** Of every bridge: the kernel looks for neighbours of what it forwards from a link-local address, and without one it does not. */
+export const BRIDGE_LINK_LOCAL = 'fe80::1'
 const LINK_LOCAL_V6 = parseAddress('fe80::')
 const LINK_V6 = parseAddress('fd73:7761:726d:2::')
 export const GATEWAY_SUBNET_V6 = 'fd73:7761:726d:1::/96'

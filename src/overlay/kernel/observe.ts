@@ -3,7 +3,7 @@
 
 import { CodedError } from '../../lib/errors.ts'
 import { type EntryMap, entryKey, type KernelEntry, type LinkMake, MAIN_TABLE } from './entry.ts'
-import { containerPort, FABRIC_PORT_PREFIX } from './fabric-config.ts'
+import { BRIDGE_LINK_LOCAL, containerPort, FABRIC_PORT_PREFIX } from './fabric-config.ts'
 
 /** The texts of the commands that OBSERVE_COMMANDS names, in its order. */
 export type ObservedTexts = readonly string[]
@@ -134,7 +134,7 @@ function keepsMtu({ ifname, linkinfo }: RawLink): boolean {
 /** Undefined for links that the plan does not make: the loopback, the link to the host. */
 function linkMake({ ifname, address = '', linkinfo }: RawLink): LinkMake | undefined {
   const data = linkinfo?.info_data
-  switch (linkinfo?.info_kind) {
+  switch (linkinfo?.info_kind ?? '') {
     case 'bridge':
       return { kind: 'bridge', mac: address }
     case 'vxlan':
@@ -151,7 +151,6 @@ function linkMake({ ifname, address = '', linkinfo }: RawLink): LinkMake | undef
       return ifname.startsWith(FABRIC_PORT_PREFIX)
         ? { kind: 'container-port', peer: containerPort(ifname.slice(FABRIC_PORT_PREFIX.length)) }
         : undefined
-    case undefined:
     default:
       return undefined
   }
@@ -159,7 +158,7 @@ function linkMake({ ifname, address = '', linkinfo }: RawLink): LinkMake | undef
 
 function addressEntries({ ifname, addr_info }: RawAddresses): readonly KernelEntry[] {
   return addr_info
-    .filter(({ scope }) => scope === 'global')
+    .filter(({ scope, local }) => scope === 'global' || local === BRIDGE_LINK_LOCAL)
     .map(({ local, prefixlen }) => ({ kind: 'address', device: ifname, address: `${local}/${prefixlen}` }))
 }
 

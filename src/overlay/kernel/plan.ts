@@ -45,11 +45,18 @@ export function plan(desired: EntryMap, observed: EntryMap, namespace: string): 
   }
   for (const [key, entry] of observed) if (!desired.has(key) && entry.kind !== 'device') surplus.push(entry)
   const gone = new Set(surplus.flatMap((entry) => (entry.kind === 'link' ? [entry.device] : [])))
+  const stays = (entry: KernelEntry) =>
+    entry.kind === 'link' ||
+    !(
+      gone.has(entryDevice(entry)) ||
+      (entry.kind === 'bridge-fdb' && gone.has(entry.bridge)) ||
+      goesWith(entry, remade, observed)
+    )
   const mtus = new Map<string, number>()
   for (const entry of missing) if (entry.kind === 'device') mtus.set(entry.device, entry.mtu)
   return {
     adding: adding(missing, [...remade], observed, mtus, namespace),
-    removing: removing(surplus.filter((entry) => entry.kind === 'link' || !gone.has(entryDevice(entry)))),
+    removing: removing(surplus.filter((entry) => stays(entry))),
     missing,
     surplus,
     remakes: remade.size > 0,

@@ -2,7 +2,6 @@
 // kernel's tables are still those that it loaded.
 
 import type { DataPlaneKey } from '../../api/data-plane.ts'
-import { formatAddress } from '../../lib/cidr.ts'
 import { CodedError, errorMessage } from '../../lib/errors.ts'
 import type { Log } from '../../lib/log.ts'
 import type { DesiredState, LocalAttachment } from '../desired-state.ts'
@@ -91,7 +90,7 @@ export class RuleKeeper {
   async traffic(state: DesiredState, taskId: string, locals: () => Iterable<LocalAttachment>): Promise<Traffic> {
     if (!this.#counted.has(taskId)) await this.#runOrLoad(this.#rules.drain(state, taskId), state, locals)
     this.#counted.set(taskId, true)
-    const addresses = this.#rules.addressesOf(state, taskId).map(formatAddress)
+    const addresses = this.#rules.addressesOf(state, taskId)
     const [listings, counts] = await Promise.all([
       Promise.all(addresses.map((address) => this.#commands.fabric('conntrack', connectionListing(address)))),
       Promise.all(DRAINING_QUERIES.map((query) => this.#commands.fabric('nft', query))),

@@ -2,15 +2,13 @@
 // data plane's kernel part is tried on.
 
 import { execFile, execFileSync } from 'node:child_process'
-import type { DataPlaneRecord, OverlayEndpoint, OverlayNetwork, Peer } from '../../../src/api/data-plane.ts'
-import { endpointMac } from '../../../src/api/data-plane.ts'
+import type { DataPlaneRecord, OverlayNetwork, Peer } from '../../../src/api/data-plane.ts'
 import { SystemClock } from '../../../src/lib/clock.ts'
 import { silentLog } from '../../../src/lib/log.ts'
 import { DesiredStore, type LocalAttachment, type Self } from '../../../src/overlay/desired-state.ts'
 import { type Drift, Fabric, type FabricSettings } from '../../../src/overlay/kernel/fabric.ts'
 import { type FabricConfig, fabricConfig } from '../../../src/overlay/kernel/fabric-config.ts'
-
-export const DATA_PATH_PORT = 4789
+import { DATA_PATH_PORT, endpoint, INGRESS, localOf, peer } from '../../overlay/support/records.ts'
 
 export function ip(...args: readonly string[]): string {
   return execFileSync('ip', args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] })
@@ -174,69 +172,4 @@ export class KernelLab {
       }
     }
   }
-}
-
-export function peer(number: number, address: string, over: Partial<Peer> = {}): Peer {
-  return {
-    nodeId: `node${number}`,
-    hostname: `host${number}`,
-    number,
-    address,
-    port: DATA_PATH_PORT,
-    mtu: 1500,
-    encryptionKeys: [],
-    encryptionProblem: '',
-    ...over,
-  }
-}
-
-export function network(id: string, vni: number, over: Partial<OverlayNetwork> = {}): OverlayNetwork {
-  return {
-    id,
-    name: id,
-    vni,
-    subnets: [{ subnet: '10.0.1.0/24', gateway: '10.0.1.1' }],
-    internal: false,
-    encrypted: false,
-    attachable: false,
-    ingress: false,
-    mtu: 0,
-    ...over,
-  }
-}
-
-export const INGRESS = network('ingress', 4096, {
-  ingress: true,
-  subnets: [{ subnet: '100.64.0.0/11', gateway: '100.64.0.1' }],
-})
-
-export function endpoint(
-  taskId: string,
-  networkId: string,
-  nodeNumber: number,
-  addresses: readonly string[],
-  over: Partial<OverlayEndpoint> = {},
-): OverlayEndpoint {
-  return {
-    taskId,
-    networkId,
-    nodeNumber,
-    addresses,
-    serviceId: 'service',
-    serviceName: 'web',
-    slot: 1,
-    name: taskId,
-    hostname: taskId,
-    aliases: [],
-    serving: true,
-    encrypted: false,
-    ...over,
-  }
-}
-
-/** The engine's side of an end point; its id from its address. */
-export function localOf({ networkId, addresses }: Pick<OverlayEndpoint, 'networkId' | 'addresses'>): LocalAttachment {
-  const mac = endpointMac(addresses)
-  const endpointId = mac.replaceAll(':', '').slice(4).padStart(11, 'e').padEnd(64, '0')
-  return { endpointId, engineNetworkId: 'e'.repeat(64), networkId, mac, addresses }
 }
