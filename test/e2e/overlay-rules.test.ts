@@ -7,7 +7,14 @@ import type {
   OverlayNetwork,
   OverlayService,
 } from '../../src/api/data-plane.ts'
+import { endpointMac } from '../../src/api/data-plane.ts'
 import { gatewayBlock, gatewayIpv6 } from '../../src/overlay/kernel/fabric-config.ts'
+import {
+  connectionListing,
+  DRAINING_QUERIES,
+  drainingPackets,
+  hasConnections,
+} from '../../src/overlay/rules/draining.ts'
 import { CONTROL_PORT, endpoint, ingress, overlayNetwork, Place, PlainNode, service } from './support/plain-fabric.ts'
 
 t.setTimeout(120_000)
@@ -26,8 +33,8 @@ const gatewayAddress = (node: number, last: number) => {
   return (block?.address ?? '').replace(/\.\d+$/, `.${last}`)
 }
 
-const nodes = [new PlainNode(prefix, 1), new PlainNode(prefix, 2)] as const
-const [one, two] = nodes
+const nodes = [1, 2, 3].map((number) => new PlainNode(prefix, number))
+const [one, two, three] = nodes as [PlainNode, PlainNode, PlainNode]
 process.on('exit', () => {
   for (const node of nodes) node.close()
   for (const made of places) made.close()
@@ -50,7 +57,7 @@ plug(client, 'p0', '10.78.0.100/24', 'fd78::100/64', '10.0.1.5/32')
 for (const node of nodes) {
   plug(node.host, `p${node.number}`, `${node.address}/24`, `${node.addressV6}/64`)
   node.host.ip('route add 10.0.1.5 via 10.78.0.100')
-  node.wire([1, 2], [front, back])
+  node.wire([1, 2, 3], [front, back])
 }
 
 interface Container {
@@ -226,7 +233,7 @@ t.test('a client whose address lies in a cluster network is served all the same,
     for (let at = 0; at < 6; at++) {
       const protocol = at % 2 === 0 ? 'tcp' : 'udp'
       const answer = await client.ask(node.address, 8080, { localAddress: '10.0.1.5', protocol })
-      t.match(answer, /^web\d (169\.254\.77\.1|100\.64\.[24]\.1) /, 'masqueraded')
+      t.match(answer, /^web\d (169\.254\.77\.1|100\.64\.[246]\.1) /, 'masqueraded')
       names.push(answer.split(' ')[0] ?? '')
     }
     t.equal(new Set(names).size, 3, 'by local and remote tasks')
@@ -249,13 +256,14 @@ t.test('one client port through two entries makes two connections to one task', 
       }),
     ),
   ])
+  const entries = [one, two, three]
   const holds = await Promise.all(
-    nodes.map((node) =>
+    entries.map((node) =>
       client.request({ op: 'hold', key: node.address, host: node.address, port: 8085, localPort: 6001 }),
     ),
   )
   for (const answer of holds) t.match(answer, /^web2 10\.78\.0\.100 /)
-  for (const node of nodes) t.match(await client.request({ op: 'again', key: node.address }), /^web2 /, 'both go on')
+  for (const node of entries) t.match(await client.request({ op: 'again', key: node.address }), /^web2 /, 'both go on')
   change(endpointsOf(web2, 'web').map(endpointRecord), [{ kind: 'overlay-service', id: `single/${ingress.id}` }])
   t.equal(await client.ask(one.address, 8085), 'ECONNREFUSED', 'what is published no more is refused')
 })
@@ -319,6 +327,7 @@ t.test('a port may prefer the tasks of the node where one enters', async (t) => 
   change([serviceRecord({ ...onIngress, ports: preferring })])
   t.same(count(await client.answerers(one.address, 8080, 4)), { web1: 4 })
   t.same(count(await client.answerers(two.address, 8080, 4)), { web2: 2, web3: 2 })
+  t.same(count(await client.answerers(three.address, 8080, 6)), { web1: 2, web2: 2, web3: 2 })
   change(endpointsOf(web1, 'web', false).map(endpointRecord))
   t.same(count(await client.answerers(one.address, 8080, 4)), { web2: 2, web3: 2 }, 'others where there are none')
   change([...endpointsOf(web1, 'web').map(endpointRecord), serviceRecord(onIngress)])
@@ -328,7 +337,7 @@ t.test('a port that this node does not serve is left to whoever has it here', as
   await one.host.request({ op: 'serve', name: 'owner', port: 8099 })
   one.run(one.rules.setUnserved(one.store.state, new Set(['8099/tcp'])))
   t.match(await client.ask(one.address, 8099), /^owner /)
-  t.match(await client.ask(two.address, 8099), /^web/)
+  for (const node of [two, three]) t.match(await client.ask(node.address, 8099), /^web/)
   one.run(one.rules.setUnserved(one.store.state, new Set()))
   t.match(await client.ask(one.address, 8099), /^web/)
 })
@@ -371,6 +380,8 @@ t.test('nobody sends with the address of another', async (t) => {
   for (const local of one.locals.slice(-2)) one.run(one.rules.attach(one.store.state, local))
   t.match(await rogue.place.ask(web1.address, 80), /^web1 10\.0\.1\.66 /)
   t.match(await rogue.place.ask('fd00:1::11', 80), /^web1 fd00:1::66 /)
+  const rogueMac = endpointMac([rogue.address])
+  asker.place.ip('neigh flush dev eth0')
   rogue.place.ip('addr add 10.0.1.12/32 dev eth0', 'addr add fd00:1::12/128 dev eth0 nodad')
   const before = counted(one.fabric, 'spoofed', 'bridge swarmctl')
   const answers = await Promise.all([
@@ -379,6 +390,7 @@ t.test('nobody sends with the address of another', async (t) => {
     rogue.place.ask('fd00:1::2', 80, { localAddress: 'fd00:1::12' }),
   ])
   for (const answer of answers) t.match(answer, /^(TIMEOUT|EHOSTUNREACH)$/)
+  t.notMatch(asker.place.exec('ip', 'neigh', 'show', '10.0.1.12'), rogueMac, 'nor does ARP spread it')
   t.ok(counted(one.fabric, 'spoofed', 'bridge swarmctl') > before)
   for (let at = 0; at < 3; at++) {
     asker.place.ip('neigh flush dev eth0')
@@ -391,8 +403,102 @@ t.test('nobody sends with the address of another', async (t) => {
 })
 
 t.test('tunnels take packets of nodes only', async (t) => {
-  const forged = 'UDP4-SENDTO'
-  t.ok(forged)
+  const before = counted(one.host, 'guarded')
+  await client.ask(one.address, 4789, { protocol: 'udp' })
+  await asker.place.ask(one.address, 4789, { protocol: 'udp' })
+  await asker.place.ask(two.address, 4789, { protocol: 'udp' })
+  t.equal(counted(one.host, 'guarded') - before, 3, 'not from outside, not from a container to its node or to another')
+  await two.host.ask(one.address, one.config.encryptedPort, { protocol: 'udp' })
+  t.equal(counted(one.host, 'guarded') - before, 4, 'and what is encrypted comes by WireGuard')
+  t.match(await client.ask(one.address, 8080), /^web/)
 })
+
+t.test('what is to be encrypted does not leave in clear', async (t) => {
+  const sealed = endpoint({
+    taskId: 'web2',
+    networkId: ingress.id,
+    nodeNumber: 2,
+    serviceId: 'sealed',
+    addresses: [web2.gateway],
+    encrypted: true,
+  })
+  change([
+    serviceRecord(service({ serviceId: 'sealed', networkId: ingress.id, ports: [{ ...ports[0], published: 8086 }] })),
+    endpointRecord(sealed),
+  ])
+  t.equal(await client.ask(one.address, 8086), 'TIMEOUT', 'its tunnel is not there')
+  t.match(await client.ask(two.address, 8086), /^web2/, 'on its own node there is nothing to encrypt')
+  change([endpointRecord({ ...sealed, encrypted: false })])
+  t.match(await client.ask(one.address, 8086), /^web2/)
+  change(endpointsOf(web2, 'web').map(endpointRecord), [{ kind: 'overlay-service', id: `sealed/${ingress.id}` }])
+})
+
+t.test('a task that is about to stop: are there connections to it, and do they move?', async (t) => {
+  const connected = () =>
+    two.rules
+      .addressesOf(two.store.state, 'web2')
+      .some((address) => hasConnections(two.fabric.attempt('conntrack', ...connectionListing(address)).output))
+  const moved = () => {
+    const listings = DRAINING_QUERIES.map((query) => two.fabric.exec('nft', ...query)).join('')
+    return [...drainingPackets(listings).values()].reduce((sum, packets) => sum + packets, 0)
+  }
+  two.fabric.exec('conntrack', '-F')
+  t.notOk(connected())
+  two.run(two.rules.drain(two.store.state, 'web2'))
+  await web2.place.request({ op: 'hold', key: 'out', host: web3.address, port: 80 })
+  t.notOk(connected(), 'those that it opened itself are not to be waited for')
+  t.equal(moved(), 0)
+  await asker.place.request({ op: 'hold', key: 'drain', host: web2.address, port: 80 })
+  t.ok(connected())
+  const before = moved()
+  t.ok(before > 0)
+  t.equal(moved(), before, 'at rest')
+  await asker.place.request({ op: 'again', key: 'drain' })
+  t.ok(moved() > before)
+  two.run(two.rules.undrain(two.store.state, 'web2'))
+  t.equal(moved(), 0)
+})
+
+t.test('SCTP is led like the others', async (t) => {
+  change([
+    serviceRecord(
+      service({
+        serviceId: 'web',
+        networkId: ingress.id,
+        ports: [...ports, { protocol: 'sctp', published: 3868, target: 3868, preferLocal: false }],
+      }),
+    ),
+  ])
+  client.sendRaw(one.address, 132, sctpInit(5000, 3868))
+  t.match(
+    one.fabric.exec('conntrack', '-L', '-p', 'sctp'),
+    /src=10\.78\.0\.100 dst=169\.254\.77\.2 .* src=100\.64\.\d+\.1\d dst=10\.78\.0\.100 sport=3868/,
+  )
+  change([serviceRecord(onIngress)])
+})
+
+/** An INIT chunk (RFC 9260) as a packet's payload. */
+function sctpInit(source: number, destination: number): Buffer {
+  const packet = Buffer.alloc(32)
+  packet.writeUInt16BE(source, 0)
+  packet.writeUInt16BE(destination, 2)
+  packet.set([1, 0, 0, 20], 12)
+  packet.writeUInt32BE(1, 16)
+  packet.writeUInt32BE(65535, 20)
+  packet.writeUInt16BE(1, 24)
+  packet.writeUInt16BE(1, 26)
+  packet.writeUInt32BE(1, 28)
+  packet.writeUInt32LE(crc32c(packet), 8)
+  return packet
+}
+
+function crc32c(bytes: Uint8Array): number {
+  let crc = 0xffffffff
+  for (const byte of bytes) {
+    crc ^= byte
+    for (let bit = 0; bit < 8; bit++) crc = crc & 1 ? (crc >>> 1) ^ 0x82f63b78 : crc >>> 1
+  }
+  return (crc ^ 0xffffffff) >>> 0
+}
 
 t.teardown(() => process.exit())

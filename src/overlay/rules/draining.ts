@@ -1,20 +1,16 @@
 // An end point that is about to stop: are there connections to it, and do they still move? Its addresses stand in a set whose
 // elements count the packets of connections that were opened towards it, in both directions.
 
-import { formatAddress, type IpAddress, parseAddress } from '../../lib/cidr.ts'
+import { formatAddress, parseAddress } from '../../lib/cidr.ts'
 import { FABRIC_TABLE } from '../kernel/fabric-config.ts'
-import type { Fragment, SetElement } from './fragment.ts'
+import { elementFragment, type Fragment, type SetElement } from './fragment.ts'
 
-export function drainingFragment(addresses: readonly IpAddress[]): Fragment {
-  const elements = addresses.map(
-    (address): SetElement => ({
-      table: 'fabric',
-      set: `draining${address.family}`,
-      key: formatAddress(address),
-      value: '',
-    }),
+export function drainingFragment(addresses: readonly string[]): Fragment {
+  return elementFragment(
+    addresses.map(
+      (key): SetElement => ({ table: 'fabric', set: `draining${key.includes(':') ? 6 : 4}`, key, value: '' }),
+    ),
   )
-  return { chains: new Map(), elements }
 }
 
 /** Arguments of `nft` in the fabric's namespace, whose output `drainingPackets` reads. One call tells of all that drain. */

@@ -9,6 +9,7 @@ import {
   GATEWAY_TUNNEL,
   GATEWAY_TUNNEL_ENCRYPTED,
 } from '../kernel/fabric-config.ts'
+import { memberMaps } from './members.ts'
 
 /** Refuses at once what has nobody to answer it. */
 export const REFUSE_CHAIN = 'refuse'
@@ -43,6 +44,8 @@ table inet ${FABRIC_TABLE} {
   map vips6 { type ifname . ipv6_addr : verdict; }
   map ports4 { type inet_proto . inet_service : verdict; }
   map ports6 { type inet_proto . inet_service : verdict; }
+  # end points that chains balance to, by number
+${memberMaps()}
   # an end point with itself: it reached its own service's virtual address
   set hairpin4 { type ipv4_addr . ipv4_addr; }
   set hairpin6 { type ipv6_addr . ipv6_addr; }

@@ -2,6 +2,7 @@
 // maps. The ruleset is the sum of all fragments over tables that never change; a change is the difference of two sums.
 
 import { FABRIC_TABLE, type FabricConfig } from '../kernel/fabric-config.ts'
+import type { Members } from './members.ts'
 
 /** The inet table of the host's namespace; the inet and the bridge table of the fabric's. */
 export type TableName = 'host' | 'fabric' | 'bridge'
@@ -20,9 +21,16 @@ export interface Fragment {
   /** Rules of chains of the fabric's inet table, by name. */
   readonly chains: ReadonlyMap<string, string>
   readonly elements: readonly SetElement[]
+  /** Of those chains: to whom they balance. */
+  readonly members: ReadonlyMap<string, Members>
 }
 
-export const EMPTY_FRAGMENT: Fragment = { chains: new Map(), elements: [] }
+export const EMPTY_FRAGMENT: Fragment = { chains: new Map(), elements: [], members: new Map() }
+
+/** Of elements alone. */
+export function elementFragment(elements: readonly SetElement[]): Fragment {
+  return { ...EMPTY_FRAGMENT, elements }
+}
 
 /** nft scripts, one for each of the two namespaces; each is atomic. Empty: nothing to do there. */
 export interface Scripts {

@@ -2,9 +2,9 @@
 // containers have no way out.
 
 import type { OverlayNetwork } from '../../api/data-plane.ts'
-import { type Cidr, containsCidr, formatAddress, formatCidr, type IpAddress, parseCidr } from '../../lib/cidr.ts'
+import { type Cidr, containsCidr, formatCidr, parseCidr } from '../../lib/cidr.ts'
 import { bridgeName, EGRESS_SUBNET, GATEWAY_SUBNET_V6, WIREGUARD_SUBNET } from '../kernel/fabric-config.ts'
-import type { Fragment, SetElement } from './fragment.ts'
+import { elementFragment, type Fragment, type SetElement } from './fragment.ts'
 
 /** One fragment of all: their subnets are ranges of one set. */
 export function networksFragment(networks: Iterable<OverlayNetwork>): Fragment {
@@ -20,7 +20,7 @@ export function networksFragment(networks: Iterable<OverlayNetwork>): Fragment {
   const fixed = [EGRESS_SUBNET, WIREGUARD_SUBNET, GATEWAY_SUBNET_V6].flatMap((text) => parseCidr(text) ?? [])
   const everything = [...subnets.flatMap(({ cidr }) => cidr ?? []), ...fixed]
   elements.push(...subnetElements('fabric', overlays), ...subnetElements('host', everything))
-  return { chains: new Map(), elements }
+  return elementFragment(elements)
 }
 
 /** nft refuses ranges that overlap: of those that lie in one another the widest stays. */
@@ -37,14 +37,10 @@ function subnetElements(table: 'host' | 'fabric', cidrs: readonly Cidr[]): reado
 }
 
 /** A local task's addresses on the gateway network, all of whose other networks are internal. */
-export function confinedFragment(addresses: readonly IpAddress[]): Fragment {
-  const elements = addresses.map(
-    (address): SetElement => ({
-      table: 'fabric',
-      set: `confined${address.family}`,
-      key: formatAddress(address),
-      value: '',
-    }),
+export function confinedFragment(addresses: readonly string[]): Fragment {
+  return elementFragment(
+    addresses.map(
+      (key): SetElement => ({ table: 'fabric', set: `confined${key.includes(':') ? 6 : 4}`, key, value: '' }),
+    ),
   )
-  return { chains: new Map(), elements }
 }

@@ -15,7 +15,7 @@ import {
   peerMark,
   peerZone,
 } from '../kernel/fabric-config.ts'
-import type { Fragment, SetElement } from './fragment.ts'
+import { elementFragment, type Fragment, type SetElement } from './fragment.ts'
 import { endpointAddresses } from './service-rules.ts'
 
 export interface PeersView {
@@ -56,7 +56,7 @@ export function peersFragment(view: PeersView): Fragment {
     elements.push({ table: 'fabric', set: 'own4', key: `"${tunnel}"`, value: own?.address ?? '' })
     elements.push({ table: 'fabric', set: 'own6', key: `"${tunnel}"`, value: own?.addressV6 ?? '' })
   }
-  return { chains: new Map(), elements }
+  return elementFragment(elements)
 }
 
 function entryElements(mac: string, number: number): readonly SetElement[] {
@@ -71,13 +71,11 @@ function entryElements(mac: string, number: number): readonly SetElement[] {
 
 /** An end point of the gateway network whose traffic between nodes goes over WireGuard. */
 export function sealedFragment(endpoint: OverlayEndpoint, gateway: OverlayNetwork): Fragment {
-  const elements = endpointAddresses(endpoint, gateway).map(
-    (address): SetElement => ({
-      table: 'fabric',
-      set: `sealed${address.family}`,
-      key: formatAddress(address),
-      value: '',
-    }),
+  return elementFragment(
+    ([4, 6] as const).flatMap((family) =>
+      endpointAddresses(endpoint, gateway, family).map(
+        (key): SetElement => ({ table: 'fabric', set: `sealed${family}`, key, value: '' }),
+      ),
+    ),
   )
-  return { chains: new Map(), elements }
 }

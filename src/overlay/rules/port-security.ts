@@ -4,7 +4,7 @@ import type { OverlayNetwork } from '../../api/data-plane.ts'
 import { formatAddress, type IpAddress, parseAddress } from '../../lib/cidr.ts'
 import { EGRESS_NETWORK_ID, type LocalAttachment } from '../desired-state.ts'
 import { attachmentMac, fabricPort, gatewayIpv6 } from '../kernel/fabric-config.ts'
-import type { Fragment, SetElement } from './fragment.ts'
+import { elementFragment, type Fragment, type SetElement } from './fragment.ts'
 
 export function portSecurityFragment(local: LocalAttachment, network: OverlayNetwork | undefined): Fragment {
   const port = `"${fabricPort(local.endpointId)}"`
@@ -28,7 +28,7 @@ export function portSecurityFragment(local: LocalAttachment, network: OverlayNet
     { table: 'bridge', set: 'ports6', key: `${port} . ${mac} . ${formatAddress(linkLocal)}`, value: '' },
     target(port, linkLocal),
   )
-  return { chains: new Map(), elements }
+  return elementFragment(elements)
 }
 
 function unique(texts: readonly string[]): readonly IpAddress[] {

@@ -1,18 +1,18 @@
 // A node's nftables as a function of its desired state: the whole of it, and what a change of some records changes. Pure: it makes
 // texts, the Fabric runs them. It remembers what it made, so that the work of a change is that of the services it concerns.
 
-import type { DataPlaneKey, OverlayEndpoint, OverlayService } from '../../api/data-plane.ts'
-import { type IpAddress, parseAddress } from '../../lib/cidr.ts'
+import type { DataPlaneKey, OverlayEndpoint, OverlayNetwork, OverlayService } from '../../api/data-plane.ts'
 import type { DesiredState, LocalAttachment } from '../desired-state.ts'
 import { type FabricConfig, gatewayNetwork } from '../kernel/fabric-config.ts'
 import { drainingFragment } from './draining.ts'
 import { fabricTables } from './fabric-tables.ts'
-import { additions, difference, EMPTY_FRAGMENT, type Fragment, type Scripts, type SetElement } from './fragment.ts'
+import { additions, difference, EMPTY_FRAGMENT, type Fragment, type Scripts } from './fragment.ts'
 import { hostTable } from './host-table.ts'
+import { MemberNumbers } from './members.ts'
 import { confinedFragment, networksFragment } from './network-rules.ts'
 import { peersFragment, sealedFragment } from './peer-rules.ts'
 import { portSecurityFragment } from './port-security.ts'
-import { endpointAddresses, portKey, serviceFragment } from './service-rules.ts'
+import { endpointAddresses, PUBLISHED_SET, serviceFragment } from './service-rules.ts'
 import type { FlowFlush } from './stale-flows.ts'
 
 export interface RuleSetOptions {
@@ -37,8 +37,9 @@ class Index {
   }
 
   add(owner: string, member: string): void {
-    const members = this.#members.get(owner) ?? new Set()
-    this.#members.set(owner, members.add(member))
+    const members = this.#members.get(owner)
+    if (members) members.add(member)
+    else this.#members.set(owner, new Set([member]))
   }
 
   delete(owner: string, member: string): void {
@@ -61,14 +62,15 @@ export class RuleSet {
   readonly #fragments = new Map<FragmentId, Fragment>()
   readonly #locals = new Map<string, LocalAttachment>()
   /** Addresses by task. */
-  readonly #draining = new Map<string, readonly IpAddress[]>()
+  readonly #draining = new Map<string, readonly string[]>()
+  readonly #numbers = new MemberNumbers()
   #unserved: ReadonlySet<string> = new Set()
   /** As they were when they were last looked at: what a key that is gone stood for. */
   readonly #endpoints = new Map<string, OverlayEndpoint>()
   readonly #services = new Map<string, OverlayService>()
   readonly #endpointsOfService = new Index()
+  /** Of tasks on this node. */
   readonly #endpointsOfTask = new Index()
-  readonly #endpointsOfNetwork = new Index()
   readonly #servicesOfNetwork = new Index()
 
   constructor(options: RuleSetOptions) {
@@ -79,16 +81,13 @@ export class RuleSet {
   full(state: DesiredState, locals: Iterable<LocalAttachment>): RuleChange {
     const { config } = this.#options
     this.#reset(locals)
-    for (const key of state.endpoints.keys()) this.#indexEndpoint(key, state.endpoints.get(key))
-    for (const key of state.services.keys()) this.#indexService(key, state.services.get(key))
-    const ids = [
-      'peers',
-      'networks',
-      ...[...state.services.keys()].map(serviceId),
-      ...[...state.endpoints.keys()].flatMap((key) => this.#idsOfEndpoint(key)),
-      ...[...this.#locals.keys()].map(localId),
-      ...[...this.#draining.keys()].map(drainId),
-    ]
+    for (const [key, endpoint] of state.endpoints) this.#indexEndpoint(state, key, endpoint)
+    for (const [key, service] of state.services) this.#indexService(key, service)
+    const ids = new Set(['peers', 'networks'])
+    for (const key of state.services.keys()) ids.add(serviceId(key))
+    for (const key of state.endpoints.keys()) for (const id of this.#idsOfEndpoint(state, key)) ids.add(id)
+    for (const key of this.#locals.keys()) ids.add(localId(key))
+    for (const key of this.#draining.keys()) ids.add(drainId(key))
     for (const id of ids) this.#put(id, this.#derive(state, id))
     const added = additions(config, this.#fragments.values())
     return { host: `${hostTable(config)}${added.host}`, fabric: `${fabricTables(config)}${added.fabric}`, flows: [] }
@@ -129,22 +128,22 @@ export class RuleSet {
     return this.#update(state, [drainId(taskId)])
   }
 
-  /** All addresses under which a task is reached. */
-  addressesOf(state: DesiredState, taskId: string): readonly IpAddress[] {
+  /** All addresses under which a task of this node is reached. */
+  addressesOf(state: DesiredState, taskId: string): readonly string[] {
     return [...this.#endpointsOfTask.of(taskId)].flatMap((key) => {
       const endpoint = this.#endpoints.get(key)
       const network = endpoint && state.networks.get(endpoint.networkId)
-      return endpoint && network ? endpointAddresses(endpoint, network) : []
+      return endpoint && network ? addressesIn(endpoint, network) : []
     })
   }
 
   #reset(locals: Iterable<LocalAttachment>): void {
+    this.#numbers.reset()
     this.#fragments.clear()
     this.#endpoints.clear()
     this.#services.clear()
     this.#locals.clear()
-    for (const index of [this.#endpointsOfService, this.#endpointsOfTask, this.#endpointsOfNetwork]) index.clear()
-    this.#servicesOfNetwork.clear()
+    for (const index of [this.#endpointsOfService, this.#endpointsOfTask, this.#servicesOfNetwork]) index.clear()
     for (const local of locals) this.#locals.set(local.endpointId, local)
   }
 
@@ -154,6 +153,7 @@ export class RuleSet {
   }
 
   #update(state: DesiredState, ids: Iterable<FragmentId>): RuleChange {
+    if (!this.#numbers.enough) return this.full(state, [...this.#locals.values()])
     const concerned = [...ids]
     const before = concerned.map((id) => this.#fragments.get(id) ?? EMPTY_FRAGMENT)
     const after = concerned.map((id) => this.#derive(state, id))
@@ -173,15 +173,17 @@ export class RuleSet {
           'peers',
           'networks',
           ...[...this.#servicesOfNetwork.of(key.id)].map(serviceId),
-          ...[...this.#endpointsOfNetwork.of(key.id)].flatMap((id) => this.#idsOfEndpoint(id)),
+          ...[...this.#endpoints].flatMap(([id, { networkId }]) =>
+            networkId === key.id ? this.#idsOfEndpoint(state, id) : [],
+          ),
           ...[...this.#locals.values()]
             .filter(({ networkId }) => networkId === key.id)
             .map((local) => localId(local.endpointId)),
         ]
       case 'end-point': {
-        const before = this.#idsOfEndpoint(key.id)
-        this.#indexEndpoint(key.id, state.endpoints.get(key.id))
-        return [...before, ...this.#idsOfEndpoint(key.id)]
+        const before = this.#idsOfEndpoint(state, key.id)
+        this.#indexEndpoint(state, key.id, state.endpoints.get(key.id))
+        return [...before, ...this.#idsOfEndpoint(state, key.id)]
       }
       case 'overlay-service':
         this.#indexService(key.id, state.services.get(key.id))
@@ -190,25 +192,26 @@ export class RuleSet {
   }
 
   /** Fragments that an end point has a part in. */
-  #idsOfEndpoint(key: string): readonly FragmentId[] {
+  #idsOfEndpoint({ self }: DesiredState, key: string): readonly FragmentId[] {
     const endpoint = this.#endpoints.get(key)
     if (!endpoint) return []
-    return [serviceId(`${endpoint.serviceId}/${endpoint.networkId}`), `sealed ${key}`, `confined ${endpoint.taskId}`]
+    const ids = [serviceId(serviceKey(endpoint))]
+    if (endpoint.encrypted) ids.push(`sealed ${key}`)
+    if (endpoint.nodeNumber === self?.number) ids.push(`confined ${endpoint.taskId}`)
+    return ids
   }
 
-  #indexEndpoint(key: string, endpoint: OverlayEndpoint | undefined): void {
+  #indexEndpoint({ self }: DesiredState, key: string, endpoint: OverlayEndpoint | undefined): void {
     const old = this.#endpoints.get(key)
     if (old) {
-      this.#endpointsOfService.delete(`${old.serviceId}/${old.networkId}`, key)
+      this.#endpointsOfService.delete(serviceKey(old), key)
       this.#endpointsOfTask.delete(old.taskId, key)
-      this.#endpointsOfNetwork.delete(old.networkId, key)
       this.#endpoints.delete(key)
     }
     if (!endpoint) return
     this.#endpoints.set(key, endpoint)
-    this.#endpointsOfService.add(`${endpoint.serviceId}/${endpoint.networkId}`, key)
-    this.#endpointsOfTask.add(endpoint.taskId, key)
-    this.#endpointsOfNetwork.add(endpoint.networkId, key)
+    this.#endpointsOfService.add(serviceKey(endpoint), key)
+    if (endpoint.nodeNumber === self?.number) this.#endpointsOfTask.add(endpoint.taskId, key)
   }
 
   #indexService(key: string, service: OverlayService | undefined): void {
@@ -259,16 +262,19 @@ export class RuleSet {
     const network = service && state.networks.get(service.networkId)
     if (!service || !network) return EMPTY_FRAGMENT
     const endpoints = [...this.#endpointsOfService.of(key)].flatMap((id) => this.#endpoints.get(id) ?? [])
-    const fragment = serviceFragment({ service, network, endpoints, selfNumber: state.self?.number ?? 0 })
-    if (!network.ingress) return fragment
-    const served = service.ports.filter((port) => !this.#unserved.has(`${port.published}/${port.protocol}`))
-    const ports = served.map((port): SetElement => ({ table: 'host', set: 'ports', key: portKey(port), value: '' }))
-    return { chains: fragment.chains, elements: [...fragment.elements, ...ports] }
+    return serviceFragment({
+      service,
+      network,
+      endpoints,
+      selfNumber: state.self?.number ?? 0,
+      unserved: this.#unserved,
+      numbers: this.#numbers,
+      before: this.#fragments.get(serviceId(key)) ?? EMPTY_FRAGMENT,
+    })
   }
 
   #deriveConfined(state: DesiredState, taskId: string): Fragment {
     const endpoints = [...this.#endpointsOfTask.of(taskId)].flatMap((key) => this.#endpoints.get(key) ?? [])
-    if (endpoints.some(({ nodeNumber }) => nodeNumber !== state.self?.number)) return EMPTY_FRAGMENT
     const placed = endpoints.flatMap((endpoint) => {
       const network = state.networks.get(endpoint.networkId)
       return network ? [{ endpoint, network }] : []
@@ -276,10 +282,11 @@ export class RuleSet {
     const others = placed.filter(({ network }) => !network.ingress)
     if (others.length === 0 || others.some(({ network }) => !network.internal)) return EMPTY_FRAGMENT
     const gateways = placed.filter(({ network }) => network.ingress)
-    return confinedFragment(gateways.flatMap(({ endpoint, network }) => endpointAddresses(endpoint, network)))
+    return confinedFragment(gateways.flatMap(({ endpoint, network }) => addressesIn(endpoint, network)))
   }
 }
 
+const serviceKey = ({ serviceId, networkId }: OverlayEndpoint): string => `${serviceId}/${networkId}`
 const serviceId = (key: string): FragmentId => `service ${key}`
 const localId = (endpointId: string): FragmentId => `local ${endpointId}`
 const drainId = (taskId: string): FragmentId => `drain ${taskId}`
@@ -298,16 +305,18 @@ function staleFlows(before: readonly Fragment[], after: readonly Fragment[]): re
 
 /** Addresses that the fragments balance to. */
 function targets(fragments: readonly Fragment[]): ReadonlySet<string> {
-  const texts = fragments.flatMap(({ chains }) => [...chains.values()])
-  const found = texts.flatMap((text) => [...text.matchAll(/ : ([0-9a-f.:]+)[, ]/g)].map(([, address = '']) => address))
-  return new Set(found.filter((address) => parseAddress(address)))
+  return new Set(fragments.flatMap(({ members }) => [...members.values()].flatMap(({ addresses }) => addresses)))
 }
 
 function udpPorts(fragments: readonly Fragment[]): ReadonlySet<number> {
   const keys = fragments.flatMap(({ elements }) =>
     elements.flatMap(({ table, set, key }) =>
-      table === 'host' && set === 'ports' && key.startsWith('udp . ') ? [key] : [],
+      table === 'host' && set === PUBLISHED_SET && key.startsWith('udp . ') ? [key] : [],
     ),
   )
   return new Set(keys.map((key) => Number(key.slice('udp . '.length))))
+}
+
+function addressesIn(endpoint: OverlayEndpoint, network: OverlayNetwork): readonly string[] {
+  return ([4, 6] as const).flatMap((family) => endpointAddresses(endpoint, network, family))
 }

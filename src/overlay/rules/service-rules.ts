@@ -3,10 +3,11 @@
 // first packet comes here.
 
 import type { OverlayEndpoint, OverlayNetwork, OverlayService, PublishedPort } from '../../api/data-plane.ts'
-import { formatAddress, type IpAddress, type IpFamily, parseAddress } from '../../lib/cidr.ts'
+import type { IpFamily } from '../../lib/cidr.ts'
 import { bridgeName, gatewayIpv6 } from '../kernel/fabric-config.ts'
 import { REFUSE_CHAIN } from './fabric-tables.ts'
 import type { Fragment, SetElement } from './fragment.ts'
+import { balancedRule, type MemberNumbers, type Members, memberElements } from './members.ts'
 
 const FAMILIES = [4, 6] as const
 /** The same on every node, so that a client's connections through several of them meet one task. */
@@ -18,83 +19,85 @@ export interface ServiceView {
   /** Of this service on this network, serving or not. */
   readonly endpoints: readonly OverlayEndpoint[]
   readonly selfNumber: number
+  /** `8080/tcp`: the host has them in use. */
+  readonly unserved: ReadonlySet<string>
+  readonly numbers: MemberNumbers
+  /** What `serviceFragment` answered for the service before: members that stay keep their numbers. */
+  readonly before: Fragment
 }
 
 export function serviceFragment(view: ServiceView): Fragment {
   const chains = new Map<string, string>()
+  const members = new Map<string, Members>()
   const elements: SetElement[] = []
   const { service, network } = view
-  const id = `${service.serviceId}_${network.id}`
-  const bridge = bridgeName(network)
-  for (const family of FAMILIES) {
-    const virtual = parsed(service.virtualIps).filter((address) => address.family === family)
-    // On the gateway network a service is its ports.
-    if (!network.ingress && virtual.length > 0) {
-      const target = balanced(view, family, backEnds(view, family, false))
-      const chain = `v${family}_${id}`
-      if (target) chains.set(chain, target)
-      for (const address of virtual) {
-        const key = `"${bridge}" . ${formatAddress(address)}`
-        elements.push({ table: 'fabric', set: `vips${family}`, key, value: `goto ${target ? chain : REFUSE_CHAIN}` })
-      }
-    }
-    if (!network.ingress) continue
-    for (const port of service.ports) {
-      const target = balanced(view, family, backEnds(view, family, port.preferLocal))
-      const chain = `p${family}_${port.protocol}_${port.published}`
-      if (target) chains.set(chain, `meta l4proto ${port.protocol} ${target} : ${port.target}`)
-      const value = `goto ${target ? chain : REFUSE_CHAIN}`
-      elements.push({ table: 'fabric', set: `ports${family}`, key: portKey(port), value })
+  const serving = view.endpoints.filter((endpoint) => endpoint.serving).sort(byTask)
+  const local = serving.filter((endpoint) => endpoint.nodeNumber === view.selfNumber)
+
+  const target = (chain: string, family: IpFamily, from: readonly OverlayEndpoint[], port?: PublishedPort): string => {
+    const addresses = from.flatMap((endpoint) => endpointAddresses(endpoint, network, family))
+    if (addresses.length === 0) return `goto ${REFUSE_CHAIN}`
+    const turned = service.affinity ? addresses : rotated(addresses, view.selfNumber)
+    const own = membersOf(view, chain, family, turned)
+    members.set(chain, own)
+    elements.push(...memberElements(own))
+    const rule = balancedRule(own, service.affinity ? AFFINITY_SEED : undefined)
+    chains.set(chain, port ? `meta l4proto ${port.protocol} ${rule} : ${port.target}` : rule)
+    return `goto ${chain}`
+  }
+
+  // On the gateway network a service is its ports.
+  for (const family of network.ingress ? [] : FAMILIES) {
+    const virtual = service.virtualIps.filter((address) => familyOf(address) === family)
+    if (virtual.length === 0) continue
+    const value = target(`v${family}_${service.serviceId}_${network.id}`, family, serving)
+    for (const address of virtual) {
+      elements.push({ table: 'fabric', set: `vips${family}`, key: `"${bridgeName(network)}" . ${address}`, value })
     }
   }
-  return { chains, elements }
+  for (const port of network.ingress ? service.ports : []) {
+    const key = `${port.protocol} . ${port.published}`
+    const from = port.preferLocal && local.length > 0 ? local : serving
+    for (const family of FAMILIES) {
+      const value = target(`p${family}_${port.protocol}_${port.published}`, family, from, port)
+      elements.push({ table: 'fabric', set: `ports${family}`, key, value })
+    }
+    if (view.unserved.has(`${port.published}/${port.protocol}`)) continue
+    elements.push({ table: 'host', set: PUBLISHED_SET, key, value: '' })
+  }
+  return { chains, elements, members }
 }
 
-export function portKey(port: Pick<PublishedPort, 'protocol' | 'published'>): string {
-  return `${port.protocol} . ${port.published}`
+/** Of the host's table: elements `udp . 53`. */
+export const PUBLISHED_SET = 'ports'
+
+/** The same order on every node. */
+function byTask(a: OverlayEndpoint, b: OverlayEndpoint): number {
+  return a.taskId < b.taskId ? -1 : a.taskId > b.taskId ? 1 : 0
 }
 
-function parsed(texts: readonly string[]): readonly IpAddress[] {
-  return texts.flatMap((text) => parseAddress(text) ?? [])
+function familyOf(address: string): IpFamily {
+  return address.includes(':') ? 6 : 4
 }
 
 /** Addresses of an end point in its network; on the gateway network IPv6 is derived and not given. */
 export function endpointAddresses(
-  endpoint: OverlayEndpoint,
-  network: Pick<OverlayNetwork, 'ingress'>,
-): readonly IpAddress[] {
-  const given = parsed(endpoint.addresses)
-  if (!network.ingress) return given
-  const four = given.filter(({ family }) => family === 4)
-  return [...four, ...parsed(four.map((address) => gatewayIpv6(formatAddress(address))))]
+  { addresses }: OverlayEndpoint,
+  { ingress }: Pick<OverlayNetwork, 'ingress'>,
+  family: IpFamily,
+): readonly string[] {
+  if (!ingress || family === 4) return addresses.filter((address) => familyOf(address) === family)
+  return addresses.filter((address) => familyOf(address) === 4).map(gatewayIpv6)
 }
 
-function backEnds(
-  { endpoints, network, selfNumber }: ServiceView,
-  family: IpFamily,
-  preferLocal: boolean,
-): readonly bigint[] {
-  const serving = endpoints.filter((endpoint) => endpoint.serving)
-  const local = preferLocal ? serving.filter((endpoint) => endpoint.nodeNumber === selfNumber) : []
-  const values = (local.length > 0 ? local : serving).flatMap((endpoint) =>
-    endpointAddresses(endpoint, network).flatMap((address) => (address.family === family ? [address.value] : [])),
-  )
-  return values.sort((a, b) => (a < b ? -1 : a > b ? 1 : 0))
+/** Nodes that all begin at one task would give it more than its part of few connections. */
+function rotated(addresses: readonly string[], selfNumber: number): readonly string[] {
+  const first = selfNumber % addresses.length
+  return [...addresses.slice(first), ...addresses.slice(0, first)]
 }
 
-function balanced(
-  { service, selfNumber }: ServiceView,
-  family: IpFamily,
-  values: readonly bigint[],
-): string | undefined {
-  if (values.length === 0) return undefined
-  // Nodes that begin at the same task would give it more than its part of few connections.
-  const first = service.affinity ? 0 : selfNumber % values.length
-  const turn = [...values.slice(first), ...values.slice(0, first)]
-  const map = turn.map((value, at) => `${at} : ${formatAddress({ family, value })}`).join(', ')
-  const ip = family === 4 ? 'ip' : 'ip6'
-  const chosen = service.affinity
-    ? `jhash ${ip} saddr mod ${turn.length} seed ${AFFINITY_SEED}`
-    : `numgen inc mod ${turn.length}`
-  return `dnat ${ip} to ${chosen} map { ${map} }`
+function membersOf(view: ServiceView, chain: string, family: IpFamily, addresses: readonly string[]): Members {
+  const old = view.before.members.get(chain)
+  const same = old?.addresses.length === addresses.length && old.addresses.every((one, at) => one === addresses[at])
+  return same ? old : { family, addresses, numbers: view.numbers.take(addresses.length) }
 }

@@ -129,6 +129,12 @@ export class Place {
     return { status: result.status, output: `${result.stdout}${result.stderr}` }
   }
 
+  /** An IPv4 packet with this payload. */
+  sendRaw(address: string, protocol: number, payload: Uint8Array): void {
+    const args = ['netns', 'exec', this.namespace, 'socat', '-u', '-', `IP4-SENDTO:${address}:${protocol}`]
+    execFileSync('ip', args, { input: payload, timeout: 10_000 })
+  }
+
   nft(script: string): void {
     if (script !== '') run('nsenter', [`--net=/run/netns/${this.namespace}`, 'nft', '-f', '-'], script)
   }
