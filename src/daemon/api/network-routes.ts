@@ -14,6 +14,7 @@ import {
   NETWORK_FILTERS,
   nameTaken,
   networkSpecOf,
+  networkWarnings,
   PRUNE_FILTERS,
   pruneNetworks,
   removeNetwork,
@@ -208,7 +209,8 @@ async function create(server: ServerContext, call: Call): Promise<void> {
     if (local !== undefined && local.Name === body.Name) throw nameTaken(body.Name)
   }
   await server.onLeader(call, async (state) => {
-    sendJson(call, 201, { Id: await createNetwork(controlOf(server, state, call), networkSpecOf(body)), Warning: '' })
+    const Id = await createNetwork(controlOf(server, state, call), networkSpecOf(body))
+    sendJson(call, 201, { Id, Warning: networkWarnings(state.view, Id).join('; ') })
   })
 }
 
