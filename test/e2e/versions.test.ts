@@ -27,7 +27,7 @@ const [n1, n2, n3] = [lab.host('n1'), lab.host('n2'), lab.host('n3')]
 const old: SwarmdOptions = readState(lab.dir)?.hosts[0]?.swarmd ?? {}
 const folder = mkdtempSync(join(tmpdir(), 'swarmctl-e2e-build-'))
 const newer: SwarmdOptions = { ...old, program: join(folder, 'swarmd.mjs') }
-await must([process.execPath, 'scripts/bundle.mjs', `--outdir=${folder}`, '--feature-level=2'], { cwd: projectRoot })
+await must([process.execPath, 'scripts/bundle.mjs', `--outdir=${folder}`, '--feature-level=3'], { cwd: projectRoot })
 t.teardown(async () => {
   await leaveAll(lab) // an older build would not start in a cluster of a higher level
   for (const host of lab.hosts) await host.restartSwarmd(old)
@@ -84,18 +84,18 @@ t.test('machines are upgraded one by one, no container restarts, and the last ma
     await host.restartSwarmd(newer)
     await ready()
     if (host === follower) {
-      const known = async () => /"featureLevel":2,"msg":"manager is back"/.test(logged(from))
+      const known = async () => /"featureLevel":3,"msg":"manager is back"/.test(logged(from))
       await cluster.waitFor('the cluster knows what the follower can do', known, WAIT_MS)
     }
     t.strictSame(await containers(), before, `after the upgrade of ${host.name}`)
   }
-  const raised = async () => /"featureLevel":2,"msg":"feature level raised"/.test(logged(from))
+  const raised = async () => /"featureLevel":3,"msg":"feature level raised"/.test(logged(from))
   await cluster.waitFor('the level is raised', raised, WAIT_MS)
   await cluster.docker(n1, 'config', 'create', 'versions-after', '/etc/hostname')
 })
 
 t.test('an older build is then no manager of this cluster: neither a new one nor one that was', async (t) => {
-  const says = /this version of swarmd supports feature level 1, the cluster is at 2: upgrade swarmd on this node/
+  const says = /this version of swarmd supports feature level 2, the cluster is at 3: upgrade swarmd on this node/
   const token = (await cluster.docker(n1, 'swarm', 'join-token', '-q', 'manager')).trim()
   await cluster.docker(n3, 'swarm', 'leave')
   await n3.restartSwarmd(old)
