@@ -3,6 +3,7 @@
 import t from 'tap'
 import { serviceSpecWithDefaults, storedServiceSpec, swarmSpecWithDefaults } from '../../src/api/defaults.ts'
 import { httpStatus } from '../../src/api/error-status.ts'
+import { drainTimeMs, hasClientAffinity, prefersLocal } from '../../src/api/service-labels.ts'
 import type { ServiceSpec } from '../../src/api/spec.ts'
 import { parseConstraint } from '../../src/api/validation/constraint.ts'
 import { decodeBody } from '../../src/api/validation/decode.ts'
@@ -212,6 +213,28 @@ t.test('a service that breaks a rule is refused with the text that Swarm has for
       spec({ EndpointSpec: { Ports: [{ TargetPort: 70_000 }] } }),
       grpc('EndpointSpec: TargetPort 70000 is no port number'),
     ],
+    [
+      'a drain time that is none',
+      spec({ Labels: { 'io.swarmctl.drain': '2' } }),
+      grpc('label io.swarmctl.drain: invalid duration "2": write it like 500ms, 2s or 1m30s'),
+    ],
+    [
+      'a drain time without end',
+      spec({ Labels: { 'io.swarmctl.drain': '25h' } }),
+      grpc('label io.swarmctl.drain: "25h" is longer than 1h'),
+    ],
+    [
+      'an affinity to nobody',
+      spec({ Labels: { 'io.swarmctl.affinity': 'server' } }),
+      grpc('label io.swarmctl.affinity: invalid value "server": must be client or none'),
+    ],
+    [
+      'ports to prefer that are none',
+      spec({ Labels: { 'io.swarmctl.prefer-local': '8080,http' } }),
+      grpc(
+        'label io.swarmctl.prefer-local: invalid value "8080,http": must be true, false or published ports such as 8080,5353/udp',
+      ),
+    ],
     ['unknown resolution', spec({ EndpointSpec: { Mode: 'magic' } }), 'invalid resolution mode: "magic"'],
   ]
   for (const [name, body, message] of cases) {
@@ -219,6 +242,21 @@ t.test('a service that breaks a rule is refused with the text that Swarm has for
     t.equal(refused.message, message, name)
     t.ok(refused.status >= 400, `${name}: ${refused.status}`)
   }
+})
+
+t.test('labels that the data plane keeps to', async (t) => {
+  const drains = ['2s', '1m30s', '1.5s', '250ms', '0s', '0', undefined].map((text) =>
+    drainTimeMs(text === undefined ? {} : { 'io.swarmctl.drain': text }),
+  )
+  t.same(drains, [2_000, 90_000, 1_500, 250, 0, 0, 2_000])
+  const prefers = (label: string, protocol: string, published: number) =>
+    prefersLocal({ 'io.swarmctl.prefer-local': label }, { protocol, published })
+  t.ok(prefers('true', 'tcp', 80) && prefers('80', 'udp', 80) && prefers('443, 80/tcp', 'tcp', 80))
+  t.notOk(
+    prefers('false', 'tcp', 80) || prefers('80/udp', 'tcp', 80) || prefersLocal({}, { protocol: 'tcp', published: 80 }),
+  )
+  t.ok(hasClientAffinity({ 'io.swarmctl.affinity': 'client' }))
+  t.notOk(hasClientAffinity({ 'io.swarmctl.affinity': 'none' }))
 })
 
 t.test('a body of the wrong type is refused with the place of the mistake', async (t) => {

@@ -291,6 +291,11 @@ t.test('a change reaches the nodes that it concerns, at once and alone', async (
   two.say({ kind: 'data-path', report: { ...report, routes: ['192.168.0.0/16'] } })
   await cluster.clock.advance(20)
   t.equal(cluster.store.get('node', 'n2')?.meta.version, written, 'what is known is not written again')
+  const down = { code: 'DATA_PLANE_DOWN', message: 'swarmd-net does not answer', subject: '' }
+  two.say({ kind: 'data-path', report: { ...report, port: 0, mtu: 0, encryptionKeys: [], problems: [down] } })
+  await cluster.clock.advance(20)
+  t.same(cluster.store.get('node', 'n2')?.dataPath?.problems, [down])
+  t.match(held(three).state.peers.get('n2'), { port: 5000, encryptionKeys: ['k'] }, 'its kernel goes on')
 })
 
 t.test('a task that is to stop hears when every live node has its withdrawal in the kernel', async (t) => {

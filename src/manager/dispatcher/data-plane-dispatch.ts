@@ -1,11 +1,21 @@
 // The data plane's part of the dispatcher: the records that sessions follow, and the withdrawal of end points that are to stop.
 
+import type { DataPathReport } from '../../api/data-plane.ts'
 import type { Log } from '../../lib/log.ts'
 import type { StoreEvent, StoreView } from '../store/types.ts'
 import { DataPlaneIndex, type WithdrawnEndpoint } from './data-plane-index.ts'
 import { isDraining } from './data-plane-records.ts'
 import type { Session } from './session.ts'
 import { Withdrawals } from './withdrawals.ts'
+
+/**
+ * What is written of a report. A data plane that does not answer says nothing of keys and ports: its kernel goes on with those
+ * that it had, and other nodes are to do so as well.
+ */
+export function nextDataPath(before: DataPathReport | undefined, report: DataPathReport): DataPathReport {
+  const isDown = report.problems.some(({ code }) => code === 'DATA_PLANE_DOWN')
+  return isDown && before ? { ...before, problems: report.problems } : report
+}
 
 export class DataPlaneDispatch {
   readonly index: DataPlaneIndex
