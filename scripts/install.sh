@@ -16,7 +16,7 @@ fail() {
   echo "install: $1" >&2
   exit 1
 }
-for file in swarmctl.mjs swarmd.mjs classic-level.node; do
+for file in swarmctl.mjs swarmd.mjs swarmd-net.mjs classic-level.node; do
   [ -f "dist/$file" ] || fail "dist/$file is missing: run \"make build\" first"
 done
 if [ -z "$dest" ] && [ "$(id -u)" != 0 ] && ! [ -w "$prefix" ]; then
@@ -52,7 +52,7 @@ place() { # MODE TARGET: standard input becomes TARGET
 folder "$lib"
 printf %s "$pending" >>"$manifest"
 
-for program in swarmctl swarmd; do
+for program in swarmctl swarmd swarmd-net; do
   # the node that is here now: sudo and systemd may have another PATH ("--": see scripts/bundle.mjs)
   sed "1s|.*|#!$node --|" "dist/$program.mjs" | place 755 "$lib/$program.mjs"
   [ ! -f "dist/$program.mjs.LEGAL.txt" ] || place 644 "$lib/$program.mjs.LEGAL.txt" <"dist/$program.mjs.LEGAL.txt"
@@ -79,8 +79,8 @@ if [ -n "$systemd" ] && [ "$(id -u)" = 0 ] || [ -n "$dest" ]; then
 [Unit]
 Description=swarmd, a cluster manager beside the Docker Engine
 Documentation=file://$lib
-After=network-online.target docker.service
-Wants=network-online.target docker.service
+After=network-online.target docker.service swarmd-net.socket
+Wants=network-online.target docker.service swarmd-net.socket
 
 [Service]
 ExecStart=$start
@@ -100,9 +100,14 @@ OOMScoreAdjust=-500
 [Install]
 WantedBy=multi-user.target
 EOF
+  for name in swarmd-net.service swarmd-net.socket swarmd-net-plugin.socket; do
+    sed "s|@LIB@|$lib|; s|@BIN@|$prefix/bin|" "packaging/systemd/$name" | place 644 "/etc/systemd/system/$name"
+  done
 fi
 if [ -n "$systemd" ] && [ "$(id -u)" = 0 ]; then
   systemctl daemon-reload
+  # before swarmd, which would start one of its own
+  systemctl enable --quiet --now swarmd-net.socket swarmd-net-plugin.socket
   systemctl enable --quiet swarmd.service
   systemctl restart swarmd.service
   echo "swarmd runs as a service of systemd (systemctl status swarmd)"

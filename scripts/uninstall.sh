@@ -23,11 +23,17 @@ if [ -z "$dest" ] && [ -z "${FORCE:-}" ] && [ -n "$(find "$data" -name membershi
   fail "this node is in a swarm (its state is in $data): \"swarmctl swarm leave\" first, or \"make uninstall FORCE=1\""
 fi
 if [ -z "$dest" ] && [ -d /run/systemd/system ] && grep -qx '/etc/systemd/system/swarmd.service' "$manifest"; then
-  systemctl disable --quiet --now swarmd.service || :
+  systemctl disable --quiet --now swarmd.service swarmd-net.socket swarmd-net-plugin.socket || :
+  systemctl stop --quiet swarmd-net.service || :
 fi
 pidfile=/run/swarmd/swarmd.pid
 if [ -z "$dest" ] && [ -f "$pidfile" ] && grep -qs swarmd "/proc/$(cat "$pidfile")/cmdline"; then
   fail "swarmd (pid $(cat "$pidfile")), which was started by hand, still runs: stop it, then run this again"
+fi
+
+# namespace, links and rules of overlay networks, while there is a program to take them away
+if [ -z "$dest" ] && [ "$(id -u)" = 0 ] && [ -d "$data/net" ]; then
+  "$prefix/bin/swarmd-net" remove >/dev/null || fail "the data plane could not be removed: run \"swarmd-net remove\""
 fi
 
 made=$(tac "$manifest")

@@ -18,13 +18,18 @@ import { OWN_FEATURE_LEVEL } from '../manager/membership/feature-level.ts'
 import type { DataPlane } from '../overlay/client.ts'
 import type { SocketSource } from '../worker/docker/container-body.ts'
 import { chooseAddresses, hostOf, machineAddresses, type NodeAddresses } from './addresses.ts'
-import type { ClusterAccess, ClusterState, InitRequest, JoinRequest } from './api/cluster-access.ts'
+import type { ClusterAccess, ClusterState, InitRequest, JoinRequest, PlaceAccess } from './api/cluster-access.ts'
 import { ClusterNode, describeEnd, type FirstState } from './cluster-node.ts'
 import type { RequestHandler } from './control-port.ts'
 import type { Identity } from './identity/identity.ts'
 import { IdentityFile } from './identity/identity-file.ts'
 import { joinCluster } from './identity/join.ts'
 import { type Membership, MembershipFile } from './membership-file.ts'
+
+export interface MachineDataPlane extends DataPlane {
+  /** The machine is in no cluster any more, and the data plane has been told so. Never throws. */
+  retire(): Promise<void>
+}
 
 export interface SwarmdOptions {
   readonly dataRoot: string
@@ -35,7 +40,7 @@ export interface SwarmdOptions {
   /** this swarmd's socket, for services that bind the engine's */
   readonly dockerSocket: () => Promise<SocketSource>
   /** of this machine, whichever cluster it is in */
-  readonly dataPlane: DataPlane
+  readonly dataPlane: MachineDataPlane
   readonly describe: (engine: NodeDescription) => NodeDescription
   readonly forwarded: RequestHandler
   /** What this node is, or who leads, has changed. */
@@ -246,6 +251,10 @@ export class Swarmd implements ClusterAccess {
     return this.#options.dataPlane.rotateKeys()
   }
 
+  places(): PlaceAccess | undefined {
+    return this.#running?.node.places
+  }
+
   #choose(request: InitRequest | JoinRequest): NodeAddresses {
     const { listenAddress: listen, advertiseAddress: advertise, dataPathAddress: dataPath } = request
     return chooseAddresses({ listen, advertise, dataPath }, this.#options.defaultAdvertiseAddress, machineAddresses())
@@ -332,6 +341,7 @@ export class Swarmd implements ClusterAccess {
     const timer = this.#options.clock.setTimer(REMOVE_CONTAINERS_TIMEOUT_MS, () => limit.abort())
     try {
       await node.removeContainers(limit.signal)
+      if (!limit.signal.aborted) await this.#options.dataPlane.retire()
     } catch (error) {
       this.#options.log.warn({ reason: errorMessage(error) }, 'containers of the swarm are left over')
     } finally {

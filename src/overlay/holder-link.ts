@@ -19,6 +19,8 @@ export interface HolderLinkOptions {
   readonly program: string
   /** arguments of a holder, after its command; they are the server's as well */
   readonly arguments: readonly string[]
+  /** Without a holder there is nothing to go on for: a service manager starts another. */
+  readonly supervised: boolean
   /** The holder wants this process to end in peace. */
   readonly onStop: () => void
   readonly clock: Clock
@@ -145,6 +147,10 @@ export class HolderLink {
 
   #onGone(channel: Channel): void {
     if (channel !== this.#channel || this.#closed) return
+    if (this.#options.supervised) {
+      this.#options.onStop()
+      return
+    }
     this.#options.log.warn({ pid: this.#pid }, 'the holder has died and is replaced')
     this.#startHolder()
   }

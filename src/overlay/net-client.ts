@@ -33,6 +33,8 @@ interface Waiter {
 
 const ANSWER_TIMEOUT_MS = 15_000
 const POLL_MS = 50
+/** One that was started finds the last one still there, which is about to end. */
+const START_AGAIN_MS = 3000
 const RETRY_MIN_MS = 200
 const RETRY_MAX_MS = 5000
 /** A machine that lacked something may have it by now. */
@@ -129,6 +131,18 @@ export class NetClient implements DataPlane {
     await callControl(this.#options.socketPath, 'RotateKeys', {}, this.#closed.signal)
   }
 
+  /** This machine is in no cluster any more: swarmd-net has taken down what it made, and ends. Never throws. */
+  async retire(): Promise<void> {
+    const { socketPath, log } = this.#options
+    this.#told = false
+    try {
+      await callControl(socketPath, 'Stop', {}, this.#closed.signal)
+      log.info({}, 'swarmd-net ends, since this node is in no swarm')
+    } catch (error) {
+      log.debug({ reason: errorMessage(error) }, 'no swarmd-net to end')
+    }
+  }
+
   /** swarmd-net goes on without us. */
   async close(): Promise<void> {
     this.#closed.abort()
@@ -197,7 +211,7 @@ export class NetClient implements DataPlane {
     const { socketPath, program, build, clock, log, start } = this.#options
     const deadlineMs = clock.nowMs() + ANSWER_TIMEOUT_MS
     const ownBuild = await build()
-    let started = false
+    let startedMs = Number.NEGATIVE_INFINITY
     let upgradedPid = 0
     for (;;) {
       try {
@@ -216,8 +230,10 @@ export class NetClient implements DataPlane {
         const late = clock.nowMs() > deadlineMs
         if (errorCode(error) !== 'DATA_PLANE_DOWN' || late || this.#closed.signal.aborted) throw error
         // while a server is replaced its socket is there: who is refused finds nobody
-        if (!started && upgradedPid === 0) await start()
-        started = true
+        if (upgradedPid === 0 && clock.nowMs() - startedMs > START_AGAIN_MS) {
+          await start()
+          startedMs = clock.nowMs()
+        }
       }
       await sleep(clock, POLL_MS, this.#closed.signal)
     }

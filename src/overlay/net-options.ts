@@ -12,6 +12,8 @@ export interface NetOptions {
   /** Where the engine looks for its plugins' sockets. */
   readonly pluginDirectory: string
   readonly logLevel: LogLevel
+  /** A service manager keeps the sockets and starts the holder again. */
+  readonly supervised: boolean
 }
 
 export type NetCommand =
@@ -41,6 +43,7 @@ Options:
       --run-dir string      Directory of the control socket (default "/run/swarmd/net")
       --plugin-dir string   Where the engine looks for plugins (default "/run/docker/plugins")
       --log-level string    Least severe level that is logged: debug, info, warn, error, fatal (default "info")
+      --supervised          systemd holds the sockets and starts this program again
       --help                Print usage
       --version             Print version information and quit
 `
@@ -60,6 +63,7 @@ export function parseNetCommand(argv: readonly string[]): NetCommand {
     runDirectory: values['run-dir'],
     pluginDirectory: values['plugin-dir'],
     logLevel,
+    supervised: values.supervised,
   }
   const [command = 'start', argument = '', ...more] = positionals
   if (more.length > 0) throw invalid(`unexpected argument "${more[0]}"`)
@@ -88,6 +92,7 @@ export function optionArguments(options: NetOptions, instance: number): readonly
     `--run-dir=${options.runDirectory}`,
     `--plugin-dir=${options.pluginDirectory}`,
     `--log-level=${options.logLevel}`,
+    ...(options.supervised ? ['--supervised'] : []),
   ]
 }
 
@@ -101,6 +106,7 @@ function parsed(argv: readonly string[]) {
         'run-dir': { type: 'string', default: '/run/swarmd/net' },
         'plugin-dir': { type: 'string', default: '/run/docker/plugins' },
         'log-level': { type: 'string', default: 'info' },
+        supervised: { type: 'boolean', default: false },
         help: { type: 'boolean', default: false },
         version: { type: 'boolean', default: false },
       },

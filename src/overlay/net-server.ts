@@ -47,6 +47,7 @@ export async function runNetServer(own: NetServerOptions): Promise<void> {
   const holder = new HolderLink({
     program,
     arguments: optionArguments(options, instance),
+    supervised: options.supervised,
     onStop: () => stop(),
     clock,
     log,

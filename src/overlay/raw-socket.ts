@@ -3,7 +3,7 @@
 
 import type { SendHandle } from 'node:child_process'
 import { createSocket, type Socket as UdpSocket } from 'node:dgram'
-import { createServer, type Server } from 'node:net'
+import { createServer, type Server, Socket } from 'node:net'
 import { CodedError } from '../lib/errors.ts'
 
 /** A socket to be opened; names tell the holder's sockets apart. */
@@ -62,6 +62,11 @@ export async function openSocket(spec: SocketSpec): Promise<RawHandle> {
     })
     return handleOfUdp(socket)
   }
+  if (spec.kind === 'fd') {
+    // connections wait there already, and this process must not take them
+    const socket = new Socket({ fd: spec.fd, readable: false, writable: false })
+    return bare('_handle' in socket ? socket._handle : undefined)
+  }
   const server = createServer((connection) => connection.destroy())
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject)
@@ -70,14 +75,12 @@ export async function openSocket(spec: SocketSpec): Promise<RawHandle> {
   return handleOfServer(server)
 }
 
-function listenOptions(spec: Exclude<SocketSpec, { kind: 'udp' }>): object {
+function listenOptions(spec: Exclude<SocketSpec, { kind: 'udp' | 'fd' }>): object {
   switch (spec.kind) {
     case 'unix':
       return { path: spec.path, backlog: BACKLOG }
     case 'tcp':
       return { host: spec.host, port: spec.port, backlog: BACKLOG }
-    case 'fd':
-      return { fd: spec.fd, backlog: BACKLOG }
   }
 }
 

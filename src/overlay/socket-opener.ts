@@ -10,6 +10,8 @@ export type OpenerMessage =
 
 /** The opener's whole life: the sockets named on its command line, one message each; it ends when its parent has them all. */
 export async function runOpener(specs: readonly SocketSpec[]): Promise<void> {
+  // The parent says so: a handle that is still on its way would be lost with this process. Listening keeps the channel open.
+  const done = new Promise((resolve) => process.once('message', resolve))
   for (const spec of specs) {
     try {
       const handle = await openSocket(spec)
@@ -19,8 +21,7 @@ export async function runOpener(specs: readonly SocketSpec[]): Promise<void> {
       await send({ kind: 'failed', name: spec.name, message: errorMessage(error), code })
     }
   }
-  // the parent says so: a handle that is still on its way would be lost with this process
-  await new Promise((resolve) => process.once('message', resolve))
+  await done
   process.disconnect()
 }
 

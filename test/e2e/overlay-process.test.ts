@@ -266,7 +266,7 @@ t.test('killing or replacing server and holder breaks no connection and loses no
   const seen = JSON.parse(stdout || 'null')
   t.same(seen?.failures, [], stderr)
   t.equal(seen.kept, 1, 'one connection for all requests that keep theirs')
-  t.ok(seen.requests > 100 && seen.lookups > 100, stdout)
+  t.ok(seen.requests > 30 && seen.lookups > 30, stdout)
   t.comment(stdout)
 })
 
@@ -329,6 +329,41 @@ t.test('a second one on the same state is refused', async (t) => {
   const second = await host.exec([process.execPath, program, 'start', ...flags])
   t.equal(second.code, 1)
   t.match(second.stderr, /another swarmd-net runs on .*\/net/)
+})
+
+/** Listening sockets that this process does not read from, as systemd's: their descriptors here. */
+async function listenWithoutServing(paths: readonly string[]): Promise<readonly number[]> {
+  const specs = paths.map((path) => ({ kind: 'unix', name: path, path }))
+  const opener = spawn(process.execPath, [program, 'open', JSON.stringify(specs)], {
+    stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+  })
+  const held: { readonly fd: number }[] = []
+  await new Promise<void>((resolve) => {
+    opener.on('message', (_, handle) => {
+      held.push(handle as unknown as { readonly fd: number })
+      if (held.length === paths.length) opener.send('done', () => resolve())
+    })
+  })
+  t.teardown(() => held.splice(0)) // held on to until then
+  return held.map(({ fd }) => fd)
+}
+
+t.test('sockets that systemd keeps are served, calls that waited there too', async (t) => {
+  const paths = ['plugin', 'control'].map((each) => join(host.paths.dir, `sd-${each}.sock`))
+  const fds = await listenWithoutServing(paths)
+  const sdFlags = ['plugin', 'run', 'state'].map((each) => `--${each}-dir=${join(host.paths.dir, 'sd', each)}`)
+  const command = `LISTEN_PID=$$ LISTEN_FDS=2 LISTEN_FDNAMES=plugin:control exec "$0" "$@" start --supervised ${sdFlags.join(' ')}`
+  const [file = '', ...args] = host.execArgv(['sh', '-c', command, process.execPath, program])
+  const log = openSync(logFile, 'a')
+  const child = spawn(file, args, { stdio: ['ignore', log, log, ...fds] })
+  const answer = await callControl(paths[1] ?? '', 'Version', {})
+  t.equal(answer.instance, 1, 'the second node on this machine')
+  t.equal(answer.facts.driver, 'swarmctl1')
+  const ended = new Promise((resolve) => child.once('exit', resolve))
+  await kill(answer.holderPid)
+  await ended
+  const gone = async () => (await host.exec(['kill', '-0', String(answer.pid)])).code !== 0
+  await waitFor('the server leaves the field to systemd', gone, WAIT_MS)
 })
 
 t.test('in no cluster it takes everything down; remove leaves nothing of it', async (t) => {
