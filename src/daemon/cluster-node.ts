@@ -30,6 +30,7 @@ import type { IdentityFile } from './identity/identity-file.ts'
 import { CertificateRenewer } from './identity/renewal.ts'
 import { ManagerPart } from './manager-part.ts'
 import type { Membership, MembershipFile } from './membership-file.ts'
+import { Places } from './places.ts'
 
 export interface ClusterNodeOptions {
   /** the swarm directory under the data root */
@@ -71,6 +72,8 @@ export class ClusterNode {
   readonly #renewer: CertificateRenewer
   readonly #executor: DockerExecutor
   readonly #agent: Agent
+  /** Of plain containers on attachable networks. */
+  readonly places: Places
   #membership: Membership
   #part: ManagerPart | undefined
   #taskSocket: TaskSocketKind = 'swarmd'
@@ -125,7 +128,9 @@ export class ClusterNode {
         TLSInfo: tlsInfo(this.#identity.value.rootsPem[0] ?? ''),
       }),
       onClusterChange: (message) => this.#onCluster(message),
+      attachmentsInUse: () => this.places.inUse(),
     })
+    this.places = new Places({ agent: this.#agent, executor: this.#executor, log })
   }
 
   get nodeId(): string {
@@ -176,6 +181,7 @@ export class ClusterNode {
     await mkdir(this.#options.directory, { recursive: true, mode: 0o700 })
     const scope = new Scope(signal)
     scope.spawn('agent', (running) => this.#agent.run({ signal: running }))
+    scope.spawn('places', (running) => this.places.run(running))
     scope.spawn('certificate', (running) => this.#renewer.run({ signal: running }))
     scope.spawn('manager', (running) => this.#manage(running))
     try {

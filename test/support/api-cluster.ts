@@ -4,7 +4,13 @@ import { type ClientRequest, type RequestOptions, request } from 'node:http'
 import type { LogOptions, ManagerAddress } from '../../src/api/dispatcher.ts'
 import type { ProbeAnswer, ProbeRequest } from '../../src/api/network-check.ts'
 import type { Task } from '../../src/api/objects.ts'
-import type { ClusterAccess, ClusterState, InitRequest, JoinRequest } from '../../src/daemon/api/cluster-access.ts'
+import type {
+  ClusterAccess,
+  ClusterState,
+  InitRequest,
+  JoinRequest,
+  PlaceAccess,
+} from '../../src/daemon/api/cluster-access.ts'
 import { CodedError } from '../../src/lib/errors.ts'
 import { SeededRandom } from '../../src/lib/random.ts'
 import { createRootCa } from '../../src/lib/x509-node.ts'
@@ -28,6 +34,7 @@ export class ApiCluster implements ClusterAccess {
   probes: (nodeId: string, request: ProbeRequest) => Promise<ProbeAnswer> = async () => ({ results: [] })
   rotations = 0
   logs: (task: Task, options: LogOptions) => AsyncIterable<Uint8Array> = async function* () {}
+  placeAccess: PlaceAccess | undefined
   /** socket of the leader's control port, where this one follows */
   leaderSocket = ''
   #wallMs = Date.parse('2026-01-01T00:00:00Z')
@@ -121,6 +128,10 @@ export class ApiCluster implements ClusterAccess {
   }
 
   async unlock(): Promise<void> {}
+
+  places(): PlaceAccess | undefined {
+    return this.placeAccess
+  }
 
   newJoinToken(rootDigest: string): string {
     return `SWMTKN-1-${rootDigest}-${this.random.id()}`

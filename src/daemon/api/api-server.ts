@@ -23,6 +23,7 @@ import { networkRoutes } from './network-routes.ts'
 import { type ManagerState, noLeader, requireManager, unknownOutcome } from './node-state.ts'
 import { configRoutes, nodeRoutes, secretRoutes } from './object-routes.ts'
 import { passRaw, passThrough, passUpgrade, refuseRaw } from './pass-through.ts'
+import { plainContainerRoutes } from './plain-containers.ts'
 import { type Match, Router } from './router.ts'
 import type { ServerContext } from './server-context.ts'
 import { serviceRoutes } from './service-routes.ts'
@@ -79,6 +80,7 @@ export class ApiServer {
       ...networkRoutes(context),
       ...networkCheckRoutes(context),
       ...containerRoutes(context),
+      ...plainContainerRoutes(context),
     ])
     // Uploads (build, load) take as long as they take.
     this.#http = createServer({ requestTimeout: 0, keepAliveTimeout: KEEP_ALIVE_MS })

@@ -2,11 +2,13 @@
 // The composition root implements it; tests implement it on a real Store with a proposer that applies at once.
 
 import type { ClientRequest, RequestOptions } from 'node:http'
-import type { LogOptions, ManagerAddress } from '../../api/dispatcher.ts'
+import type { AttachmentRequest, LogOptions, ManagerAddress } from '../../api/dispatcher.ts'
 import type { ProbeAnswer, ProbeRequest } from '../../api/network-check.ts'
 import type { Task } from '../../api/objects.ts'
 import type { SwarmSpec } from '../../api/spec.ts'
 import type { Proposer, StoreEvent, StoreView } from '../../manager/store/types.ts'
+import type { Attached } from '../../worker/attachments.ts'
+import type { ContainerNetworks, NetworkWishes } from '../../worker/docker/task-networks.ts'
 
 /** Where this machine stands. Asked anew for each request, and never kept across an `await`. */
 export type ClusterState =
@@ -63,6 +65,25 @@ export interface JoinRequest {
   readonly availability: 'active' | 'pause' | 'drain'
 }
 
+/** Plain containers on networks of the cluster. */
+export interface PlaceAccess {
+  /**
+   * A place for a container on an attachable network. It counts as used until `settled` or `detach` is called with its id.
+   * @throws {CodedError} NO_MANAGER; NO_SUCH_OBJECT, PERMISSION_DENIED, INVALID_PARAMETER, NO_ADDRESS in Docker's words
+   */
+  attach(request: AttachmentRequest): Promise<Attached>
+  /** The container is there: from now on its place is given back when it goes. */
+  settled(attachmentId: string): void
+  /** Never throws. */
+  detach(attachmentId: string): Promise<void>
+  /**
+   * Makes what the engine needs for it; that stays until `release`, and while a container is on it.
+   * @throws {CodedError} TASK_FAILED with the reason
+   */
+  hold(holder: string, wishes: NetworkWishes): Promise<ContainerNetworks>
+  release(holder: string): void
+}
+
 /**
  * Errors: a CodedError whose code stands in src/api/error-status.ts gets its HTTP status; its message is what the
  * client reads, so it is Docker's text where Docker has one.
@@ -80,6 +101,8 @@ export interface ClusterAccess {
   leave(force: boolean): Promise<void>
   /** @throws {CodedError} INVALID_UNLOCK_KEY, NOT_LOCKED */
   unlock(key: string): Promise<void>
+  /** undefined: this machine is in no cluster. */
+  places(): PlaceAccess | undefined
   /** New join secrets (the digest of the root stays): `SWMTKN-1-<digest>-<secret>`. Pure; the server writes it to the store. */
   newJoinToken(rootDigest: string): string
   /**

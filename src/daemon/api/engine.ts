@@ -19,6 +19,13 @@ export interface EngineLimits {
   readonly builderVersion: string
 }
 
+/** A response of the engine, read to its end. */
+export interface EngineAnswer {
+  readonly status: number
+  readonly body: string
+  readonly headers: IncomingMessage['headers']
+}
+
 const UNKNOWN_ENGINE: EngineLimits = {
   oldestMinor: OLDEST_MINOR,
   newestMinor: NEWEST_MINOR,
@@ -78,13 +85,28 @@ export class Engine {
    * The response to a request without a body, read to its end.
    * @throws {CodedError} ENGINE_UNREACHABLE
    */
-  get(
-    path: string,
-    method = 'GET',
-  ): Promise<{ readonly status: number; readonly body: string; readonly headers: IncomingMessage['headers'] }> {
+  get(path: string, method = 'GET'): Promise<EngineAnswer> {
+    return this.#answer({ method, path, headers: { host: 'docker' } }, '')
+  }
+
+  /**
+   * The response to a request with a JSON body.
+   * @throws {CodedError} ENGINE_UNREACHABLE
+   */
+  post(path: string, body: unknown): Promise<EngineAnswer> {
+    const text = JSON.stringify(body)
+    const headers = {
+      host: 'docker',
+      'content-type': 'application/json',
+      'content-length': String(Buffer.byteLength(text)),
+    }
+    return this.#answer({ method: 'POST', path, headers }, text)
+  }
+
+  #answer(options: RequestOptions, body: string): Promise<EngineAnswer> {
     return new Promise((resolve, reject) => {
       const failed = (error: unknown) => reject(this.unreachable(error))
-      const outgoing = this.request({ method, path, headers: { host: 'docker' } })
+      const outgoing = this.request(options)
       outgoing.on('error', failed)
       outgoing.on('response', (incoming) => {
         const chunks: Buffer[] = []
@@ -103,7 +125,7 @@ export class Engine {
           }),
         )
       })
-      outgoing.end()
+      outgoing.end(body)
     })
   }
 

@@ -6,6 +6,7 @@ import {
   ENDPOINT_DNS_KEY,
   NETWORK_VNI_KEY,
   PORTS_NETWORK_NAME,
+  upstreamsOf,
 } from '../../overlay/driver-options.ts'
 import { NETWORK_COUNT_LABEL } from '../../worker/docker/container-body.ts'
 import { asList, asObject, asText, type JsonObject } from './engine-json.ts'
@@ -55,6 +56,8 @@ export function shownContainer(container: JsonObject, names: NetworkNames): Json
       HostConfig: {
         ...host,
         ...(isTask && isChanged && { NetworkMode: 'default' }),
+        // A plain container's are told to our resolver, which it asks instead.
+        ...(taskId === '' && host.Dns !== undefined && { Dns: ownNameServers(networks) }),
         ...(host.Mounts !== undefined && { Mounts: asList(host.Mounts).filter(visible) }),
       },
     }),
@@ -64,6 +67,11 @@ export function shownContainer(container: JsonObject, names: NetworkNames): Json
       Config: { ...asObject(container.Config), Labels: shownLabels(asObject(asObject(container.Config).Labels)) },
     }),
   }
+}
+
+function ownNameServers(networks: readonly (readonly [string, unknown])[]): readonly string[] {
+  const options = networks.map(([, settings]) => asObject(asObject(settings).DriverOpts)[ENDPOINT_DNS_KEY])
+  return upstreamsOf(options.find((option) => option !== undefined))
 }
 
 function shownEndpoint(

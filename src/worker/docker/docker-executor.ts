@@ -5,7 +5,7 @@ import { readFile } from 'node:fs/promises'
 import type { LogOptions } from '../../api/dispatcher.ts'
 import { type Task, taskName } from '../../api/objects.ts'
 import type { ContainerSpec, NodeDescription } from '../../api/spec.ts'
-import type { Clock, Timer } from '../../lib/clock.ts'
+import { type Clock, sleep, type Timer } from '../../lib/clock.ts'
 import { CodedError, errorCode, errorMessage } from '../../lib/errors.ts'
 import type { Log } from '../../lib/log.ts'
 import type { DataPlane } from '../../overlay/client.ts'
@@ -32,11 +32,19 @@ import { apiRank, checkFeatures } from './engine-features.ts'
 import { expandContainerSpec } from './expand-spec.ts'
 import { ImagePuller } from './image-puller.ts'
 import { Limiter } from './limiter.ts'
+import { lines } from './lines.ts'
 import { LocalNetworks } from './local-networks.ts'
 import { asMultiplexed } from './multiplexed.ts'
 import { type InspectedContainer, isIncomplete } from './observed.ts'
 import { TaskFiles } from './task-files.ts'
-import { type ContainerNetworks, containerNetworks, hostsFile, resolvConf } from './task-networks.ts'
+import {
+  type ContainerNetworks,
+  containerNetworks,
+  hostsFile,
+  type NetworkWishes,
+  networksFor,
+  resolvConf,
+} from './task-networks.ts'
 
 export interface DockerExecutorOptions {
   /** Containers bear it as a label; those of another node on the same engine are never touched. */
@@ -55,11 +63,21 @@ export interface DockerExecutorOptions {
   readonly concurrency?: number
 }
 
+/** What is read of GET /containers/json. */
+interface ConnectedContainer {
+  readonly NetworkSettings: {
+    readonly Networks: Readonly<
+      Record<string, { readonly IPAMConfig?: { readonly IPv4Address?: string; readonly IPv6Address?: string } | null }>
+    > | null
+  } | null
+}
+
 const CONCURRENCY = 16
 /** From this API version on, a container is made with all of its networks at once. */
 const SEVERAL_NETWORKS_API = '1.44'
 /** After a task has ended, before its node's parts of networks go: the next task may be about to come. */
 const NETWORK_SWEEP_MS = 5_000
+const DEPARTURES_RETRY_MS = 1_000
 /** The engine names a container without a host name after the beginning of its id. */
 const HOSTNAME_LENGTH = 12
 const HOST_RESOLV_CONF = '/etc/resolv.conf'
@@ -112,6 +130,7 @@ export class DockerExecutor implements Executor {
       await this.#tracker.watch(watching, signal)
     } finally {
       this.#sweepTimer?.cancel()
+      this.#sweepTimer = undefined
     }
   }
 
@@ -227,8 +246,10 @@ export class DockerExecutor implements Executor {
   }
 
   #sweepNetworksSoon(): void {
-    this.#sweepTimer?.cancel()
-    this.#sweepTimer = this.#options.clock.setTimer(NETWORK_SWEEP_MS, () => void this.#networks.sweep())
+    this.#sweepTimer ??= this.#options.clock.setTimer(NETWORK_SWEEP_MS, () => {
+      this.#sweepTimer = undefined
+      void this.#networks.sweep()
+    })
   }
 
   async start(container: ObservedContainer): Promise<ObservedContainer> {
@@ -296,6 +317,69 @@ export class DockerExecutor implements Executor {
       signal.removeEventListener('abort', end)
       body.destroy()
     }
+  }
+
+  /**
+   * What the engine has to have for a container that is not a task's (`docker run --network`), and how that is to be connected.
+   * The networks stay until `release`, and while such a container is there.
+   * @throws {CodedError} TASK_FAILED with the reason; ENGINE_UNAVAILABLE, DATA_PLANE_UNAVAILABLE
+   */
+  async hold(holder: string, wishes: NetworkWishes): Promise<ContainerNetworks> {
+    const { dataPlane } = this.#options
+    if (!dataPlane) throw taskFailed('this node has no data plane')
+    const networks = networksFor(wishes, await dataPlane.facts())
+    this.#networks.forget() // nobody tries again for whoever asks
+    await this.#networks.hold(holder, networks.networks)
+    return networks
+  }
+
+  release(holder: string): void {
+    if (this.#networks.release(holder)) this.#sweepNetworksSoon()
+  }
+
+  /** Calls `listener` whenever a container was removed, or left a network; also when some may have been missed. Until aborted. */
+  async watchDepartures(listener: () => void, signal: AbortSignal): Promise<void> {
+    const filters = { type: ['container', 'network'], event: ['destroy', 'disconnect'] }
+    while (!signal.aborted) {
+      try {
+        const events = await this.#engine.stream({ method: 'GET', path: '/events', query: { filters }, signal })
+        this.#departed(listener)
+        for await (const _line of lines(events)) this.#departed(listener)
+      } catch (error) {
+        if (!signal.aborted)
+          this.#options.log.debug({ reason: errorMessage(error) }, 'departures of containers are not seen')
+      }
+      await sleep(this.#options.clock, DEPARTURES_RETRY_MS, signal)
+    }
+  }
+
+  #departed(listener: () => void): void {
+    this.#sweepNetworksSoon()
+    listener()
+  }
+
+  /** Of these places of plain containers, those that a container (running or not) has. */
+  async placesInUse(places: readonly Task[]): Promise<ReadonlySet<string>> {
+    const [ids, containers] = await Promise.all([
+      this.#networks.names(),
+      this.#engine.json<readonly ConnectedContainer[]>({
+        method: 'GET',
+        path: '/containers/json',
+        query: { all: true },
+      }),
+    ])
+    const used = new Set(
+      containers.flatMap(({ NetworkSettings: settings }) =>
+        Object.entries(settings?.Networks ?? {}).flatMap(([name, { IPAMConfig: given }]) =>
+          [given?.IPv4Address, given?.IPv6Address].map((address) => `${ids.get(name)}/${address}`),
+        ),
+      ),
+    )
+    const isUsed = ({ attachments }: Task) =>
+      attachments.some(({ networkId, addresses }) =>
+        addresses.some((address) => used.has(`${networkId}/${address.split('/')[0]}`)),
+      )
+    return new Set(places.filter(isUsed).map(({ id }) => id))
   }
 
   sweep(exists: (taskId: string) => boolean): Promise<void> {

@@ -5,6 +5,7 @@ import { errorMessage } from '../../lib/errors.ts'
 import type { Log } from '../../lib/log.ts'
 import { NETWORK_ID_KEY } from '../../overlay/driver-options.ts'
 import { taskFailed } from '../executor.ts'
+import { TASK_ID_LABEL } from './container-body.ts'
 import { type EngineClient, isEngineError } from './engine-client.ts'
 import type { LocalNetwork } from './task-networks.ts'
 
@@ -20,6 +21,7 @@ interface EngineNetwork {
 /** What is read of GET /containers/json. */
 interface ListedContainer {
   readonly State: string
+  readonly Labels: Readonly<Record<string, string>> | null
   readonly NetworkSettings: { readonly Networks: Readonly<Record<string, unknown>> | null } | null
 }
 
@@ -80,7 +82,8 @@ export class LocalNetworks {
       })
       const used = new Set(
         containers
-          .filter(({ State }) => !ENDED.has(State))
+          // A task is started once; what somebody else made may be started again.
+          .filter(({ State, Labels }) => !ENDED.has(State) || Labels?.[TASK_ID_LABEL] === undefined)
           .flatMap(({ NetworkSettings }) => Object.keys(NetworkSettings?.Networks ?? {})),
       )
       const unused = networks.filter(({ Name }) => !used.has(Name) && !this.#holders.has(Name))
@@ -88,6 +91,11 @@ export class LocalNetworks {
     } catch (error) {
       this.#log.debug({ reason: errorMessage(error) }, 'unused networks stay on the engine for now')
     }
+  }
+
+  /** Of the engine's networks that are parts of cluster networks: id of the cluster's by name. */
+  async names(): Promise<ReadonlyMap<string, string>> {
+    return new Map((await this.#ours()).map(({ Name, Labels }) => [Name, Labels?.[NETWORK_ID_KEY] ?? '']))
   }
 
   #ours(): Promise<readonly EngineNetwork[]> {

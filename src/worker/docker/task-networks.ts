@@ -55,39 +55,66 @@ export function predefinedNetworks(order: TaskOrder): readonly string[] {
   return targets.filter((target) => PREDEFINED.has(target) && !order.networks.has(target))
 }
 
+/** What a container is to be connected with. */
+export interface NetworkWishes {
+  readonly attachments: readonly Attachment[]
+  /** By id; those of the attachments at least. */
+  readonly networks: ReadonlyMap<string, Network>
+  /** Networks of the engine's own that it is on as well. */
+  readonly others: readonly string[]
+  readonly publishesOnHost: boolean
+  /** Its own (`--dns`). */
+  readonly nameServers: readonly string[]
+}
+
 /**
  * undefined: the task is on no network of the cluster, and stands on its node's bridge as any container.
- * @throws {CodedError} TASK_FAILED; NETWORK_NOT_ASSIGNED (retryable) while a network is not known to this node yet
+ * @throws {CodedError} as `networksFor`
  */
 export function containerNetworks(order: TaskOrder, facts: DataPlaneFacts): ContainerNetworks | undefined {
-  const { task } = order
+  const { task, networks } = order
   if (task.attachments.length === 0) return undefined
-  const [predefined] = predefinedNetworks(order)
-  if (predefined === 'host') {
+  return networksFor(
+    {
+      attachments: task.attachments,
+      networks,
+      others: predefinedNetworks(order),
+      publishesOnHost: publishesOnHost(task),
+      nameServers: task.spec.ContainerSpec?.DNSConfig?.Nameservers ?? [],
+    },
+    facts,
+  )
+}
+
+/** @throws {CodedError} TASK_FAILED; NETWORK_NOT_ASSIGNED (retryable) while a network is not known to this node yet */
+export function networksFor(wishes: NetworkWishes, facts: DataPlaneFacts): ContainerNetworks {
+  const { others } = wishes
+  if (others.includes('host')) {
     throw taskFailed(
       'conflicting options: container sharing network namespace with another container or host cannot be connected to any other network',
     )
   }
-  if (predefined === 'none') {
+  if (others.includes('none')) {
     throw taskFailed(
       'container cannot be connected to multiple networks with one of the networks in private (none) mode',
     )
   }
-  const places = task.attachments.map((attachment) => {
-    const network = order.networks.get(attachment.networkId)
+  const places = wishes.attachments.map((attachment) => {
+    const network = wishes.networks.get(attachment.networkId)
     if (!network) {
       throw new CodedError('NETWORK_NOT_ASSIGNED', `network ${attachment.networkId} is not known to this node yet`, {
         retryable: true,
       })
     }
-    return placeOf(network, attachment, facts, task)
+    return placeOf(network, attachment, facts)
   })
   const onIngress = places.some(({ network }) => network.spec.Ingress)
   const isInternal = places.every(({ network }) => network.spec.Internal)
-  const publishes = !isInternal && publishesOnHost(task)
-  const egress = !onIngress && !isInternal && !publishes && predefined === undefined
-  const driverOptions = nameServerOption(task.spec.ContainerSpec?.DNSConfig?.Nameservers)
-  const own = [...(egress ? [egressNetwork(facts)] : []), ...(publishes && !predefined ? [PORTS_NETWORK] : [])]
+  const publishes = !isInternal && wishes.publishesOnHost
+  const hasOther = others.length > 0
+  const egress = !onIngress && !isInternal && !publishes && !hasOther
+  const driverOptions = nameServerOption(wishes.nameServers)
+  const own = [...(egress ? [egressNetwork(facts)] : []), ...(publishes && !hasOther ? [PORTS_NETWORK] : [])]
   const ownSettings = own.map(({ name, driver }) => [name, driver ? driverOptions : {}] as const)
   const overlays = places.filter(({ network }) => !network.spec.Ingress)
   const shown = overlays.length > 0 ? overlays : places
@@ -98,7 +125,7 @@ export function containerNetworks(order: TaskOrder, facts: DataPlaneFacts): Cont
         ({ local, settings }) => [local.name, { ...settings, ...driverOptions }] as const,
       ),
       ...ownSettings,
-      ...(predefined === undefined ? [] : [[predefined, {}] as const]),
+      ...others.map((name) => [name, {}] as const),
     ],
     nameServer: onIngress || egress ? facts.dnsAddress : (places[0]?.local.subnets[0]?.gateway ?? facts.dnsAddress),
     addresses: shown.flatMap(({ addresses }) => addresses),
@@ -126,12 +153,12 @@ interface Place {
   readonly addresses: readonly string[]
 }
 
-function placeOf(network: Network, attachment: Attachment, facts: DataPlaneFacts, task: Task): Place {
+function placeOf(network: Network, attachment: Attachment, facts: DataPlaneFacts): Place {
   const addresses = attachment.addresses.map((address) => address.split('/')[0] ?? '')
   const v4 = addresses.find((address) => !address.includes(':'))
   const v6 = addresses.find((address) => address.includes(':'))
   if (v4 === undefined && v6 === undefined) {
-    throw taskFailed(`task ${task.id} has no address on network ${network.spec.Name ?? network.id}`)
+    throw taskFailed(`no address was given on network ${network.spec.Name ?? network.id}`)
   }
   return {
     network,
@@ -145,7 +172,7 @@ function placeOf(network: Network, attachment: Attachment, facts: DataPlaneFacts
 }
 
 /** The engine's network for one of the cluster's, the ingress network excepted. */
-export function overlayPart(network: Network, { driver }: DataPlaneFacts): LocalNetwork {
+function overlayPart(network: Network, { driver }: DataPlaneFacts): LocalNetwork {
   return {
     id: network.id,
     name: network.spec.Name ?? '',
@@ -169,7 +196,7 @@ function ingressPart(network: Network, address: string, facts: DataPlaneFacts): 
 }
 
 /** For those that go out but publish nothing; the driver gives the addresses. */
-export function egressNetwork({ driver, egressSubnet, egressGateway }: DataPlaneFacts): LocalNetwork {
+function egressNetwork({ driver, egressSubnet, egressGateway }: DataPlaneFacts): LocalNetwork {
   return {
     id: EGRESS_NETWORK_ID,
     name: EGRESS_NETWORK_NAME,
@@ -179,8 +206,8 @@ export function egressNetwork({ driver, egressSubnet, egressGateway }: DataPlane
   }
 }
 
-export function nameServerOption(servers: readonly string[] | null | undefined): EndpointSettings {
-  return servers && servers.length > 0 ? { DriverOpts: { [ENDPOINT_DNS_KEY]: upstreamsOption(servers) } } : {}
+function nameServerOption(servers: readonly string[]): EndpointSettings {
+  return servers.length > 0 ? { DriverOpts: { [ENDPOINT_DNS_KEY]: upstreamsOption(servers) } } : {}
 }
 
 export interface ResolverWishes {
