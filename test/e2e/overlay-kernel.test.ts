@@ -9,6 +9,8 @@ import { endpoint, INGRESS, localOf, network, peer } from '../overlay/support/re
 import { inNamespace, ip, KernelLab, pings } from './support/kernel-hosts.ts'
 import { waitFor } from './support/wait-for.ts'
 
+t.setTimeout(180_000)
+
 const front = network('front', 4097, {
   subnets: [
     { subnet: '10.0.1.0/24', gateway: '10.0.1.1' },
@@ -38,6 +40,33 @@ t.test('containers of two nodes reach each other on an overlay, by IPv4 and IPv6
   await one.fabric.detach(neighbour.endpointId)
   await one.fabric.detach(neighbour.endpointId)
   t.same(await one.fabric.audit(), [], 'after an end point has gone, twice')
+})
+
+t.test('a node whose links carry less makes packets smaller everywhere, in containers that run too', async (t) => {
+  const lab = new KernelLab('m', [1, 2])
+  t.teardown(() => lab.down())
+  const running = await lab.overlay(front, addresses)
+  const mtuOf = (namespace: string, device: string) =>
+    /mtu (\d+)/.exec(ip('-n', namespace, 'link', 'show', device))?.[1]
+  for (const [underlay, mtu] of [
+    [1400, '1350'],
+    [9001, '8951'],
+    [1450, '1400'],
+  ] as const) {
+    lab.setUnderlayMtu(underlay)
+    for (const { host, fabric, store, container } of running) {
+      const set = lab.hosts.map(({ peer: one }) => ({ kind: 'peer' as const, peer: { ...one, mtu: underlay } }))
+      const changed = store.apply({ self: host.self, revision: 2, complete: false, set, removed: [] })
+      await fabric.apply(store.state, changed)
+      t.equal(mtuOf(container, 'eth0'), mtu, `at ${underlay}`)
+      t.same(await fabric.audit(), [])
+    }
+    // ICMP and IPv4 headers take 28 bytes: a packet that fills the MTU, and none may be cut on its way.
+    const [one] = running
+    const size = String(Number(mtu) - 28)
+    const out = inNamespace(one?.container ?? '', 'busybox', 'ping', '-c', '1', '-W', '2', '-s', size, '10.0.1.6')
+    t.match(out, ' 0% packet loss')
+  }
 })
 
 t.test('what somebody breaks is mended without being asked', async (t) => {

@@ -8,6 +8,7 @@ import { CodedError, errorCode, errorMessage } from '../../lib/errors.ts'
 import type { Log } from '../../lib/log.ts'
 import { type DesiredState, EMPTY_STATE, type LocalAttachment } from '../desired-state.ts'
 import { Commands } from './commands.ts'
+import { setContainerMtu } from './container-mtu.ts'
 import { bridgeOfLocal, localMtu } from './derive.ts'
 import { DesiredKernel, type KernelChange } from './desired-kernel.ts'
 import { describeEntry, type EntryMap } from './entry.ts'
@@ -266,6 +267,7 @@ export class Fabric {
     const added = await this.#commands.steps(made.adding)
     await rules()
     const removed = await this.#commands.steps(made.removing)
+    await this.#resizeContainers(made, before)
     if (added.length + removed.length > 0) await this.#mendEntries()
   }
 
@@ -314,6 +316,7 @@ export class Fabric {
     const lost = this.#forgetLost(observed)
     const first = plan(this.#desired.entries, observed, this.#config.namespace)
     const problems = await this.#run(first)
+    await this.#resizeContainers(first, observed)
     if (problems.length > 0) {
       const second = plan(this.#desired.entries, await this.#observe(), this.#config.namespace)
       const again = await this.#run(second)
@@ -330,6 +333,24 @@ export class Fabric {
       ...first.missing.map((entry): Drift => ({ kind: 'missing', what: describeEntry(entry), repaired: true })),
       ...first.surplus.map((entry): Drift => ({ kind: 'surplus', what: describeEntry(entry), repaired: true })),
     ]
+  }
+
+  /** Of links whose MTU was another one. */
+  async #resizeContainers({ missing }: Plan, before: EntryMap): Promise<void> {
+    const mtus = new Map(
+      missing.flatMap((entry): readonly [string, number][] => {
+        const old = before.get(`device ${entry.kind === 'device' ? entry.device : ''}`)
+        return entry.kind === 'device' && old?.kind === 'device' && old.mtu !== entry.mtu
+          ? [[entry.device, entry.mtu]]
+          : []
+      }),
+    )
+    if (mtus.size === 0) return
+    const resized = [...this.#desired.locals.values()].flatMap((local) => {
+      const mtu = mtus.get(fabricPort(local.endpointId))
+      return mtu ? [setContainerMtu(this.#commands, local, mtu, this.#log)] : []
+    })
+    await Promise.all(resized)
   }
 
   /** The link of a container that runs can't be made anew: its other end would be nowhere. */

@@ -7,7 +7,7 @@ import type { Log } from '../../lib/log.ts'
 import type { DesiredState, LocalAttachment } from '../desired-state.ts'
 import { connectionListing, DRAINING_QUERIES, drainingPackets, hasConnections } from '../rules/draining.ts'
 import { type RuleChange, RuleSet } from '../rules/rule-set.ts'
-import { flowDeletions, flowListing } from '../rules/stale-flows.ts'
+import { flowDeletions, flowListing, needsListing } from '../rules/stale-flows.ts'
 import { type CommandResult, type Commands, succeed } from './commands.ts'
 import { FABRIC_TABLE, type FabricConfig } from './fabric-config.ts'
 
@@ -143,7 +143,7 @@ export class RuleKeeper {
   async #forget({ flows }: RuleChange): Promise<void> {
     if (flows.length === 0) return
     try {
-      const families = flows.some(({ kind }) => kind === 'back-end') ? ([4, 6] as const) : []
+      const families = needsListing(flows) ? ([4, 6] as const) : []
       const listings = await Promise.all(
         families.map((family) => this.#commands.fabric('conntrack', flowListing(family))),
       )

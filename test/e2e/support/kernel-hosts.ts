@@ -154,11 +154,19 @@ export class KernelLab {
       await fabric.apply(store.state, changed)
       const own = endpoints[at]
       if (!own) throw new Error('no end point')
-      const local = localOf(own)
+      const local = { ...localOf(own), sandbox: `/run/netns/${host.namespace}c${addresses(host)[0]}` }
       const { device } = await fabric.attach(local)
       running.push({ host, fabric, store, drift, local, container: this.container(host, device, local, 24) })
     }
     return running
+  }
+
+  /** Of the wires between the hosts. */
+  setUnderlayMtu(mtu: number): void {
+    for (const [at, { namespace }] of this.hosts.entries()) {
+      ip('-n', namespace, 'link', 'set', 'eth0', 'mtu', String(mtu))
+      ip('-n', `${this.#prefix}-sw`, 'link', 'set', `p${at}`, 'mtu', String(mtu))
+    }
   }
 
   async down(): Promise<void> {
