@@ -84,7 +84,8 @@ export class DataPlaneWatch {
 
   /** @throws {ClusterViolation} */
   observe({ id, new: next }: StoreEvent, machines: readonly SimMachine[], nowMs: number): void {
-    if (next?.kind === 'task' && isTerminal(next.status.state) && next.status.state !== 'orphaned') {
+    const isOver = next?.kind === 'task' && isTerminal(next.status.state) && next.status.state !== 'orphaned'
+    if (isOver && next.attachments.length > 0) {
       const running = machines.find(
         ({ engine, files }) =>
           files?.nodeId === next.nodeId &&
