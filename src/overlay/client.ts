@@ -23,16 +23,6 @@ export interface DrainOptions {
   readonly maxMs: number
 }
 
-/** A plain container (`docker run --network`) asks for a place on an attachable network. */
-export interface AttachRequest {
-  readonly requestId: string
-  readonly networkId: string
-  /** Of the engine; the cluster's attachment is known by it. */
-  readonly endpointId: string
-  /** Asked for by the user; empty: any. */
-  readonly addresses: readonly string[]
-}
-
 export interface DataPlane {
   /**
    * Hands a change on. Resolves when the kernel has it, whatever has to be started or tried again for that. Calls may overlap:

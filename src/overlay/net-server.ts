@@ -106,13 +106,7 @@ function driverMethods(dataPath: DataPath): Readonly<Record<string, Method>> {
       detach: (endpointId) => dataPath.detach(endpointId),
       ipv6: dataPath.ipv6,
     }),
-    ...ipamDriverMethods({
-      engine: dataPath.engine,
-      requestAddress: async ({ networkId }) => {
-        throw new CodedError('NO_ADDRESS', `network ${networkId} gives addresses to tasks only`)
-      },
-      releaseAddress: () => {},
-    }),
+    ...ipamDriverMethods(dataPath.engine),
   }
 }
 

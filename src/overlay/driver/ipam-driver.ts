@@ -1,6 +1,5 @@
 // Docker's remote IPAM driver: the cluster decides addresses, so the engine's wishes are repeated and nothing is ever refused as
-// taken. Only two kinds of address are found here: those of containers that merely go out, from this node's own pool, and
-// those of plain containers on attachable networks, for which the cluster is asked.
+// taken. Only addresses of containers that merely go out are found here, in this node's own pool.
 
 import { type Cidr, containsAddress, formatAddress, parseAddress, parseCidr } from '../../lib/cidr.ts'
 import { CodedError } from '../../lib/errors.ts'
@@ -9,18 +8,11 @@ import { EGRESS_GATEWAY, EGRESS_SUBNET } from '../kernel/fabric-config.ts'
 import type { EngineState } from './engine-state.ts'
 import { type Answer, type Method, record, text } from './network-driver.ts'
 
-export interface IpamHost {
-  readonly engine: EngineState
-  /** An address of the cluster for a plain container. @throws {CodedError} for the user */
-  readonly requestAddress: (pool: { readonly networkId: string; readonly subnet: string }) => Promise<string>
-  readonly releaseAddress: (place: { readonly networkId: string; readonly address: string }) => void
-}
-
 const GATEWAY_REQUEST = 'com.docker.network.gateway'
 const LOCAL_SPACE = 'swarmctl_local'
 const GLOBAL_SPACE = 'swarmctl_global'
 
-export function ipamDriverMethods(host: IpamHost): Readonly<Record<string, Method>> {
+export function ipamDriverMethods(engine: EngineState): Readonly<Record<string, Method>> {
   return {
     'IpamDriver.GetCapabilities': () => ({ RequiresMACAddress: false, RequiresRequestReplay: false }),
     'IpamDriver.GetDefaultAddressSpaces': () => ({
@@ -29,8 +21,8 @@ export function ipamDriverMethods(host: IpamHost): Readonly<Record<string, Metho
     }),
     'IpamDriver.RequestPool': (request) => requestPool(request),
     'IpamDriver.ReleasePool': () => ({}),
-    'IpamDriver.RequestAddress': (request) => requestAddress(host, request),
-    'IpamDriver.ReleaseAddress': (request) => releaseAddress(host, request),
+    'IpamDriver.RequestAddress': (request) => requestAddress(engine, request),
+    'IpamDriver.ReleaseAddress': (request) => releaseAddress(engine, request),
   }
 }
 
@@ -42,22 +34,21 @@ function requestPool(request: Answer): Answer {
   return { PoolID: `${networkId}@${pool}`, Pool: pool, Data: {} }
 }
 
-async function requestAddress(host: IpamHost, request: Answer): Promise<Answer> {
-  const { networkId, subnet, text: subnetText } = poolOf(request)
+async function requestAddress(engine: EngineState, request: Answer): Promise<Answer> {
+  const { subnet, text: subnetText } = poolOf(request)
   const wished = text(request.Address)
   const isGateway = text(record(request.Options).RequestAddressType) === GATEWAY_REQUEST
   if (wished) return answer(wished, subnet)
   if (isGateway) return answer(formatAddress({ family: subnet.family, value: subnet.base + 1n }), subnet)
-  if (subnetText === EGRESS_SUBNET) return answer(await allocateEgress(host.engine, subnet), subnet)
-  return answer(await host.requestAddress({ networkId, subnet: subnetText }), subnet)
+  if (subnetText === EGRESS_SUBNET) return answer(await allocateEgress(engine, subnet), subnet)
+  throw new CodedError(
+    'NO_ADDRESS',
+    'the cluster gives the addresses of this network: make the container through the API of swarmd, not of the engine',
+  )
 }
 
-/** Also of addresses that no pool has given: those that the network driver found. */
-async function releaseAddress(host: IpamHost, request: Answer): Promise<Answer> {
-  const address = text(request.Address)
-  const { networkId, subnet } = poolParts(request)
-  if (subnet !== EGRESS_SUBNET) host.releaseAddress({ networkId, address })
-  else if (host.engine.egress.delete(address)) await host.engine.save()
+async function releaseAddress(engine: EngineState, request: Answer): Promise<Answer> {
+  if (subnetOf(request) === EGRESS_SUBNET && engine.egress.delete(text(request.Address))) await engine.save()
   return {}
 }
 
@@ -81,21 +72,19 @@ async function allocateEgress(engine: EngineState, subnet: Cidr): Promise<string
 }
 
 interface Pool {
-  readonly networkId: string
   readonly subnet: Cidr
   readonly text: string
 }
 
-function poolParts(request: Answer): { readonly networkId: string; readonly subnet: string } {
-  const [networkId = '', subnet = ''] = text(request.PoolID).split('@')
-  return { networkId, subnet }
+function subnetOf(request: Answer): string {
+  return text(request.PoolID).split('@')[1] ?? ''
 }
 
 function poolOf(request: Answer): Pool {
-  const { networkId, subnet: subnetText } = poolParts(request)
+  const subnetText = subnetOf(request)
   const subnet = parseCidr(subnetText)
   if (!subnet) throw new CodedError('INVALID_POOL', `no pool has the id "${text(request.PoolID)}"`)
-  return { networkId, subnet, text: subnetText }
+  return { subnet, text: subnetText }
 }
 
 function answer(address: string, subnet: Cidr): Answer {
