@@ -268,10 +268,10 @@ t.test('a port that the host itself uses is not served there, and the node says 
   const [command = '', ...args] = n2.execArgv([
     process.execPath,
     '-e',
-    `require('http').createServer((q, r) => r.end('mine')).listen(8099, '0.0.0.0')`,
+    `require('http').createServer((q, r) => r.end('mine')).listen(8099, '0.0.0.0'); process.stdin.on('end', () => process.exit()).resume()`,
   ])
   const child = spawn(command, args, { stdio: ['pipe', 'ignore', 'inherit'] })
-  t.teardown(() => child.kill('SIGKILL'))
+  t.teardown(() => child.stdin.end())
   await cluster.waitFor(
     'the host has the port',
     async () => (await n2.exec(['ss', '-Hltn', 'sport = :8099'])).stdout !== '',
@@ -292,7 +292,7 @@ t.test('a port that the host itself uses is not served there, and the node says 
     },
     WAIT_MS,
   )
-  child.kill('SIGKILL')
+  child.stdin.end()
   await cluster.waitFor('n2 serves it then', async () => (await ask(lab, n2.address, 8099)).hostname, WAIT_MS)
   await remove('mesh-taken')
 })
