@@ -6,7 +6,7 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Peer } from '../../api/data-plane.ts'
 import type { Clock, Timer } from '../../lib/clock.ts'
-import { errorMessage } from '../../lib/errors.ts'
+import { CodedError, errorMessage } from '../../lib/errors.ts'
 import type { Log } from '../../lib/log.ts'
 import type { DesiredState, Self } from '../desired-state.ts'
 import { type FabricConfig, wireguardDevice } from '../kernel/fabric-config.ts'
@@ -112,6 +112,7 @@ export class Encryption {
   async apply(state: DesiredState): Promise<void> {
     const peers = [...state.peers.values()]
     const needed = isNeeded(state)
+    const left = this.#self !== undefined && state.self === undefined
     const same =
       this.#self?.number === state.self?.number &&
       this.#needed === needed &&
@@ -121,6 +122,7 @@ export class Encryption {
     this.#peers = peers
     this.#needed = needed
     // Most changes are of end points, and cost nothing here; a pending repair of an earlier one is waited for all the same.
+    if (left) await this.#enqueue(() => this.#startAnew())
     await (same ? this.#queue : this.#enqueue(() => this.#reconcile()))
   }
 
@@ -129,11 +131,18 @@ export class Encryption {
     return this.#enqueue(() => this.#reconcile())
   }
 
-  /** Starts the change to new keys, on this node and by its example on all others. Resolves when the new key is announced. */
+  /**
+   * Starts the change to new keys, on this node and by its example on all others. Resolves when the new key is announced.
+   * @throws {CodedError} ENCRYPTION_UNAVAILABLE; ROTATION_UNDER_WAY: the key before the last may still be in use
+   */
   rotate(): Promise<void> {
     return this.#enqueue(async () => {
       const [newest] = this.#keys
-      if (!newest || !this.#driver) return
+      if (!newest || !this.#driver) throw new CodedError('ENCRYPTION_UNAVAILABLE', this.problem())
+      if (this.#keys.length > 1) {
+        const message = 'the keys of encrypted networks are being changed already: try again in a minute'
+        throw new CodedError('ROTATION_UNDER_WAY', message, { retryable: true })
+      }
       await this.#keep([makeKey(newest.generation + 1), newest])
       await this.#reconcile()
     })
@@ -306,6 +315,11 @@ export class Encryption {
         await this.#keep(this.#keys.filter(({ generation }) => generation !== step.generation))
         break
     }
+  }
+
+  /** What the cluster that this node has left knows of it is of no use to anybody. */
+  async #startAnew(): Promise<void> {
+    if (this.#driver) await this.#keep([makeKey(1)])
   }
 
   async #keep(keys: readonly OwnKey[]): Promise<void> {
