@@ -130,7 +130,7 @@ export class ClusterNode {
       onClusterChange: (message) => this.#onCluster(message),
       attachmentsInUse: () => this.places.inUse(),
     })
-    this.places = new Places({ agent: this.#agent, executor: this.#executor, log })
+    this.places = new Places({ directory: options.directory, agent: this.#agent, executor: this.#executor, log })
   }
 
   get nodeId(): string {

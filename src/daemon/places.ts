@@ -1,15 +1,28 @@
 // Places of plain containers (`docker run --network`) on attachable networks: asked of the managers by this node's agent, made
 // ready on the engine by its executor, and given back when their container is gone.
 
+import { createHash } from 'node:crypto'
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import type { AttachmentRequest } from '../api/dispatcher.ts'
 import type { Task } from '../api/objects.ts'
 import { errorMessage } from '../lib/errors.ts'
 import type { Log } from '../lib/log.ts'
 import type { Attached } from '../worker/attachments.ts'
-import type { ContainerNetworks, NetworkWishes } from '../worker/docker/task-networks.ts'
+import {
+  type ContainerNetworks,
+  type NetworkWishes,
+  type ResolverWishes,
+  resolvConf,
+} from '../worker/docker/task-networks.ts'
 import type { PlaceAccess } from './api/cluster-access.ts'
 
+/** Folder of the files for /etc/resolv.conf, in the cluster's directory. */
+const RESOLVERS = 'resolvers'
+
 export interface PlacesOptions {
+  /** What the node keeps of its cluster. */
+  readonly directory: string
   readonly agent: {
     attach(request: AttachmentRequest): Promise<Attached>
     detach(attachmentId: string): Promise<void>
@@ -55,6 +68,18 @@ export class Places implements PlaceAccess {
 
   hold(holder: string, wishes: NetworkWishes): Promise<ContainerNetworks> {
     return this.#options.executor.hold(holder, wishes)
+  }
+
+  async resolvConf(nameServer: string, wishes: ResolverWishes): Promise<string> {
+    const hostFile = await readFile('/etc/resolv.conf', 'utf8').catch(() => '')
+    const text = resolvConf(nameServer, wishes, hostFile)
+    // By its content: containers that ask alike share it, and one that is started again finds it.
+    const folder = join(this.#options.directory, RESOLVERS)
+    const path = join(folder, `${createHash('sha256').update(text).digest('hex').slice(0, 16)}.conf`)
+    await mkdir(folder, { recursive: true })
+    const old = await readFile(path, 'utf8').catch(() => undefined)
+    if (old !== text) await writeFile(path, text, { mode: 0o644 })
+    return path
   }
 
   release(holder: string): void {

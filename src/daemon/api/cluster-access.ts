@@ -8,7 +8,7 @@ import type { Task } from '../../api/objects.ts'
 import type { SwarmSpec } from '../../api/spec.ts'
 import type { Proposer, StoreEvent, StoreView } from '../../manager/store/types.ts'
 import type { Attached } from '../../worker/attachments.ts'
-import type { ContainerNetworks, NetworkWishes } from '../../worker/docker/task-networks.ts'
+import type { ContainerNetworks, NetworkWishes, ResolverWishes } from '../../worker/docker/task-networks.ts'
 
 /** Where this machine stands. Asked anew for each request, and never kept across an `await`. */
 export type ClusterState =
@@ -81,6 +81,11 @@ export interface PlaceAccess {
    * @throws {CodedError} TASK_FAILED with the reason
    */
   hold(holder: string, wishes: NetworkWishes): Promise<ContainerNetworks>
+  /**
+   * A file for /etc/resolv.conf, as tasks have it. The engine's own resolver knows the containers of a node by their addresses on
+   * whatever network they share, also the hidden one. The file stays as long as the node is in the cluster.
+   */
+  resolvConf(nameServer: string, wishes: ResolverWishes): Promise<string>
   release(holder: string): void
 }
 

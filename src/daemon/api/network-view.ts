@@ -42,8 +42,8 @@ export function shownContainer(container: JsonObject, names: NetworkNames): Json
   const shown = networks.flatMap(([name, settings]) => shownEndpoint(name, asObject(settings), { ...names, idOf }))
   const isChanged = shown.length < networks.length || shown.some(([, , changed]) => changed)
   if (!isChanged && taskId === '') return container
-  const files = `/task-files/${taskId}/`
-  const visible = (mount: unknown) => taskId === '' || !asText(asObject(mount).Source).includes(files)
+  const files = taskId === '' ? '/swarm/resolvers/' : `/task-files/${taskId}/`
+  const visible = (mount: unknown) => !asText(asObject(mount).Source).includes(files)
   const host = asObject(container.HostConfig)
   const isTask = taskId !== '' && networks.length > 0
   return {

@@ -25,6 +25,7 @@ export function plainContainerRoutes(server: ServerContext): readonly Route[] {
 const NOT_USER_DEFINED: ReadonlySet<string> = new Set(['', 'default', 'bridge', 'host', 'none'])
 const ENGINES_OWN: ReadonlySet<string> = new Set(['bridge', 'host', 'none'])
 const NAME_ATTEMPTS = 5
+const RESOLV_CONF = '/etc/resolv.conf'
 
 function isUserDefined(mode: string): boolean {
   return !NOT_USER_DEFINED.has(mode) && !mode.startsWith('container:')
@@ -55,7 +56,7 @@ async function create(server: ServerContext, call: Call): Promise<void> {
     const first = clusterName ?? (settings.has(mode) ? mode : (networks.endpoints[0]?.[0] ?? ''))
     const rewritten = {
       ...body,
-      HostConfig: { ...host, NetworkMode: first, Dns: [networks.nameServer] },
+      HostConfig: { ...(await withResolver(places, host, networks.nameServer)), NetworkMode: first },
       NetworkingConfig: { EndpointsConfig: { [first]: settings.get(first) ?? {} } },
     }
     const answer = await createNamed(server, call, { body: rewritten, name, isChosen: given === '' })
@@ -69,6 +70,19 @@ async function create(server: ServerContext, call: Call): Promise<void> {
     }
     return passOn(call, answer)
   })
+}
+
+/** It asks our resolver, and not the engine's, unless it brings a resolv.conf of its own. */
+async function withResolver(places: PlaceAccess, host: JsonObject, nameServer: string): Promise<JsonObject> {
+  const binds = asList(host.Binds).map((bind) => asText(bind).split(':')[1])
+  const mounts = asList(host.Mounts).map((mount) => asText(asObject(mount).Target))
+  const ours = { ...host, Dns: [nameServer] }
+  if ([...binds, ...mounts].includes(RESOLV_CONF)) return ours
+  const search = asList(host.DnsSearch).map(asText)
+  const options = asList(host.DnsOptions).map(asText)
+  const Source = await places.resolvConf(nameServer, { search, options })
+  const mount = { Type: 'bind', Source, Target: RESOLV_CONF, ReadOnly: true }
+  return { ...ours, Mounts: [...asList(host.Mounts), mount] }
 }
 
 /** A name that we chose may be taken. */
