@@ -42,7 +42,7 @@ async function captured(work: () => Promise<unknown>): Promise<Buffer> {
   const file = join(directory, 'wire.pcap')
   const filter = ['host', two!.address, 'and', 'udp']
   const options = ['-i', 'eth0', '--immediate-mode', '-U', '-s', '0', '-Z', 'root', '-w', file, ...filter]
-  const [command = '', ...args] = [...inNetns(one!.netns), 'tcpdump', ...options]
+  const [command = '', ...args] = [...inNetns(one!.plan.netns), 'tcpdump', ...options]
   const dump = spawn(command, args, { stdio: ['ignore', 'ignore', 'pipe'] })
   await once(dump.stderr, 'data') // "listening on"
   await work()
