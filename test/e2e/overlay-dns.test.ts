@@ -233,6 +233,38 @@ t.test('both families', async (t) => {
   t.match(all?.[0], /^fd00:201:3:/)
 })
 
+t.test('plain containers on an attachable network', async (t) => {
+  await network('open', '--subnet', '10.201.4.0/24', '--attachable')
+  const hosts = [n1, n1, lab.host('n2')]
+  const names = ['dns-tool', 'dns-twin', 'dns-far']
+  t.teardown(async () => {
+    for (const [at, host] of hosts.entries()) await cluster.tryDocker(host, ['rm', '-f', names[at] ?? ''])
+  })
+  const containers: Inside[] = []
+  for (const [at, host] of hosts.entries()) {
+    const flags = ['--network', 'dns-open', '--network-alias', `kit${at}`]
+    const id = await cluster.docker(host, 'run', '-d', '--name', names[at] ?? '', ...flags, 'hello:1')
+    const containerId = id.trim()
+    const exec = (...argv: string[]) => host.docker(['exec', containerId, ...argv], { timeoutMs: 30_000 })
+    containers.push({ taskId: '', host, containerId, exec })
+  }
+  const addresses = await Promise.all(containers.map((each) => addressIn(each, '10.201.4.')))
+  for (const from of containers) {
+    const expected = addresses.flatMap((address) => [[address], [address], [address]])
+    const questions = names.flatMap((name, at): Question[] => [
+      ['A', name],
+      ['lookup', `kit${at}.dns-open`],
+      ['A', `kit${at}`],
+    ])
+    t.same(await ask(from, ...questions), expected)
+  }
+  const [tool] = containers
+  if (!tool) throw new Error('no container')
+  t.same(await ask(tool, reverse(addresses[2] ?? '')), [['dns-far.dns-open']])
+  const foreign = `dns-web.1.${asker.taskId}`
+  t.not(typeof (await askOne(tool, 'A', foreign)), 'object', 'of a task on the same node and another network')
+})
+
 t.test('a task that comes is found at once, one that goes is not', async (t) => {
   const WATCH = `
     const resolver = new (require('dns').promises.Resolver)()
