@@ -637,17 +637,18 @@ t.test('a published port that a host has in use is told of on the service, which
   await cluster.create('web', replicatedSpec(1, { EndpointSpec: { Ports } }))
   await cluster.untilRunning('web', 1)
   const dataPath = { port: 4789, mtu: 1500, encryptionKeys: [], encryptionProblem: '', routes: [] }
-  const problems = [{ code: 'PORT_IN_USE', message: 'in use by nginx (process 7)', subject: '8080/tcp' }]
+  const message = 'published port 8080/tcp is in use on this node by nginx (7); this node does not serve it'
+  const problems = [{ code: 'PORT_IN_USE', message, subject: '8080/tcp' }]
   await cluster.changeNode('n2', () => ({ dataPath: { ...dataPath, problems } }))
   await cluster.until(() => cluster.service('web').problem !== undefined, 'the note')
   t.match(cluster.service('web').problem, {
     code: 'PORT_IN_USE',
-    message: 'port 8080/tcp is not served on node n2: in use by nginx (process 7)',
+    message: 'node n2: published port 8080/tcp is in use on this node by nginx (7); this node does not serve it',
   })
   const shown = JSON.parse(
     encodeNode(cluster.store.get('node', 'n2')!, { leaderId: '', reachability: () => 'unknown' }),
   )
-  t.equal(shown.Status.Message, 'in use by nginx (process 7)')
+  t.equal(shown.Status.Message, message)
   t.equal(cluster.running('web').length, 1)
   await cluster.changeNode('n2', () => ({ dataPath: { ...dataPath, problems: [] } }))
   await cluster.until(() => cluster.service('web').problem === undefined, 'its end')

@@ -60,10 +60,7 @@ function problemOf(view: StoreView, service: Service): Problem | undefined {
   const found = view.list('node').flatMap((node) =>
     portsInUse(node)
       .filter(({ subject }) => ports.has(subject))
-      .map(({ subject, message }) => {
-        const hostname = node.description.Hostname ?? node.id
-        return `port ${subject} is not served on node ${hostname}: ${message}`
-      }),
+      .map(({ message }) => `node ${node.description.Hostname ?? node.id}: ${message}`),
   )
   if (found.length === 0) return undefined
   const more = found.length > MAX_NODES ? `; and ${found.length - MAX_NODES} more` : ''
