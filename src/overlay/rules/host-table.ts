@@ -7,7 +7,7 @@ import { type FabricConfig, WIREGUARD_SUBNET } from '../kernel/fabric-config.ts'
 export const HOST_MASQUERADED_COUNTER = 'masqueraded'
 export const GUARDED_COUNTER = 'guarded'
 
-/** Of any instance on this host: they are one another's peers as well. */
+/** Of any instance on this host: they are one another's peers as well, by `lo`, which leaves no machine. */
 const WIREGUARD_DEVICES = 'swc-wg*'
 
 export function hostTable(config: FabricConfig): string {
@@ -34,7 +34,7 @@ table inet ${name} {
     udp dport ${config.dataPathPort} iifname != "${link}" ip saddr @nodes4 notrack accept
     udp dport ${config.dataPathPort} iifname != "${link}" ip6 saddr @nodes6 notrack accept
     udp dport ${config.dataPathPort} fib daddr type local counter name "${GUARDED_COUNTER}" drop
-    udp dport ${config.encryptedPort} iifname != "${WIREGUARD_DEVICES}" fib daddr type local counter name "${GUARDED_COUNTER}" drop
+    udp dport ${config.encryptedPort} iifname != "lo" iifname != "${WIREGUARD_DEVICES}" fib daddr type local counter name "${GUARDED_COUNTER}" drop
     iifname "${link}" ip daddr 127.0.0.0/8 drop
     iifname != { "lo", "${link}" } ip daddr ${linkSubnet} drop
     iifname != { "lo", "${link}" } ip6 daddr ${linkSubnetV6} drop
@@ -42,7 +42,7 @@ table inet ${name} {
 
   chain raw_output {
     type filter hook output priority raw; policy accept;
-    oifname != "${WIREGUARD_DEVICES}" ip daddr ${WIREGUARD_SUBNET} drop
+    oifname != "lo" oifname != "${WIREGUARD_DEVICES}" ip daddr ${WIREGUARD_SUBNET} drop
     udp dport @tunnels ip daddr @nodes4 notrack
     udp dport @tunnels ip6 daddr @nodes6 notrack
   }
