@@ -4,7 +4,8 @@ import { spawn } from 'node:child_process'
 import t from 'tap'
 import type { DataPlaneRecord } from '../../src/api/data-plane.ts'
 import { DesiredStore } from '../../src/overlay/desired-state.ts'
-import { fabricConfig, peerMark } from '../../src/overlay/kernel/fabric-config.ts'
+import { Fabric } from '../../src/overlay/kernel/fabric.ts'
+import { fabricConfig, fabricPort, peerMark } from '../../src/overlay/kernel/fabric-config.ts'
 import { endpoint, INGRESS, localOf, network, peer } from '../overlay/support/records.ts'
 import { inNamespace, ip, KernelLab, pings } from './support/kernel-hosts.ts'
 import { waitFor } from './support/wait-for.ts'
@@ -85,6 +86,7 @@ t.test('what somebody breaks is mended without being asked', async (t) => {
     'a tunnel entry is deleted': () =>
       void inNamespace(fabric, 'bridge', 'fdb', 'del', '02:42:0a:00:01:06', 'dev', 'vx4097', 'self'),
     'a route of replies is deleted': () => void ip('-n', fabric, 'route', 'flush', 'table', '10002'),
+    "a container's link is deleted": () => void ip('-n', fabric, 'link', 'del', fabricPort(one.local.endpointId)),
     'the link to the host is deleted': () => void ip('-n', one.host.namespace, 'link', 'del', one.host.config.hostLink),
     'the namespace has lost its name': () => void ip('netns', 'del', fabric),
   }
@@ -140,6 +142,30 @@ t.test('another start takes over what is there, and no packet is lost', async (t
     () => ip('-n', one.host.namespace, 'link', 'show', device),
     "a container's link that nobody knows is removed",
   )
+})
+
+t.test('a fabric that was taken away altogether comes back, with the links of containers that run', async (t) => {
+  const lab = new KernelLab('g', [1, 2])
+  t.teardown(() => lab.down())
+  const [one] = await lab.overlay(front, addresses)
+  if (!one) throw new Error('no host')
+  const out = localOf({ networkId: 'egress', addresses: ['100.96.0.9'] })
+  const egress = { ...out, sandbox: `/run/netns/${one.container}` }
+  const { device } = await one.fabric.attach(egress)
+  ip('-n', one.host.namespace, 'link', 'set', device, 'netns', one.container, 'name', 'eth1', 'address', out.mac)
+  await one.fabric.close()
+  await Fabric.remove(one.host.config, `/run/netns/${one.host.namespace}`)
+  await Fabric.remove(one.host.config, `/run/netns/${one.host.namespace}`)
+  t.notOk(await pings(one.container, '10.0.1.6'))
+  t.notMatch(inNamespace(one.host.namespace, 'ip', '-br', 'link'), 'fab0', 'nothing is left in the host')
+  t.equal(inNamespace(one.host.namespace, 'nft', 'list', 'tables').includes('swarmctl'), false)
+  t.notMatch(inNamespace(one.host.namespace, 'iptables', '-S', 'FORWARD'), 'fab0')
+  const again = one.host.fabric()
+  await again.open(one.store.state, [one.local, egress, localOf(endpoint('dead', 'front', 1, ['10.0.1.50']))])
+  t.ok(await pings(one.container, '10.0.1.6'))
+  t.ok(await pings(one.container, 'fd00:1::6'))
+  t.ok(await pings(one.container, one.host.address), 'and by the gateway to the host')
+  t.same(await again.audit(), [])
 })
 
 t.test('1,000 nodes and 10,000 end points; node numbers around the routing tables of the kernel', async (t) => {

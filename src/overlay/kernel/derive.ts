@@ -7,8 +7,9 @@ import {
   type OverlayService,
   type Peer,
 } from '../../api/data-plane.ts'
-import { formatAddress, parseAddress, parseCidr } from '../../lib/cidr.ts'
+import { containsAddress, formatAddress, parseAddress, parseCidr } from '../../lib/cidr.ts'
 import { EGRESS_NETWORK_ID, type LocalAttachment, type Self } from '../desired-state.ts'
+import type { Placement } from './container-link.ts'
 import { type BridgePort, type KernelEntry, type LinkMake, MAIN_TABLE } from './entry.ts'
 import {
   attachmentMac,
@@ -42,6 +43,8 @@ import { overlayMtu } from './mtu.ts'
 /** What the entries of many records depend on. */
 export interface Surroundings {
   readonly config: FabricConfig
+  /** The kernel has it. */
+  readonly ipv6: boolean
   readonly self: Self | undefined
   readonly networks: ReadonlyMap<string, OverlayNetwork>
   readonly peersByNumber: ReadonlyMap<number, Peer>
@@ -246,6 +249,29 @@ export function deriveLocal(local: LocalAttachment, around: Surroundings): reado
     deviceEntry(device, localMtu(local, around), bridge, { hairpin: !onGateway, isolated: onGateway }),
     { kind: 'bridge-fdb', bridge, mac: local.mac === '' ? attachmentMac(local) : local.mac.toLowerCase(), device },
   ]
+}
+
+/** What the container's end of it has. */
+export function placementOf(local: LocalAttachment, around: Surroundings): Placement {
+  const { networks, block, ipv6 } = around
+  const network = networks.get(local.networkId)
+  if (network && !network.ingress) {
+    const subnets = network.subnets.flatMap(({ subnet }) => parseCidr(subnet) ?? [])
+    const addresses = local.addresses.flatMap((text) => {
+      const address = parseAddress(text)
+      const subnet = address && subnets.find((one) => containsAddress(one, address))
+      return subnet ? [`${normal(text)}/${subnet.prefix}`] : []
+    })
+    return { addresses, gateways: [] }
+  }
+  const [gateway, prefix] = network ? [block?.address, block?.prefix] : [EGRESS_GATEWAY, prefixOf(EGRESS_SUBNET)]
+  if (gateway === undefined || prefix === undefined) return { addresses: [], gateways: [] }
+  const addresses = local.addresses.filter((address) => !address.includes(':'))
+  const v6 = ipv6 ? addresses.map((address) => `${gatewayIpv6(address)}/${96 + prefix}`) : []
+  return {
+    addresses: [...addresses.map((address) => `${address}/${prefix}`), ...v6],
+    gateways: [gateway, ...v6.slice(0, 1).map(() => gatewayIpv6(gateway))],
+  }
 }
 
 /** Undefined where the network is not known. */

@@ -132,6 +132,7 @@ export class DesiredKernel {
     const gateway = gatewayNetwork(networks.values())
     return {
       config: this.#config,
+      ipv6: this.#ipv6,
       self,
       networks,
       peersByNumber: new Map([...peers.values()].map((peer): [number, Peer] => [peer.number, peer])),

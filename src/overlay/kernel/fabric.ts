@@ -8,8 +8,8 @@ import { CodedError, errorCode, errorMessage } from '../../lib/errors.ts'
 import type { Log } from '../../lib/log.ts'
 import { type DesiredState, EMPTY_STATE, type LocalAttachment } from '../desired-state.ts'
 import { Commands } from './commands.ts'
-import { setContainerMtu } from './container-mtu.ts'
-import { bridgeOfLocal, localMtu } from './derive.ts'
+import { hasSandbox, plugIn, setContainerMtu } from './container-link.ts'
+import { bridgeOfLocal, localMtu, placementOf } from './derive.ts'
 import { DesiredKernel, type KernelChange } from './desired-kernel.ts'
 import { describeEntry, type EntryMap } from './entry.ts'
 import { containerPort, type FabricConfig, fabricPort } from './fabric-config.ts'
@@ -38,7 +38,7 @@ export interface Drift {
   /** `missing`: was not there or different; `surplus`: was there and must not */
   readonly kind: 'missing' | 'surplus'
   readonly what: string
-  /** False: a container's link is lost, which only a new container mends. */
+  /** False: a container's link is lost, and the container can't be reached (or is gone as well). */
   readonly repaired: boolean
 }
 
@@ -58,8 +58,6 @@ export class Fabric {
   readonly #rules: RuleKeeper
   readonly #watcher: Watcher
   readonly #onDrift: (drift: readonly Drift[]) => void
-  /** Attachments whose links are gone: endpoint ids. */
-  readonly #lost = new Set<string>()
   #state: DesiredState = EMPTY_STATE
   #queue: Promise<unknown> = Promise.resolve()
   #thoroughAtMs = 0
@@ -149,7 +147,6 @@ export class Fabric {
         const waiting = await this.#commands.host('ip', ['link', 'show', 'dev', device])
         if (waiting.status !== 0) await this.#perform(this.#desired.detach(local.endpointId))
       }
-      this.#lost.delete(local.endpointId)
       try {
         await this.#join(local)
       } catch (error) {
@@ -163,7 +160,6 @@ export class Fabric {
   /** No error when it is gone already. */
   detach(endpointId: string): Promise<void> {
     return this.#serially(async () => {
-      this.#lost.delete(endpointId)
       await this.#perform(this.#desired.detach(endpointId), () =>
         this.#rules.detach(this.#state, endpointId, this.#locals),
       )
@@ -251,8 +247,10 @@ export class Fabric {
     ])
     const joined = await this.#commands.steps([...inFabric, ...removing])
     if (made.length + joined.length === 0) return
-    await this.#mendEntries()
-    if (this.#lost.has(local.endpointId)) throw new CodedError('KERNEL_REFUSED', [...made, ...joined].join('; '))
+    await this.#mendEntries(false)
+    if (!this.#desired.locals.has(local.endpointId)) {
+      throw new CodedError('KERNEL_REFUSED', [...made, ...joined].join('; '))
+    }
   }
 
   /** The entries of one change. Where the kernel is not as it was left, the whole is compared. */
@@ -311,7 +309,8 @@ export class Fabric {
     return foreign ? [...damage, 'rules of the fabric: changed by somebody'] : damage
   }
 
-  async #mendEntries(): Promise<readonly Drift[]> {
+  /** @param plug containers that lost their link get a new one */
+  async #mendEntries(plug = true): Promise<readonly Drift[]> {
     const observed = await this.#observe()
     const lost = this.#forgetLost(observed)
     const first = plan(this.#desired.entries, observed, this.#config.namespace)
@@ -328,8 +327,10 @@ export class Fabric {
         })
       }
     }
+    const plugged: Drift[] = []
+    for (const local of plug ? lost : []) plugged.push(await this.#plugAgain(local))
     return [
-      ...lost.map((what): Drift => ({ kind: 'missing', what, repaired: false })),
+      ...plugged,
       ...first.missing.map((entry): Drift => ({ kind: 'missing', what: describeEntry(entry), repaired: true })),
       ...first.surplus.map((entry): Drift => ({ kind: 'surplus', what: describeEntry(entry), repaired: true })),
     ]
@@ -353,15 +354,31 @@ export class Fabric {
     await Promise.all(resized)
   }
 
-  /** The link of a container that runs can't be made anew: its other end would be nowhere. */
-  #forgetLost(observed: EntryMap): readonly string[] {
-    return [...this.#desired.locals.values()].flatMap((local) => {
-      const device = fabricPort(local.endpointId)
-      if (observed.has(`link ${device}`) || this.#lost.has(local.endpointId)) return []
-      this.#lost.add(local.endpointId)
-      this.#desired.detach(local.endpointId)
-      return [`link ${device} of endpoint ${local.endpointId}`]
-    })
+  /** Attachments whose links are gone, and with them the containers' ends: no part of the plan until they are plugged in anew. */
+  #forgetLost(observed: EntryMap): readonly LocalAttachment[] {
+    const lost = [...this.#desired.locals.values()].filter(
+      ({ endpointId }) => !observed.has(`link ${fabricPort(endpointId)}`),
+    )
+    for (const { endpointId } of lost) this.#desired.detach(endpointId)
+    return lost
+  }
+
+  /** Gives a container that runs a new link for the one that it lost. */
+  async #plugAgain(local: LocalAttachment): Promise<Drift> {
+    const what = `link ${fabricPort(local.endpointId)} of end point ${local.endpointId}`
+    const around = this.#desired.surroundings
+    if (bridgeOfLocal(local, around) === undefined || !(await hasSandbox(local))) {
+      return { kind: 'missing', what, repaired: false }
+    }
+    try {
+      await this.#join(local)
+      await plugIn(this.#commands, local, placementOf(local, around))
+      return { kind: 'missing', what, repaired: true }
+    } catch (error) {
+      this.#log.warn({ endpointId: local.endpointId, reason: errorMessage(error) }, 'a container has lost its network')
+      await this.#perform(this.#desired.detach(local.endpointId))
+      return { kind: 'missing', what, repaired: false }
+    }
   }
 
   async #run({ adding, removing }: Plan): Promise<readonly string[]> {
