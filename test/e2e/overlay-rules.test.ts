@@ -205,6 +205,20 @@ t.test('a published port is reached through every node, and the client is seen',
   }
 })
 
+t.test('much passes as little does, through tunnels that carry less than the wire', async (t) => {
+  for (const [host, port, from] of [
+    [one.address, 8080, client],
+    [two.addressV6, 8080, client],
+    ['10.0.1.2', 80, asker.place],
+    ['fd00:1::2', 80, asker.place],
+  ] as const) {
+    for (let at = 0; at < 3; at++) t.match(await from.ask(host, port, { bytes: 1_000_000 }), / 1000000$/)
+  }
+  const datagram = () => client.ask(three.address, 8080, { protocol: 'udp', bytes: 1472 })
+  t.equal(await datagram(), 'EMSGSIZE', 'a datagram as long as the wire takes does not fit')
+  for (let at = 0; at < 3; at++) t.match(await datagram(), / 1472$/, 'but its sender was told')
+})
+
 t.test("a published port answers on the node's own addresses, 127.0.0.1 among them", async (t) => {
   for (const node of nodes) {
     t.same(count(await node.host.answerers('127.0.0.1', 8080, 12)), evenly)
@@ -404,9 +418,12 @@ t.test('nobody sends with the address of another', async (t) => {
 
 t.test('tunnels take packets of nodes only', async (t) => {
   const before = counted(one.host, 'guarded')
-  await client.ask(one.address, 4789, { protocol: 'udp' })
-  await asker.place.ask(one.address, 4789, { protocol: 'udp' })
-  await asker.place.ask(two.address, 4789, { protocol: 'udp' })
+  const attempts = [
+    { from: client, to: one },
+    { from: asker.place, to: one },
+    { from: asker.place, to: two },
+  ]
+  await Promise.all(attempts.map(({ from, to }) => from.ask(to.address, 4789, { protocol: 'udp' })))
   t.equal(counted(one.host, 'guarded') - before, 3, 'not from outside, not from a container to its node or to another')
   await two.host.ask(one.address, one.config.encryptedPort, { protocol: 'udp' })
   t.equal(counted(one.host, 'guarded') - before, 4, 'and what is encrypted comes by WireGuard')

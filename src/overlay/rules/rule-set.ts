@@ -89,8 +89,13 @@ export class RuleSet {
     for (const key of this.#locals.keys()) ids.add(localId(key))
     for (const key of this.#draining.keys()) ids.add(drainId(key))
     for (const id of ids) this.#put(id, this.#derive(state, id))
-    const added = additions(config, this.#fragments.values())
-    return { host: `${hostTable(config)}${added.host}`, fabric: `${fabricTables(config)}${added.fabric}`, flows: [] }
+    const fragments = [...this.#fragments.values()]
+    const added = additions(config, fragments)
+    return {
+      host: `${hostTable(config)}${added.host}`,
+      fabric: `${fabricTables(config)}${added.fabric}`,
+      flows: [{ kind: 'others', addresses: [...targets(fragments)] }],
+    }
   }
 
   /** `keys`: of the records that came, changed or went. A change of `self` needs `full`. */

@@ -6,8 +6,15 @@ import { formatAddress, parseAddress } from '../../lib/cidr.ts'
 export type FlowFlush =
   /** In the fabric: flows that were given to this end point. */
   | { readonly kind: 'back-end'; readonly address: string }
+  /** In the fabric: flows that were given to any other than these. Of a start, before which anything may have changed. */
+  | { readonly kind: 'others'; readonly addresses: readonly string[] }
   /** In the host: flows to this port, which is published now, or no more. */
   | { readonly kind: 'port'; readonly port: number }
+
+/** Whether `flowDeletions` needs listings. */
+export function needsListing(flushes: readonly FlowFlush[]): boolean {
+  return flushes.some(({ kind }) => kind !== 'port')
+}
 
 export type FlushPlace = 'host' | 'fabric'
 
@@ -26,11 +33,14 @@ export function flowDeletions(
 ): readonly { readonly place: FlushPlace; readonly args: readonly string[] }[] {
   const ports = flushes.flatMap((flush) => (flush.kind === 'port' ? [String(flush.port)] : []))
   const gone = new Set(flushes.flatMap((flush) => (flush.kind === 'back-end' ? [flush.address] : [])))
+  const others = flushes.find((flush) => flush.kind === 'others')
+  const kept = others && new Set(others.addresses)
   const flows = new Set<string>()
-  for (const line of gone.size === 0 ? [] : listing.split('\n')) {
-    const [originalTo = '', replyFrom = ''] = [addressOf(line, 'dst', 0), addressOf(line, 'src', 1)]
+  for (const line of listing.split('\n')) {
+    const [originalTo = '', replyFrom = ''] = [addressOf(line, DESTINATIONS, 0), addressOf(line, SOURCES, 1)]
     // Only those that were balanced: others know no better place.
-    if (originalTo !== replyFrom && gone.has(replyFrom)) flows.add(`${originalTo} ${replyFrom}`)
+    if (originalTo !== replyFrom && (gone.has(replyFrom) || kept?.has(replyFrom) === false))
+      flows.add(`${originalTo} ${replyFrom}`)
   }
   return [
     ...[...new Set(ports)].flatMap((port) =>
@@ -49,9 +59,12 @@ export function flowDeletions(
   ]
 }
 
-/** The `nth` `src=` or `dst=` of a line: the first is the original direction's, the second the reply's. */
-function addressOf(line: string, field: 'src' | 'dst', nth: number): string | undefined {
-  const text = [...line.matchAll(new RegExp(`\\b${field}=(\\S+)`, 'g'))][nth]?.[1]
+const DESTINATIONS = /\bdst=(\S+)/g
+const SOURCES = /\bsrc=(\S+)/g
+
+/** The `nth` of a line: the first is the original direction's, the second the reply's. */
+function addressOf(line: string, fields: RegExp, nth: number): string | undefined {
+  const text = [...line.matchAll(fields)][nth]?.[1]
   const address = text === undefined ? undefined : parseAddress(text)
   return address && formatAddress(address)
 }

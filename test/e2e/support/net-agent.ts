@@ -7,7 +7,7 @@ import { connect, createServer, type Socket } from 'node:net'
 import { createInterface } from 'node:readline'
 
 export type AgentRequest =
-  /** TCP and UDP, both families: each line or packet is answered `NAME ADDRESS PORT` of the asker. */
+  /** TCP and UDP, both families: each line or packet is answered `NAME ADDRESS PORT` of the asker, a long one with its length. */
   | { readonly op: 'serve'; readonly name: string; readonly port: number }
   | {
       readonly op: 'ask'
@@ -16,6 +16,8 @@ export type AgentRequest =
       readonly port: number
       readonly localPort?: number
       readonly localAddress?: string
+      /** Length of the question. */
+      readonly bytes?: number
     }
   /** Opens a TCP connection that `again` uses. */
   | {
@@ -28,6 +30,7 @@ export type AgentRequest =
   | { readonly op: 'again'; readonly key: string }
 
 const TIMEOUT_MS = 1500
+const NEWLINE = 10
 const held = new Map<string, Socket>()
 
 function codeOf(error: Error): string {
@@ -56,16 +59,29 @@ function plain(address: string | undefined): string {
 function serve(name: string, port: number): Promise<string> {
   const tcp = createServer((socket) => {
     socket.on('error', () => socket.destroy())
-    socket.on('data', () => socket.write(`${name} ${plain(socket.remoteAddress)} ${socket.remotePort}\n`))
+    let bytes = 0
+    socket.on('data', (data) => {
+      bytes += data.length
+      if (data.at(-1) !== NEWLINE) return
+      socket.write(`${name} ${plain(socket.remoteAddress)} ${socket.remotePort}${bytes > 2 ? ` ${bytes}` : ''}\n`)
+      bytes = 0
+    })
   })
   const udp = createSocket('udp6')
-  udp.on('message', (_, from) => udp.send(`${name} ${plain(from.address)} ${from.port}`, from.port, from.address))
+  udp.on('message', (data, from) => {
+    const long = data.length > 2 ? ` ${data.length}` : ''
+    udp.send(`${name} ${plain(from.address)} ${from.port}${long}`, from.port, from.address)
+  })
   return new Promise((resolve) => {
     udp.bind(port, '::', () => tcp.listen(port, '::', () => resolve('serving')))
   })
 }
 
-function roundTrip(socket: Socket): Promise<string> {
+function question(bytes = 2): string {
+  return `${'?'.repeat(bytes - 1)}\n`
+}
+
+function roundTrip(socket: Socket, bytes?: number): Promise<string> {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(() => reject(new Error('TIMEOUT')), TIMEOUT_MS)
     socket.once('data', (data) => {
@@ -76,7 +92,7 @@ function roundTrip(socket: Socket): Promise<string> {
       clearTimeout(timer)
       reject(error)
     })
-    socket.write('?\n')
+    socket.write(question(bytes))
   })
 }
 
@@ -101,7 +117,7 @@ function open(request: { host: string; port: number; localPort?: number; localAd
 async function askTcp(request: Extract<AgentRequest, { op: 'ask' }>): Promise<string> {
   const socket = await open(request)
   try {
-    return await roundTrip(socket)
+    return await roundTrip(socket, request.bytes)
   } finally {
     // With a reset: the port can be used again at once.
     socket.resetAndDestroy()
@@ -129,7 +145,7 @@ function askUdp(request: Extract<AgentRequest, { op: 'ask' }>): Promise<string> 
     })
     socket.bind(request.localPort ?? 0, request.localAddress, () => {
       // A connected socket hears of refusals.
-      socket.connect(request.port, request.host, () => socket.send('?'))
+      socket.connect(request.port, request.host, () => socket.send(question(request.bytes)))
     })
   }).finally(() => socket.close())
 }
