@@ -89,6 +89,7 @@ export class Browser {
     const { targetId } = await this.call('Target.createTarget', { url: 'about:blank' })
     const { sessionId } = await this.call('Target.attachToTarget', { targetId, flatten: true })
     const page = new Page(this, String(sessionId))
+    await page.look({})
     await page.go(url)
     return page
   }
@@ -208,9 +209,12 @@ export class Page {
     writeFileSync(file, Buffer.from(String(data), 'base64'))
   }
 
-  /** As a person has set it: `dark`, a phone's width. */
+  /** As a person has set it: `dark`, a phone's width. Nothing moves slowly, so that a picture shows where things are. */
   async look(options: { readonly scheme?: 'light' | 'dark'; readonly width?: number }): Promise<void> {
-    const features = [{ name: 'prefers-color-scheme', value: options.scheme ?? 'light' }]
+    const features = [
+      { name: 'prefers-color-scheme', value: options.scheme ?? 'light' },
+      { name: 'prefers-reduced-motion', value: 'reduce' },
+    ]
     await this.#call('Emulation.setEmulatedMedia', { features })
     const size = { width: options.width ?? 1000, height: 760, deviceScaleFactor: 1, mobile: false }
     await this.#call('Emulation.setDeviceMetricsOverride', size)
