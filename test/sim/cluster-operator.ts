@@ -127,7 +127,9 @@ export class Operator {
         ...(attached.length > 0 && { Networks: attached.map(({ id }) => ({ Target: id })) }),
         ...(random.float() < 0.2 && { Resources: { Reservations: { NanoCPUs: 1e8 } } }),
         Placement: {
-          ...(random.float() < 0.2 && { Constraints: ['node.role==worker'] }),
+          ...(random.float() < 0.3 && {
+            Constraints: [random.float() < 0.6 ? 'node.role==worker' : 'node.labels.zone!=b'],
+          }),
           ...(random.float() < 0.15 && !global && { MaxReplicas: 1 + random.below(3) }),
         },
       },
@@ -228,7 +230,11 @@ export class Operator {
     const kind = this.#random.float()
     if (kind < 0.2) return { text: `drain ${name}`, scope, perform: change({ Availability: 'drain' }) }
     if (kind < 0.3) return { text: `pause ${name}`, scope, perform: change({ Availability: 'pause' }) }
-    if (kind < 0.6) return { text: `activate ${name}`, scope, perform: change({ Availability: 'active' }) }
+    if (kind < 0.55) return { text: `activate ${name}`, scope, perform: change({ Availability: 'active' }) }
+    if (kind < 0.65) {
+      const zone = this.#random.float() < 0.5 ? 'a' : 'b'
+      return { text: `label ${name} zone=${zone}`, scope, perform: change({ Labels: { zone } }) }
+    }
     if (kind < 0.75) return { text: `promote ${name}`, scope, perform: change({ Role: 'manager' }) }
     if (kind < 0.9) return { text: `demote ${name}`, scope, perform: change({ Role: 'worker' }) }
     const force = this.#random.float() < 0.5
