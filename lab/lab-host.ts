@@ -1,7 +1,7 @@
 /** One host of a lab: its power, its engine, its `swarmd`, and commands on it. Holds no state: that is in hosts.json. */
 import { spawn } from 'node:child_process'
-import { closeSync, mkdirSync, openSync, rmSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { closeSync, existsSync, mkdirSync, openSync, rmSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import { delegateControllers, hostCgroup, removeCgroups } from './cgroups.ts'
 import { inHost, startInHost, tail } from './host-process.ts'
 import { type HostPaths, type HostPlan, hostPaths, projectRoot } from './layout.ts'
@@ -136,6 +136,7 @@ export class LabHost {
   /** Power comes back: the host, its engine, and `swarmd` if it ever ran here (unless `swarmd: false`). */
   async boot(options: { swarmd?: boolean } = {}): Promise<void> {
     await this.powerOn()
+    await this.startNet()
     await this.startEngine()
     if (options.swarmd ?? this.#lastSwarmd() !== undefined) await this.startSwarmd()
   }
@@ -179,6 +180,23 @@ export class LabHost {
   }
 
   // swarmd
+
+  /**
+   * What systemd's socket units do at a boot: the engine finds its network driver when it starts. Without it, it would wait 15 s for
+   * each end point that the power loss has left in its books. Nothing where swarmd never had a data plane here.
+   */
+  async startNet(): Promise<void> {
+    const program = join(dirname(this.#lastSwarmd()?.program ?? swarmdProgram), 'swarmd-net.mjs')
+    const state = join(this.paths.swarmdData, 'net')
+    if (!existsSync(program) || !existsSync(join(state, 'desired.jsonl'))) return
+    const run = '/run/swarmd/net'
+    const start = `mkdir -p ${run} && exec "$0" "$@" >>${run}/swarmd-net.log 2>&1`
+    const argv = [process.execPath, program, 'start', `--state-dir=${state}`, `--run-dir=${run}`]
+    const [file = '', ...args] = [...inHost(this.#init()), 'sh', '-c', start, ...argv]
+    spawn(file, args, { detached: true, stdio: 'ignore', env: hostEnv(), cwd: '/' }).unref()
+    const answers = `until test -S ${run}/control.sock; do sleep 0.02; done`
+    await this.exec(['timeout', '20', 'sh', '-c', answers])
+  }
 
   /** Without options: as it was last started on this host, by whichever process. */
   async startSwarmd(options: SwarmdOptions = this.#lastSwarmd() ?? {}): Promise<void> {
