@@ -6,6 +6,7 @@ import { CodedError, errorMessage } from '../../lib/errors.ts'
 import type { Log } from '../../lib/log.ts'
 import type { DesiredState, LocalAttachment } from '../desired-state.ts'
 import { connectionListing, DRAINING_QUERIES, drainingPackets, hasConnections } from '../rules/draining.ts'
+import { PRESENCE_QUERIES } from '../rules/fabric-tables.ts'
 import { type RuleChange, RuleSet } from '../rules/rule-set.ts'
 import { flowDeletions, flowListing, needsListing } from '../rules/stale-flows.ts'
 import { type CommandResult, type Commands, succeed } from './commands.ts'
@@ -55,13 +56,11 @@ export class RuleKeeper {
   /** What of the fabric's own is missing in the kernel. */
   async damage(): Promise<readonly string[]> {
     const { hostTable } = this.#config
-    const [tables, host] = await Promise.all([
-      this.#commands.fabric('nft', ['list', 'tables']),
+    const [answers, host] = await Promise.all([
+      Promise.all(PRESENCE_QUERIES.map(({ args }) => this.#commands.fabric('nft', args))),
       this.#commands.host('nft', ['-s', 'list', 'table', 'inet', hostTable]),
     ])
-    const wanted = [`table inet ${FABRIC_TABLE}`, `table bridge ${FABRIC_TABLE}`]
-    const lines = new Set(tables.stdout.split('\n').map((line) => line.trim()))
-    const missing = wanted.filter((table) => !lines.has(table))
+    const missing = PRESENCE_QUERIES.flatMap(({ table }, at) => (answers[at]?.status === 0 ? [] : [table]))
     if (host.status !== 0) return [...missing, `table inet ${hostTable} of the host`]
     if (this.#hostSeen !== undefined && this.#hostSeen !== host.stdout) {
       return [...missing, `table inet ${hostTable} of the host: changed by somebody`]
