@@ -343,6 +343,28 @@ t.test('a task that is to stop hears when every live node has its withdrawal in 
   t.same(two.heardOf('withdrawn'), [])
 })
 
+t.test('nothing new is sent to a node that is down', async (t) => {
+  const cluster = await Dispatched.start(numbered(1), numbered(2))
+  await cluster.write(
+    creation(
+      overlay('front', '10.0.1.0/24'),
+      attached('t1', 'n1', { front: ['10.0.1.3/24'] }),
+      attached('t2', 'n2', { front: ['10.0.1.4/24'] }),
+    ),
+  )
+  const one = await cluster.session('n1', DATA_PLANE_FEATURE_LEVEL)
+  const two = await cluster.session('n2', DATA_PLANE_FEATURE_LEVEL)
+  const serving = () => held(one).state.endpoints.get('t2/front')?.serving
+  t.equal(serving(), true)
+  two.silence()
+  await cluster.clock.until(() => cluster.state('n2') === 'down', 20_000, 'n2 to be down')
+  await cluster.clock.advance(10)
+  t.equal(serving(), false, 'with the commit that says so')
+  await cluster.write([{ kind: 'remove', objectKind: 'node', id: 'n2' }])
+  await cluster.clock.advance(10)
+  t.same(keys(one), ['end-point t1/front', 'overlay-network front', 'peer n1'])
+})
+
 t.test('a new gateway network is told to all', async (t) => {
   const cluster = await Dispatched.start(numbered(1))
   const worker = await cluster.session('n1', DATA_PLANE_FEATURE_LEVEL)

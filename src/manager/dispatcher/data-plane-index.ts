@@ -3,7 +3,7 @@
 // once, however many nodes get it.
 
 import type { DataPlaneKey, DataPlaneRecord } from '../../api/data-plane.ts'
-import type { StoreObject } from '../../api/objects.ts'
+import type { Node, StoreObject } from '../../api/objects.ts'
 import { encode } from '../../lib/codec.ts'
 import type { StoreEvent, StoreView } from '../store/types.ts'
 import { deriveRecord, EVERYWHERE, isDraining, networksOfService } from './data-plane-records.ts'
@@ -100,7 +100,7 @@ export class DataPlaneIndex {
           const followers = this.#refreshEndpoint(event.id, networkId)
           const task = followers && this.#view.get('task', event.id)
           if (followers && task && isDraining(task))
-            withdrawn.push({ taskId: event.id, nodeId: task.nodeId, followers: followers })
+            withdrawn.push({ taskId: event.id, nodeId: task.nodeId, followers })
         }
         break
       case 'cluster':
@@ -111,11 +111,11 @@ export class DataPlaneIndex {
     return withdrawn
   }
 
-  /** A number makes its end points known; all else is in its peer's record. */
+  /** Its end points follow its number, its names, and whether it is up; all else is in its peer's record. */
   #nodeChanged({ id, old, new: next }: StoreEvent): void {
     this.#refresh(EVERYWHERE, { kind: 'peer', id })
-    const before = old?.kind === 'node' ? old.number : 0
-    const after = next?.kind === 'node' ? next.number : 0
+    const before = old?.kind === 'node' ? factsOf(old) : ''
+    const after = next?.kind === 'node' ? factsOf(next) : ''
     if (before === after) return
     for (const task of this.#view.tasksOfNode(id))
       for (const networkId of attachedTo(task)) this.#refreshEndpoint(task.id, networkId)
@@ -153,6 +153,11 @@ export class DataPlaneIndex {
       ...this.#view.tasksUsingNetwork(scope).map(({ id }) => ({ kind: 'end-point', id: `${id}/${scope}` }) as const),
     ]
   }
+}
+
+/** What end points say of their node. */
+function factsOf({ number, status, description: { Hostname, Platform } }: Node): string {
+  return JSON.stringify([number, status.state === 'down', Hostname, Platform])
 }
 
 function attachedTo(object: StoreObject): readonly string[] {

@@ -124,7 +124,7 @@ function endpointRecord(view: RecordView, taskId: string, networkId: string): Da
     name: task.spec.NetworkAttachmentSpec?.ContainerID ?? taskName(task),
     hostname: hostnameOf(task, node),
     aliases: isAttachment(task) ? attachment.aliases : [],
-    serving: isServing(task),
+    serving: isServing(task) && node.status.state !== 'down',
     encrypted: network.spec.Ingress === true && onEncrypted,
   }
   return { kind: 'end-point', endpoint }
