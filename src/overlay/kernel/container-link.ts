@@ -64,6 +64,13 @@ export async function plugIn(commands: Commands, local: LocalAttachment, placeme
   await inside(commands, sandbox, [
     ...stale.map((link) => `link del ${link}`),
     `link set ${device} name ${name} address ${macOf(local)}`,
+  ])
+  if (placement.addresses.some((address) => address.includes(':'))) {
+    // Engines switch IPv6 off in a container, but for the links that have such an address.
+    const setting = `net.ipv6.conf.${name}.disable_ipv6=0`
+    succeed(await commands.host('nsenter', [`--net=${sandbox}`, 'sysctl', '-qw', setting]), 'cannot use IPv6')
+  }
+  await inside(commands, sandbox, [
     ...placement.addresses.map((address) => `addr add ${address} dev ${name}${address.includes(':') ? ' nodad' : ''}`),
     `link set ${name} up`,
     ...placement.gateways.map(

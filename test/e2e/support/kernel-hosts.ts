@@ -112,7 +112,9 @@ export class KernelLab {
     ip('netns', 'add', namespace)
     this.#containers.push(namespace)
     ip('-n', namespace, 'link', 'set', 'lo', 'up')
+    inNamespace(namespace, 'sysctl', '-qw', 'net.ipv6.conf.default.disable_ipv6=1')
     ip('-n', host.namespace, 'link', 'set', device, 'netns', namespace, 'name', 'eth0', 'address', local.mac)
+    inNamespace(namespace, 'sysctl', '-qw', 'net.ipv6.conf.eth0.disable_ipv6=0')
     for (const address of local.addresses) {
       const length = address.includes(':') ? 64 : prefix
       ip(
