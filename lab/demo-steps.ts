@@ -44,8 +44,10 @@ export interface Command {
 /** Runs swarmctl on a host, as a person there would, and shows it. Resolves with all that it printed to stdout. */
 export async function swarmctl(host: LabHost, args: readonly string[], command: Command = {}): Promise<string> {
   const { env = {}, show = () => false } = command
-  const settings = Object.entries(env).map(([name, value]) => `${name}=${/\s/.test(value) ? `"${value}"` : value} `)
-  const words = args.map((arg) => (arg.startsWith('SWMTKN') ? `${arg.slice(0, 16)}…` : arg))
+  const settings = Object.entries(env).map(([name, value]) => `${name}=${/\s/.test(value) ? `'${value}'` : value} `)
+  const words = args.map((arg) =>
+    arg.startsWith('SWMTKN') ? `${arg.slice(0, 16)}…` : /[\s{]/.test(arg) ? `'${arg}'` : arg,
+  )
   const shown = `${settings.join('')}swarmctl ${words.join(' ')}`
   say(`  ${host.name}$ ${shown}`)
   const { code, stdout, stderr } = await host.swarmctl(args, { env, timeoutMs: COMMAND_MS })

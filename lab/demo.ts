@@ -107,7 +107,7 @@ async function deploy(lab: Lab, first: LabHost): Promise<void> {
       return true
     })
     await until('the result page has its database', async () => (await counts(lab, first)).state === 'Live')
-    say(await swarmctl(first, ['stack', 'ps', '--format', 'table {{.Name}}\t{{.Node}}\t{{.CurrentState}}', STACK]))
+    say(await swarmctl(first, ['stack', 'ps', '--format', 'table {{.Name}}\\t{{.Node}}\\t{{.CurrentState}}', STACK]))
     const names = await swarmctl(first, ['stack', 'services', '--format', '{{.Name}} {{.Replicas}}', STACK])
     return { seen: names.replaceAll(`${STACK}_`, '').split('\n').join(', '), value: undefined }
   })
