@@ -365,6 +365,27 @@ t.test('nothing new is sent to a node that is down', async (t) => {
   t.same(keys(one), ['end-point t1/front', 'overlay-network front', 'peer n1'])
 })
 
+t.test('an older worker hears no word that it does not know', async (t) => {
+  const cluster = await Dispatched.start(numbered(1), numbered(2))
+  await cluster.write(
+    creation(
+      overlay('front', '10.0.1.0/24'),
+      attached('t1', 'n1', { front: ['10.0.1.3/24'] }),
+      attached('t2', 'n2', { front: ['10.0.1.4/24'] }),
+    ),
+  )
+  const old = await cluster.session('n1')
+  const two = await cluster.session('n2', DATA_PLANE_FEATURE_LEVEL)
+  await desire(cluster, 't1', 'shutdown')
+  await cluster.clock.advance(10)
+  two.say({ kind: 'programmed', sequence: two.heardOf('assignments').at(-1)?.sequence ?? 0 })
+  await cluster.clock.advance(10)
+  t.same([...new Set(old.heard.map(({ kind }) => kind))].sort(), ['assignments', 'cluster', 'welcome'])
+  old.hangUp()
+  const again = await cluster.session('n1')
+  t.same([...new Set(again.heard.map(({ kind }) => kind))].sort(), ['assignments', 'cluster', 'welcome'])
+})
+
 t.test('a new gateway network is told to all', async (t) => {
   const cluster = await Dispatched.start(numbered(1))
   const worker = await cluster.session('n1', DATA_PLANE_FEATURE_LEVEL)

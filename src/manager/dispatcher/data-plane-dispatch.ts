@@ -32,13 +32,15 @@ export class DataPlaneDispatch {
     this.#sessions = options.sessions
     this.#withdrawals = new Withdrawals((nodeId, taskIds) => {
       options.log.debug({ nodeId, tasks: taskIds.length }, 'end points are withdrawn everywhere')
-      this.#sessions.get(nodeId)?.send({ kind: 'withdrawn', taskIds })
+      const session = this.#sessions.get(nodeId)
+      // An older worker does not know the word, and drains nothing.
+      if (session?.follower) session.send({ kind: 'withdrawn', taskIds })
     })
   }
 
   /** A session has been sent its complete set. */
   began(session: Session): void {
-    const taskIds = this.#withdrawals.doneOn(session.nodeId)
+    const taskIds = session.follower ? this.#withdrawals.doneOn(session.nodeId) : []
     if (taskIds.length > 0) session.send({ kind: 'withdrawn', taskIds })
   }
 
