@@ -1,7 +1,7 @@
 /**
  * `make bench`: the cluster beside the engine's own Swarm mode, in one run, on hosts alike: two labs of 3 managers and
  * 2 workers each on this machine, measured in turns. Options (make bench ARGS="…"):
- *   --only NAME   standing, writes, deploy, update or failover; may be repeated
+ *   --only NAME   standing, writes, deploy, update, failover, overlay or tables; may be repeated
  *   --runs N      runs of each, 5 unless told
  *   --quick       a first impression in under three minutes
  *   --no-docker   without the comparison
@@ -15,13 +15,15 @@ import { deploy } from './deploy.ts'
 import { failover } from './failover.ts'
 import { describeMachine, gitRevision, loadNow } from './machine.ts'
 import type { Bench, Figure, Measure } from './measure.ts'
+import { overlay } from './overlay.ts'
 import { lastResults, type Results, saveResults, table } from './results.ts'
 import { standing } from './standing.ts'
+import { tables } from './tables.ts'
 import { update } from './update.ts'
 import { writes } from './writes.ts'
 
 /** In this order: memory at rest is that of daemons that have done nothing yet. */
-const MEASURES: readonly Measure[] = [standing, writes, deploy, update, failover]
+const MEASURES: readonly Measure[] = [standing, writes, deploy, update, failover, overlay, tables]
 
 const OURS = 'bench'
 const THEIRS = 'benchdocker'
