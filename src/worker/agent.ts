@@ -70,7 +70,6 @@ const REPLACED_PAUSE_MS = 2_000
 const STREAMS_MAX = 128
 /** What managers grant at most for a planned stop. */
 const GOODBYE_GRACE_MS = 60_000
-const ATTACHMENT_SWEEP_MS = 60_000
 
 export class Agent {
   readonly #options: AgentOptions
@@ -89,8 +88,6 @@ export class Agent {
   #redescribe = () => {}
   #leaving = false
   readonly #attachments: Attachments
-  /** Places of plain containers that were there at the last sweep. */
-  #settledAttachments: ReadonlySet<string> = new Set()
   #link: DataPlaneLink | undefined
   #report: DataPathReport | undefined
   #toldReport: DataPathReport | undefined
@@ -181,7 +178,11 @@ export class Agent {
       scope.spawn('tasks', (signal) => tasks.run(signal))
       scope.spawn('engine', (signal) => executor.watch(this.#watcher(tasks), signal))
       scope.spawn('session', (signal) => this.#runSessions(tasks, scope, signal))
-      scope.spawn('attachments', (signal) => this.#sweepAttachments(signal))
+      const { attachmentsInUse } = this.#options
+      if (attachmentsInUse)
+        scope.spawn('attachments', (signal) =>
+          this.#attachments.sweep({ held: () => this.attachments(), inUse: attachmentsInUse, signal }),
+        )
       scope.spawn('data plane', (signal) => this.#link!.run(signal))
       if (dataPlane) scope.spawn('data path', (signal) => dataPlane.watch((report) => this.#onReport(report), signal))
       await Promise.race([scope.wait(), ended(options.signal)])
@@ -439,25 +440,6 @@ export class Agent {
     if (compareTaskStates(status.state, 'running') >= 0 || compareTaskStates(desiredState, 'running') > 0) return
     const timestamp = formatTime(this.#options.clock.wallMs())
     this.#queueStatus(id, { ...status, state: 'running', message: 'attached', timestamp })
-  }
-
-  /** Gives back the places whose containers went while nobody looked. */
-  async #sweepAttachments(signal: AbortSignal): Promise<void> {
-    const { attachmentsInUse, clock } = this.#options
-    while (attachmentsInUse && !signal.aborted) {
-      await sleep(clock, ATTACHMENT_SWEEP_MS, signal)
-      const held = this.attachments().map(({ id }) => id)
-      // One that was just granted has no container yet.
-      const settled = held.filter((id) => this.#settledAttachments.has(id))
-      this.#settledAttachments = new Set(held)
-      if (signal.aborted || settled.length === 0) continue
-      try {
-        const used = await attachmentsInUse()
-        for (const id of settled) if (!used.has(id)) await this.detach(id)
-      } catch (error) {
-        this.#log.debug({ err: errorMessage(error) }, 'places of containers were not looked through')
-      }
-    }
   }
 
   #onReport(report: DataPathReport): void {

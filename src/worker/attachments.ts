@@ -3,8 +3,9 @@
 
 import type { AttachmentAnswer, AttachmentRequest, WorkerMessage } from '../api/dispatcher.ts'
 import type { Task } from '../api/objects.ts'
-import type { Clock, Timer } from '../lib/clock.ts'
-import { CodedError } from '../lib/errors.ts'
+import { type Clock, sleep, type Timer } from '../lib/clock.ts'
+import { CodedError, errorMessage } from '../lib/errors.ts'
+import type { Log } from '../lib/log.ts'
 import type { Random } from '../lib/random.ts'
 
 export type Attached = Extract<AttachmentAnswer, { kind: 'attached' }>
@@ -18,6 +19,7 @@ interface Waiting {
 type Send = (message: WorkerMessage) => void
 
 const ANSWER_TIMEOUT_MS = 25_000
+const SWEEP_MS = 60_000
 
 export function isAttachment(task: Task): boolean {
   return task.spec.NetworkAttachmentSpec !== undefined
@@ -26,13 +28,15 @@ export function isAttachment(task: Task): boolean {
 export class Attachments {
   readonly #clock: Clock
   readonly #random: Random
+  readonly #log: Log
   readonly #waiting = new Map<string, Waiting>()
   /** undefined: no manager that knows such requests has a session with this worker */
   #send: Send | undefined
 
-  constructor(options: { readonly clock: Clock; readonly random: Random }) {
+  constructor(options: { readonly clock: Clock; readonly random: Random; readonly log: Log }) {
     this.#clock = options.clock
     this.#random = options.random
+    this.#log = options.log
   }
 
   sessionBegan(send: Send): void {
@@ -67,6 +71,30 @@ export class Attachments {
   async detach(attachmentId: string): Promise<void> {
     const answer = await this.#ask((requestId) => ({ kind: 'detach', requestId, attachmentId }))
     if (answer.kind !== 'detached') throw refusal(answer)
+  }
+
+  /** Until aborted: gives back the places whose containers went while nobody looked. */
+  async sweep(options: {
+    readonly held: () => readonly Task[]
+    readonly inUse: () => Promise<ReadonlySet<string>>
+    readonly signal: AbortSignal
+  }): Promise<void> {
+    const { signal } = options
+    let before: ReadonlySet<string> = new Set()
+    while (!signal.aborted) {
+      await sleep(this.#clock, SWEEP_MS, signal)
+      const held = options.held().map(({ id }) => id)
+      // One that was just granted has no container yet.
+      const settled = held.filter((id) => before.has(id))
+      before = new Set(held)
+      if (signal.aborted || settled.length === 0) continue
+      try {
+        const used = await options.inUse()
+        for (const id of settled) if (!used.has(id)) await this.detach(id)
+      } catch (error) {
+        this.#log.debug({ err: errorMessage(error) }, 'places of containers were not looked through')
+      }
+    }
   }
 
   #ask(message: (requestId: string) => WorkerMessage): Promise<AttachmentAnswer> {
