@@ -389,6 +389,38 @@ t.test('networks do not reach each other, nor containers what is not theirs', as
   t.match(await client.ask(one.address, CONTROL_PORT), /^host1 /, 'which is there')
 })
 
+t.test(
+  "tasks do not reach the containers of the engine's own networks, except by ports that those publish",
+  async (t) => {
+    const bridges = ['docker0', 'br-0123456789ab', 'br-lan']
+    const neighbours = bridges.map((bridge, at) => {
+      const made = place(`eng${at}`)
+      one.host.ip(
+        `link add ${bridge} type bridge`,
+        `addr add 172.${17 + at}.0.1/16 dev ${bridge}`,
+        `link set ${bridge} up`,
+      )
+      one.host.ip(
+        `link add e${at} type veth peer name eth0 netns ${made.namespace}`,
+        `link set e${at} master ${bridge} up`,
+      )
+      made.ip(`addr add 172.${17 + at}.0.2/16 dev eth0`, 'link set eth0 up', `route add default via 172.${17 + at}.0.1`)
+      return made
+    })
+    await Promise.all(neighbours.map((made, at) => made.request({ op: 'serve', name: bridges[at] ?? '', port: 80 })))
+    one.run(one.rules.setEngineBridges(one.store.state, ['br-0123456789ab']))
+    const answers = await Promise.all(bridges.map((_, at) => asker.place.ask(`172.${17 + at}.0.2`, 80)))
+    t.same(answers.slice(0, 2), ['TIMEOUT', 'TIMEOUT'])
+    t.match(answers[2], /^br-lan 172\.19\.0\.1 /, "a bridge of the host's own is a way out like others")
+    one.host.nft(`table ip engine {
+    chain published { type nat hook prerouting priority dstnat; policy accept;
+      fib daddr type local tcp dport 9080 dnat to 172.17.0.2:80
+    }
+  }`)
+    t.match(await asker.place.ask(one.address, 9080), /^docker0 /)
+  },
+)
+
 t.test('nobody sends with the address of another', async (t) => {
   const rogue = container('rog1', one, front, 66)
   for (const local of one.locals.slice(-2)) one.run(one.rules.attach(one.store.state, local))

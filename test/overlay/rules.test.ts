@@ -367,6 +367,16 @@ t.test('nodes are known by tunnel address, port and MAC', async (t) => {
   t.same([...node.kernel.set('host inet swarmctl tunnels').keys()], ['4789'])
 })
 
+t.test("bridges of the engine's own networks are known by name", async (t) => {
+  const node = new Node(base)
+  const bridges = () => [...node.kernel.set('host inet swarmctl engine_bridges').keys()]
+  node.run(node.rules.setEngineBridges(node.store.state, ['br-0123456789ab', 'br-0123456789ac']))
+  node.run(node.rules.setEngineBridges(node.store.state, ['br-0123456789ac']))
+  t.same(bridges(), ['"br-0123456789ac"'])
+  node.run(node.rules.full(node.store.state, []))
+  t.same(bridges(), ['"br-0123456789ac"'], 'also after all was loaded anew')
+})
+
 t.test('subnets that lie in one another make one range', async (t) => {
   const node = new Node([
     ...base,

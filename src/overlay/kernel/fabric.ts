@@ -8,15 +8,13 @@ import { CodedError, errorCode, errorMessage } from '../../lib/errors.ts'
 import type { Log } from '../../lib/log.ts'
 import { type DesiredState, EMPTY_STATE, type LocalAttachment } from '../desired-state.ts'
 import { Commands } from './commands.ts'
-import { hasSandbox, plugIn, setContainerMtu } from './container-link.ts'
-import { bridgeOfLocal, localMtu, placementOf } from './derive.ts'
-import { DesiredKernel, type KernelChange } from './desired-kernel.ts'
-import { describeEntry, type EntryMap } from './entry.ts'
-import { containerPort, type FabricConfig, fabricPort } from './fabric-config.ts'
+import { bridgeOfLocal, localMtu } from './derive.ts'
+import { DesiredKernel } from './desired-kernel.ts'
+import type { Drift } from './drift.ts'
+import { EntryKeeper } from './entry-keeper.ts'
+import { bridgeName, containerPort, type FabricConfig, tunnelName } from './fabric-config.ts'
 import { HostLink } from './host-link.ts'
 import { FabricNamespace } from './namespace.ts'
-import { OBSERVE_COMMANDS, observedEntries } from './observe.ts'
-import { type Plan, plan } from './plan.ts'
 import { RuleKeeper, type Traffic } from './rule-keeper.ts'
 import { KernelSettings } from './settings.ts'
 import { Watcher } from './watcher.ts'
@@ -33,15 +31,6 @@ export interface FabricSettings {
   readonly onDrift?: (drift: readonly Drift[]) => void
 }
 
-/** Something in the kernel that was otherwise than planned. */
-export interface Drift {
-  /** `missing`: was not there or different; `surplus`: was there and must not */
-  readonly kind: 'missing' | 'surplus'
-  readonly what: string
-  /** False: a container's link is lost, and the container can't be reached (or is gone as well). */
-  readonly repaired: boolean
-}
-
 const DEFAULT_CONTROL_PORTS = [2377]
 /** Between looks at everything while nothing tells of a loss; in between only links and rules are looked at. */
 const THOROUGH_EVERY_MS = 30_000
@@ -56,6 +45,7 @@ export class Fabric {
   readonly #settings: KernelSettings
   readonly #desired: DesiredKernel
   readonly #rules: RuleKeeper
+  readonly #entries: EntryKeeper
   readonly #watcher: Watcher
   readonly #onDrift: (drift: readonly Drift[]) => void
   #state: DesiredState = EMPTY_STATE
@@ -77,6 +67,13 @@ export class Fabric {
     this.#settings = new KernelSettings(this.#commands, config, log)
     this.#desired = new DesiredKernel(config, existsSync('/proc/sys/net/ipv6'))
     this.#rules = new RuleKeeper(this.#commands, config, settings.controlPorts ?? DEFAULT_CONTROL_PORTS, log)
+    this.#entries = new EntryKeeper({
+      desired: this.#desired,
+      commands: this.#commands,
+      namespace: config.namespace,
+      allow: (local) => this.#rules.attach(this.#state, local, this.#locals),
+      log,
+    })
     this.#watcher = new Watcher({
       namespacePath: this.#commands.fabricPath,
       desired: () => this.#desired.entries,
@@ -123,7 +120,7 @@ export class Fabric {
       const change = this.#desired.apply(state, changed)
       const wide = changed === undefined || JSON.stringify(before) !== JSON.stringify(state.self)
       if (wide) await this.#mendAll(true)
-      else await this.#perform(change, () => this.#rules.change(state, changed, this.#locals))
+      else await this.#entries.perform(change, () => this.#rules.change(state, changed, this.#locals))
       this.#explainMtu(mtuBefore)
       const count = change.after.size + change.before.size
       this.#log.debug({ entries: count, ms: this.#clock.nowMs() - startedMs }, 'the kernel has a change')
@@ -132,7 +129,7 @@ export class Fabric {
 
   /**
    * Makes the container's link; its end, named `device`, stands in the host's namespace for the engine to take. Idempotent.
-   * @throws {CodedError} NETWORK_UNKNOWN where no record of the network has come
+   * @throws {CodedError} NETWORK_UNKNOWN where no record of the network has come; NETWORK_UNUSABLE with what the kernel says of it
    */
   attach(local: LocalAttachment): Promise<{ readonly device: string; readonly mtu: number }> {
     return this.#serially(async () => {
@@ -142,13 +139,15 @@ export class Fabric {
           retryable: true,
         })
       }
+      const problem = this.#problemOf(local.networkId)
+      if (problem !== '') throw new CodedError('NETWORK_UNUSABLE', problem)
       const device = containerPort(local.endpointId)
       if (this.#desired.locals.has(local.endpointId)) {
         const waiting = await this.#commands.host('ip', ['link', 'show', 'dev', device])
-        if (waiting.status !== 0) await this.#perform(this.#desired.detach(local.endpointId))
+        if (waiting.status !== 0) await this.#entries.perform(this.#desired.detach(local.endpointId))
       }
       try {
-        await this.#join(local)
+        await this.#entries.join(local)
       } catch (error) {
         this.#desired.detach(local.endpointId)
         throw error
@@ -160,10 +159,27 @@ export class Fabric {
   /** No error when it is gone already. */
   detach(endpointId: string): Promise<void> {
     return this.#serially(async () => {
-      await this.#perform(this.#desired.detach(endpointId), () =>
+      await this.#entries.perform(this.#desired.detach(endpointId), () =>
         this.#rules.detach(this.#state, endpointId, this.#locals),
       )
     })
+  }
+
+  /** Networks whose tunnels or bridges the kernel refuses, for people. */
+  get problems(): readonly { readonly networkId: string; readonly message: string }[] {
+    return [...this.#state.networks.keys()].flatMap((networkId) => {
+      const message = this.#problemOf(networkId)
+      return message === '' ? [] : [{ networkId, message }]
+    })
+  }
+
+  /** Empty: none. */
+  #problemOf(networkId: string): string {
+    const network = this.#state.networks.get(networkId)
+    const refused = this.#entries.refusedDevices
+    if (!network || refused.size === 0) return ''
+    const reason = refused.get(tunnelName(network)) ?? refused.get(bridgeName(network))
+    return reason === undefined ? '' : `network ${network.name} can't be made on this node: ${reason}`
   }
 
   /** `8080/tcp`: published ports that this node does not serve. */
@@ -235,40 +251,6 @@ export class Fabric {
     )
   }
 
-  /** Its port joins the bridge when the rules know what it may send; the link is made meanwhile. */
-  async #join(local: LocalAttachment): Promise<void> {
-    const { before, after } = this.#desired.attach(local)
-    const { adding, removing } = plan(after, before, this.#config.namespace)
-    const inHost = adding.filter((step) => step.every((batch) => batch.inHost))
-    const inFabric = adding.filter((step) => !inHost.includes(step))
-    const [made] = await Promise.all([
-      this.#commands.steps(inHost),
-      this.#rules.attach(this.#state, local, this.#locals),
-    ])
-    const joined = await this.#commands.steps([...inFabric, ...removing])
-    if (made.length + joined.length === 0) return
-    await this.#mendEntries(false)
-    if (!this.#desired.locals.has(local.endpointId)) {
-      throw new CodedError('KERNEL_REFUSED', [...made, ...joined].join('; '))
-    }
-  }
-
-  /** The entries of one change. Where the kernel is not as it was left, the whole is compared. */
-  async #perform({ before, after }: KernelChange, rules: () => Promise<void> = async () => {}): Promise<void> {
-    const made = plan(after, before, this.#config.namespace)
-    if (made.remakes) {
-      await rules()
-      await this.#mendEntries()
-      return
-    }
-    // What rules send packets to is there before them, and goes after them.
-    const added = await this.#commands.steps(made.adding)
-    await rules()
-    const removed = await this.#commands.steps(made.removing)
-    await this.#resizeContainers(made, before)
-    if (added.length + removed.length > 0) await this.#mendEntries()
-  }
-
   async #mendAll(load: boolean): Promise<readonly Drift[]> {
     const nowMs = this.#clock.nowMs()
     const renamed = await this.#namespace.ensure()
@@ -282,10 +264,11 @@ export class Fabric {
     notes.push(...link)
     const thorough = load || notes.length > 0 || this.#suspicious || nowMs - this.#thoroughAtMs >= THOROUGH_EVERY_MS
     this.#suspicious = false
-    const drift = thorough ? await this.#mendEntries() : []
+    const drift = thorough ? await this.#entries.mend() : []
     if (thorough) this.#thoroughAtMs = nowMs
     const [host, opened] = await Promise.all([this.#settings.host(), this.#hostLink.openFirewalls()])
     notes.push(...host, ...opened)
+    await this.#rules.guardEngineBridges(this.#state, this.#locals)
     notes.push(...(await this.#settings.forwarding()))
     const found = [...notes.map((what): Drift => ({ kind: 'missing', what, repaired: true })), ...drift]
     if (!load && found.length > 0) {
@@ -307,86 +290,5 @@ export class Fabric {
     const foreign = this.#watcher.foreignRules
     if (foreign || damage.length > 0) this.#watcher.rulesMended()
     return foreign ? [...damage, 'rules of the fabric: changed by somebody'] : damage
-  }
-
-  /** @param plug containers that lost their link get a new one */
-  async #mendEntries(plug = true): Promise<readonly Drift[]> {
-    const observed = await this.#observe()
-    const lost = this.#forgetLost(observed)
-    const first = plan(this.#desired.entries, observed, this.#config.namespace)
-    const problems = await this.#run(first)
-    await this.#resizeContainers(first, observed)
-    if (problems.length > 0) {
-      const second = plan(this.#desired.entries, await this.#observe(), this.#config.namespace)
-      const again = await this.#run(second)
-      if (again.length > 0) {
-        this.#suspicious = true
-        throw new CodedError('KERNEL_REFUSED', `the kernel refuses what is planned: ${again.join('; ')}`, {
-          retryable: true,
-          details: { missing: second.missing.slice(0, 10).map(describeEntry) },
-        })
-      }
-    }
-    const plugged: Drift[] = []
-    for (const local of plug ? lost : []) plugged.push(await this.#plugAgain(local))
-    return [
-      ...plugged,
-      ...first.missing.map((entry): Drift => ({ kind: 'missing', what: describeEntry(entry), repaired: true })),
-      ...first.surplus.map((entry): Drift => ({ kind: 'surplus', what: describeEntry(entry), repaired: true })),
-    ]
-  }
-
-  /** Of links whose MTU was another one. */
-  async #resizeContainers({ missing }: Plan, before: EntryMap): Promise<void> {
-    const mtus = new Map(
-      missing.flatMap((entry): readonly [string, number][] => {
-        const old = before.get(`device ${entry.kind === 'device' ? entry.device : ''}`)
-        return entry.kind === 'device' && old?.kind === 'device' && old.mtu !== entry.mtu
-          ? [[entry.device, entry.mtu]]
-          : []
-      }),
-    )
-    if (mtus.size === 0) return
-    const resized = [...this.#desired.locals.values()].flatMap((local) => {
-      const mtu = mtus.get(fabricPort(local.endpointId))
-      return mtu ? [setContainerMtu(this.#commands, local, mtu, this.#log)] : []
-    })
-    await Promise.all(resized)
-  }
-
-  /** Attachments whose links are gone, and with them the containers' ends: no part of the plan until they are plugged in anew. */
-  #forgetLost(observed: EntryMap): readonly LocalAttachment[] {
-    const lost = [...this.#desired.locals.values()].filter(
-      ({ endpointId }) => !observed.has(`link ${fabricPort(endpointId)}`),
-    )
-    for (const { endpointId } of lost) this.#desired.detach(endpointId)
-    return lost
-  }
-
-  /** Gives a container that runs a new link for the one that it lost. */
-  async #plugAgain(local: LocalAttachment): Promise<Drift> {
-    const what = `link ${fabricPort(local.endpointId)} of end point ${local.endpointId}`
-    const around = this.#desired.surroundings
-    if (bridgeOfLocal(local, around) === undefined || !(await hasSandbox(local))) {
-      return { kind: 'missing', what, repaired: false }
-    }
-    try {
-      await this.#join(local)
-      await plugIn(this.#commands, local, placementOf(local, around))
-      return { kind: 'missing', what, repaired: true }
-    } catch (error) {
-      this.#log.warn({ endpointId: local.endpointId, reason: errorMessage(error) }, 'a container has lost its network')
-      await this.#perform(this.#desired.detach(local.endpointId))
-      return { kind: 'missing', what, repaired: false }
-    }
-  }
-
-  async #run({ adding, removing }: Plan): Promise<readonly string[]> {
-    return [...(await this.#commands.steps(adding)), ...(await this.#commands.steps(removing))]
-  }
-
-  async #observe(): Promise<EntryMap> {
-    const results = await Promise.all(OBSERVE_COMMANDS.map(({ tool, args }) => this.#commands.fabric(tool, args)))
-    return observedEntries(results.map(({ stdout }) => stdout))
   }
 }

@@ -19,6 +19,9 @@ export interface Traffic {
   readonly packets: number
 }
 
+/** As the engine names bridges that nobody named. A host's own may be called `br-lan`. */
+const ENGINE_BRIDGE = /^br-[0-9a-f]{12}$/
+
 export class RuleKeeper {
   readonly #commands: Commands
   readonly #config: FabricConfig
@@ -28,6 +31,8 @@ export class RuleKeeper {
   readonly #counted = new Map<string, boolean>()
   /** Scripts of the fabric's namespace that the kernel took: each makes one generation of its ruleset. */
   #generations = 0
+  /** Names of the engine's bridges that the rules know. */
+  #guarded = ''
   /** The host's table as it was first seen after our last change of it. */
   #hostSeen: string | undefined
 
@@ -83,6 +88,16 @@ export class RuleKeeper {
 
   setUnserved(state: DesiredState, ports: ReadonlySet<string>, locals: () => Iterable<LocalAttachment>): Promise<void> {
     return this.#runOrLoad(this.#rules.setUnserved(state, ports), state, locals)
+  }
+
+  /** Takes note of the engine's networks: what stands on them is not for tasks. */
+  async guardEngineBridges(state: DesiredState, locals: () => Iterable<LocalAttachment>): Promise<void> {
+    const { stdout } = await this.#commands.host('ip', ['-j', 'link', 'show', 'type', 'bridge'])
+    const links = JSON.parse(stdout.trim() || '[]') as readonly { readonly ifname?: string }[]
+    const names = links.flatMap(({ ifname = '' }) => (ENGINE_BRIDGE.test(ifname) ? [ifname] : []))
+    if (names.join() === this.#guarded) return
+    await this.#runOrLoad(this.#rules.setEngineBridges(state, names), state, locals)
+    this.#guarded = names.join()
   }
 
   /** Begins to count the task's packets with its first call. */

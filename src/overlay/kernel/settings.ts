@@ -33,6 +33,15 @@ const FABRIC_BRIDGE: Settings = {
   'net.bridge.bridge-nf-call-arptables': '0',
 }
 
+/**
+ * A balanced connection's packet that conntrack takes for out of its window would go on untranslated, and be answered by a reset.
+ * What is over is forgotten after half a minute: each connection of each container has its place in the table.
+ */
+const FABRIC_CONNECTIONS: Settings = {
+  'net.netfilter.nf_conntrack_tcp_be_liberal': '1',
+  'net.netfilter.nf_conntrack_tcp_timeout_time_wait': '30',
+}
+
 type Place = 'host' | 'fabric'
 
 const HOST_FORWARDING_V6 = 'net.ipv6.conf.all.forwarding'
@@ -71,7 +80,7 @@ export class KernelSettings {
   async look(): Promise<void> {
     const [host, fabric] = await Promise.all([
       this.#read('host', [...Object.keys(hostSettings(this.#config)), HOST_FORWARDING_V6, IPV6_OFF]),
-      this.#read('fabric', Object.keys({ ...FABRIC_BASE, ...FABRIC_BRIDGE, ...FABRIC_FORWARDING })),
+      this.#read('fabric', Object.keys({ ...FABRIC_BASE, ...FABRIC_BRIDGE, ...FABRIC_CONNECTIONS, ...FABRIC_FORWARDING })),
     ])
     this.#seen = { host, fabric }
   }
@@ -87,7 +96,7 @@ export class KernelSettings {
       await this.#commands.host('modprobe', ['br_netfilter']).catch(() => undefined)
       await this.look()
     }
-    return this.#set('fabric', { ...FABRIC_BASE, ...FABRIC_BRIDGE })
+    return this.#set('fabric', { ...FABRIC_BASE, ...FABRIC_BRIDGE, ...FABRIC_CONNECTIONS })
   }
 
   forwarding(): Promise<readonly string[]> {

@@ -26,6 +26,8 @@ table inet ${name} {
   set tunnels { type inet_service; }
   # what containers may not reach on any node
   set control { type inet_proto . inet_service; }
+  # of the engine's other networks
+  set engine_bridges { type ifname; }
   set subnets4 { type ipv4_addr; flags interval; }
   set subnets6 { type ipv6_addr; flags interval; }
 
@@ -82,7 +84,7 @@ table inet ${name} {
     # containers of the engine's own networks
     oifname "docker0" counter name "${GUARDED_COUNTER}" drop
     oifname "docker_gwbridge" counter name "${GUARDED_COUNTER}" drop
-    oifname "br-*" counter name "${GUARDED_COUNTER}" drop
+    oifname @engine_bridges counter name "${GUARDED_COUNTER}" drop
   }
 
   chain postrouting {

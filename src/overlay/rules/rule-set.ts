@@ -6,7 +6,7 @@ import type { DesiredState, LocalAttachment } from '../desired-state.ts'
 import { type FabricConfig, gatewayNetwork } from '../kernel/fabric-config.ts'
 import { drainingFragment } from './draining.ts'
 import { fabricTables } from './fabric-tables.ts'
-import { additions, difference, EMPTY_FRAGMENT, type Fragment, type Scripts } from './fragment.ts'
+import { additions, difference, EMPTY_FRAGMENT, elementFragment, type Fragment, type Scripts } from './fragment.ts'
 import { hostTable } from './host-table.ts'
 import { MemberNumbers } from './members.ts'
 import { confinedFragment, networksFragment } from './network-rules.ts'
@@ -65,6 +65,7 @@ export class RuleSet {
   readonly #draining = new Map<string, readonly string[]>()
   readonly #numbers = new MemberNumbers()
   #unserved: ReadonlySet<string> = new Set()
+  #engineBridges: readonly string[] = []
   /** As they were when they were last looked at: what a key that is gone stood for. */
   readonly #endpoints = new Map<string, OverlayEndpoint>()
   readonly #services = new Map<string, OverlayService>()
@@ -83,7 +84,7 @@ export class RuleSet {
     this.#reset(locals)
     for (const [key, endpoint] of state.endpoints) this.#indexEndpoint(state, key, endpoint)
     for (const [key, service] of state.services) this.#indexService(key, service)
-    const ids = new Set(['peers', 'networks'])
+    const ids = new Set(['peers', 'networks', 'bridges'])
     for (const key of state.services.keys()) ids.add(serviceId(key))
     for (const key of state.endpoints.keys()) for (const id of this.#idsOfEndpoint(state, key)) ids.add(id)
     for (const key of this.#locals.keys()) ids.add(localId(key))
@@ -119,6 +120,12 @@ export class RuleSet {
   setUnserved(state: DesiredState, ports: ReadonlySet<string>): RuleChange {
     this.#unserved = ports
     return this.#update(state, [...this.#services.keys()].map(serviceId))
+  }
+
+  /** Bridges of the host that containers of cluster networks reach by published ports only; `docker0` is one anyway. */
+  setEngineBridges(state: DesiredState, names: readonly string[]): RuleChange {
+    this.#engineBridges = names
+    return this.#update(state, ['bridges'])
   }
 
   /** Counts the packets of connections to the task's end points on this node, until `undrain`. */
@@ -242,6 +249,10 @@ export class RuleSet {
         })
       case 'networks':
         return networksFragment(state.networks.values())
+      case 'bridges':
+        return elementFragment(
+          this.#engineBridges.map((name) => ({ table: 'host', set: 'engine_bridges', key: `"${name}"`, value: '' })),
+        )
       case 'service':
         return this.#deriveService(state, key)
       case 'sealed': {
