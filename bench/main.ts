@@ -1,7 +1,7 @@
 /**
  * `make bench`: the cluster beside the engine's own Swarm mode, in one run, on hosts alike: two labs of 3 managers and
  * 2 workers each on this machine, measured in turns. Options (make bench ARGS="…"):
- *   --only NAME   standing, writes, deploy, update, failover, overlay or tables; may be repeated
+ *   --only NAME   standing, writes, deploy, update, failover, overlay, tables or dns; may be repeated
  *   --runs N      runs of each, 5 unless told
  *   --quick       a first impression in under three minutes
  *   --no-docker   without the comparison
@@ -24,7 +24,7 @@ import { update } from './update.ts'
 import { writes } from './writes.ts'
 
 /** In this order: memory at rest is that of daemons that have done nothing yet. */
-const MEASURES: readonly Measure[] = [standing, writes, deploy, update, failover, overlay, tables]
+const MEASURES: readonly Measure[] = [standing, writes, deploy, update, failover, overlay, tables, dns]
 
 const OURS = 'bench'
 const THEIRS = 'benchdocker'
