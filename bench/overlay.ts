@@ -46,11 +46,18 @@ interface End {
 interface Pair {
   readonly client: End
   readonly server: End
+  /** On the encrypted network. */
+  readonly hidden: End | undefined
   /** of the server's service on a network; empty with dnsrr */
   readonly virtualIp: (network: string) => string
 }
 
-async function makeEnd(cluster: BenchCluster, name: string, host: LabHost): Promise<End> {
+async function makeEnd(
+  cluster: BenchCluster,
+  name: string,
+  host: LabHost,
+  { networks, ports }: { readonly networks: readonly string[]; readonly ports: readonly number[] },
+): Promise<End> {
   const leader = await cluster.leader()
   const ours = cluster.to === 'swarmd'
   const port = (PublishedPort: number) => ({
@@ -64,14 +71,12 @@ async function makeEnd(cluster: BenchCluster, name: string, host: LabHost): Prom
     TaskTemplate: {
       ContainerSpec: { Image: 'busybox:latest', Command: ['sleep', '3600'], StopGracePeriod: 1_000_000_000 },
       Placement: { Constraints: [`node.hostname==${host.name}`] },
-      Networks: ours ? [{ Target: NETWORK }, { Target: SECRET }] : [{ Target: NETWORK }],
+      Networks: networks.map((Target) => ({ Target })),
       ForceUpdate: 0,
     } as never,
     Mode: { Replicated: { Replicas: 1 } },
     // Docker's virtual addresses and published ports need IPVS, which not every kernel has.
-    EndpointSpec: ours
-      ? { Mode: 'vip', ...(name.endsWith('server') && { Ports: [port(IPERF_PORT), port(ECHO_PORT)] }) }
-      : { Mode: 'dnsrr' },
+    EndpointSpec: ours ? { Mode: 'vip', Ports: ports.map(port) } : { Mode: 'dnsrr' },
   } as never)
   const filters = encodeURIComponent(JSON.stringify({ service: [id], 'desired-state': ['running'] }))
   const task = await until(`${name} runs`, async () => {
@@ -94,14 +99,19 @@ async function makePair(cluster: BenchCluster): Promise<Pair> {
   const { Id } = await network(NETWORK, {})
   const ids = new Map([[NETWORK, Id]])
   if (cluster.to === 'swarmd') ids.set(SECRET, (await network(SECRET, { encrypted: '' })).Id)
-  const server = await makeEnd(cluster, 'bench-server', serverHost)
-  const client = await makeEnd(cluster, 'bench-client', clientHost)
+  const ports = cluster.to === 'swarmd' ? [IPERF_PORT, ECHO_PORT] : []
+  const server = await makeEnd(cluster, 'bench-server', serverHost, { networks: [NETWORK], ports })
+  const client = await makeEnd(cluster, 'bench-client', clientHost, { networks: [...ids.keys()], ports: [] })
+  // Not the same server: what enters for a service on an encrypted network is encrypted between nodes as well.
+  const hidden = ids.has(SECRET)
+    ? await makeEnd(cluster, 'bench-hidden', serverHost, { networks: [SECRET], ports: [] })
+    : undefined
   const { Endpoint } = await cluster.api<{
     readonly Endpoint: { readonly VirtualIPs?: readonly { readonly NetworkID: string; readonly Addr: string }[] }
   }>(leader, 'GET', '/services/bench-server')
   const virtualIp = (name: string) =>
     Endpoint.VirtualIPs?.find(({ NetworkID }) => NetworkID === ids.get(name))?.Addr.split('/')[0] ?? ''
-  return { client, server, virtualIp }
+  return { client, server, hidden, virtualIp }
 }
 
 async function removePair(cluster: BenchCluster): Promise<void> {
@@ -191,7 +201,7 @@ async function run(bench: Bench): Promise<readonly Figure[]> {
   for (const cluster of sides(bench, 0)) pairs.set(cluster, await makePair(cluster))
   const ours = pairs.get(bench.ours)!
   const outside = bench.ours.lab.clientArgv([])
-  const { client, server } = ours
+  const { client, server, hidden } = ours
   const bare = onHost(server.host)
   const paths: readonly Path[] = [
     path(BARE_HOSTS, onHost(client.host), bare, server.host.address, BARE),
@@ -202,7 +212,7 @@ async function run(bench: Bench): Promise<readonly Figure[]> {
     path(CLIENT, outside, bare, server.host.address, BARE),
     path(REMOTE, outside, server.place, client.host.address),
     path(LOCAL, outside, server.place, server.host.address),
-    path(ENCRYPTED, client.place, server.place, server.address(SECRET)),
+    ...(hidden ? [path(ENCRYPTED, client.place, hidden.place, hidden.address(SECRET))] : []),
   ]
   const taken: Taken = {
     one: new Values(),

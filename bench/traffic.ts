@@ -1,6 +1,8 @@
 /** Runs tools of this machine in hosts' and containers' network namespaces, and reads what they measured. */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { callApi } from '../lab/engine-api.ts'
 import type { LabHost } from '../lab/lab-host.ts'
@@ -120,8 +122,24 @@ export async function answersPerSecond(
   names: readonly string[],
   seconds: number,
 ): Promise<{ readonly perSecond: number; readonly latencyUs: number }> {
-  const input = names.map((name) => `${name} A\n`).join('')
-  const said = await must([...place, 'dnsperf', '-s', server, '-l', `${seconds}`, '-c', '8', '-q', '64'], { input })
+  const directory = mkdtempSync(join(tmpdir(), 'names-')) // dnsperf reads its questions again and again
+  const questions = join(directory, 'questions')
+  writeFileSync(questions, names.map((name) => `${name} A\n`).join(''))
+  const said = await must([
+    ...place,
+    'dnsperf',
+    '-s',
+    server,
+    '-d',
+    questions,
+    '-l',
+    `${seconds}`,
+    '-c',
+    '8',
+    '-q',
+    '64',
+  ])
+  rmSync(directory, { recursive: true })
   const [, good = '0'] = /Response codes:\s+NOERROR \d+ \(([\d.]+)%\)/.exec(said) ?? []
   if (Number(good) < 100)
     throw new Error(`${server} answers ${good} % of the questions with what was asked for:\n${said}`)
