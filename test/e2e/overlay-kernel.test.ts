@@ -168,6 +168,34 @@ t.test('a fabric that was taken away altogether comes back, with the links of co
   t.same(await again.audit(), [])
 })
 
+t.test('a network that the kernel refuses is a problem of its own, and stands as soon as it can', async (t) => {
+  const lab = new KernelLab('c', [1, 2])
+  t.teardown(() => lab.down())
+  const [one] = await lab.overlay(front, addresses)
+  if (!one) throw new Error('no host')
+  inNamespace(one.host.namespace, ...'ip link add foreign type vxlan id 4098 local 10.78.0.1 dstport 4789'.split(' '))
+  ip('-n', one.host.namespace, 'link', 'set', 'foreign', 'up')
+  const back = network('back', 4098, { subnets: [{ subnet: '10.0.2.0/24', gateway: '10.0.2.1' }] })
+  const other = endpoint('x', 'back', 2, ['10.0.2.9'])
+  const set: readonly DataPlaneRecord[] = [
+    { kind: 'overlay-network', network: back },
+    { kind: 'end-point', endpoint: other },
+  ]
+  const changed = one.store.apply({ self: one.host.self, revision: 2, complete: false, set, removed: [] })
+  await one.fabric.apply(one.store.state, changed)
+  t.ok(await pings(one.container, '10.0.1.6'), 'the others work')
+  t.match(one.fabric.problems, [
+    { networkId: 'back', message: /^network back can't be made on this node: .*already exists/ },
+  ])
+  const place = localOf(endpoint('y', 'back', 1, ['10.0.2.8']))
+  await t.rejects(one.fabric.attach(place), { code: 'NETWORK_UNUSABLE' })
+  t.same(await one.fabric.audit(), [], 'said once')
+  ip('-n', one.host.namespace, 'link', 'del', 'foreign')
+  t.match(await one.fabric.audit(), [{ what: /^link vx4098/, repaired: true }, {}, {}, {}, {}])
+  t.same(one.fabric.problems, [])
+  await one.fabric.attach(place)
+})
+
 t.test('1,000 nodes and 10,000 end points; node numbers around the routing tables of the kernel', async (t) => {
   const lab = new KernelLab('s', [300])
   t.teardown(() => lab.down())

@@ -100,9 +100,15 @@ export class Fabric {
       this.#state = state
       this.#desired.apply(state, undefined)
       for (const local of locals) this.#desired.attach(local)
-      const drift = await this.#mendAll(true)
-      await this.#watcher.start()
-      this.#log.info({ namespace: this.#config.namespace, changes: drift.length }, 'the fabric is open')
+      try {
+        const drift = await this.#mendAll(true)
+        await this.#watcher.start()
+        this.#log.info({ namespace: this.#config.namespace, changes: drift.length }, 'the fabric is open')
+      } catch (error) {
+        this.#watcher.close()
+        await this.#namespace.close()
+        throw error
+      }
     })
   }
 
@@ -262,7 +268,8 @@ export class Fabric {
     const link = await this.#hostLink.ensure(this.#settings.hostIpv6)
     if (link.length > 0) await this.#settings.look()
     notes.push(...link)
-    const thorough = load || notes.length > 0 || this.#suspicious || nowMs - this.#thoroughAtMs >= THOROUGH_EVERY_MS
+    const due = nowMs - this.#thoroughAtMs >= THOROUGH_EVERY_MS
+    const thorough = load || notes.length > 0 || this.#suspicious || this.#entries.hasRefused || due
     this.#suspicious = false
     const drift = thorough ? await this.#entries.mend() : []
     if (thorough) this.#thoroughAtMs = nowMs

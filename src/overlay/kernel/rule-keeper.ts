@@ -106,14 +106,20 @@ export class RuleKeeper {
     this.#counted.set(taskId, true)
     const addresses = this.#rules.addressesOf(state, taskId)
     const [listings, counts] = await Promise.all([
-      Promise.all(addresses.map((address) => this.#commands.fabric('conntrack', connectionListing(address)))),
+      Promise.all(addresses.map((address) => this.#connections(address))),
       Promise.all(DRAINING_QUERIES.map((query) => this.#commands.fabric('nft', query))),
     ])
     const packets = counts.flatMap(({ stdout }) => [...drainingPackets(stdout)])
     return {
-      connections: listings.filter(({ stdout }) => hasConnections(stdout)).length,
+      connections: listings.filter((listing) => listing === undefined || hasConnections(listing)).length,
       packets: packets.reduce((sum, [address, count]) => (addresses.includes(address) ? sum + count : sum), 0),
     }
+  }
+
+  /** Undefined where nothing can tell: then there may be some, and only the packets say whether they move. */
+  async #connections(address: string): Promise<string | undefined> {
+    const listing = await this.#commands.fabric('conntrack', connectionListing(address)).catch(() => undefined)
+    return listing?.status === 0 ? listing.stdout : undefined
   }
 
   /** Ends the counting for tasks that nobody asked about since the last call. */

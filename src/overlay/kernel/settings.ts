@@ -80,7 +80,10 @@ export class KernelSettings {
   async look(): Promise<void> {
     const [host, fabric] = await Promise.all([
       this.#read('host', [...Object.keys(hostSettings(this.#config)), HOST_FORWARDING_V6, IPV6_OFF]),
-      this.#read('fabric', Object.keys({ ...FABRIC_BASE, ...FABRIC_BRIDGE, ...FABRIC_CONNECTIONS, ...FABRIC_FORWARDING })),
+      this.#read(
+        'fabric',
+        Object.keys({ ...FABRIC_BASE, ...FABRIC_BRIDGE, ...FABRIC_CONNECTIONS, ...FABRIC_FORWARDING }),
+      ),
     ])
     this.#seen = { host, fabric }
   }

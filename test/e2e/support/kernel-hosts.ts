@@ -6,7 +6,8 @@ import type { DataPlaneRecord, OverlayNetwork, Peer } from '../../../src/api/dat
 import { SystemClock } from '../../../src/lib/clock.ts'
 import { silentLog } from '../../../src/lib/log.ts'
 import { DesiredStore, type LocalAttachment, type Self } from '../../../src/overlay/desired-state.ts'
-import { type Drift, Fabric, type FabricSettings } from '../../../src/overlay/kernel/fabric.ts'
+import type { Drift } from '../../../src/overlay/kernel/drift.ts'
+import { Fabric, type FabricSettings } from '../../../src/overlay/kernel/fabric.ts'
 import { type FabricConfig, fabricConfig } from '../../../src/overlay/kernel/fabric-config.ts'
 import { DATA_PATH_PORT, endpoint, INGRESS, localOf, peer } from '../../overlay/support/records.ts'
 
