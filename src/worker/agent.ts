@@ -7,14 +7,13 @@ import { DEFAULT_DATA_PATH_PORT } from '../api/defaults.ts'
 import {
   type AttachmentRequest,
   DATA_PLANE_FEATURE_LEVEL,
-  type LogOptions,
   type ManagerAddress,
   type ManagerMessage,
   type StreamRequest,
 } from '../api/dispatcher.ts'
 import type { Task, TaskStatus } from '../api/objects.ts'
 import { compareTaskStates, type NodeDescription } from '../api/spec.ts'
-import { type Clock, formatTime, parseTime, sleep, type Timer } from '../lib/clock.ts'
+import { type Clock, formatTime, parseTime, sleep } from '../lib/clock.ts'
 import type { Connection, Dialer } from '../lib/connection.ts'
 import { CodedError, errorMessage } from '../lib/errors.ts'
 import type { Log } from '../lib/log.ts'
@@ -27,9 +26,11 @@ import { DataPlaneLink } from './data-plane-link.ts'
 import type { ContainerWatcher, Executor } from './executor.ts'
 import { serveStream } from './log-stream.ts'
 import { ManagerPicker } from './manager-picker.ts'
+import { NodeDescriber } from './node-describer.ts'
 import { type AgentMessage, Session, type SessionEnd, type Welcome } from './session.ts'
-import { StatusOutbox } from './status-outbox.ts'
+import { StatusSender } from './status-sender.ts'
 import { StorageWriter } from './storage-writer.ts'
+import { streamSource } from './stream-source.ts'
 import { TaskManager } from './task-manager.ts'
 import type { WorkerChange, WorkerState, WorkerStorage } from './worker-storage.ts'
 
@@ -61,11 +62,6 @@ export interface AgentOptions {
 }
 
 const DIAL_TIMEOUT_MS = 2_000
-const STATUS_ACK_TIMEOUT_MS = 5_000
-/** How long statuses gather before a batch leaves, when none is under way. */
-const STATUS_GATHER_MS = 2
-const DESCRIBE_EVERY_MS = 60_000
-const ENGINE_RETRY_MS = 500
 const REPLACED_PAUSE_MS = 2_000
 const STREAMS_MAX = 128
 /** What managers grant at most for a planned stop. */
@@ -75,17 +71,14 @@ export class Agent {
   readonly #options: AgentOptions
   readonly #log: Log
   readonly #assignments = new AssignmentSet()
-  readonly #outbox = new StatusOutbox()
+  readonly #statuses: StatusSender
+  readonly #describer: NodeDescriber
   readonly #picker: ManagerPicker
   readonly #writer: StorageWriter
-  #description: NodeDescription | undefined
   #session: Session | undefined
   #connectedTo: ManagerAddress | undefined
   #previousSessionId = ''
-  #flushTimer: Timer | undefined
-  #ackTimer: Timer | undefined
   #streams = 0
-  #redescribe = () => {}
   #leaving = false
   readonly #attachments: Attachments
   #link: DataPlaneLink | undefined
@@ -100,6 +93,12 @@ export class Agent {
     this.#picker = new ManagerPicker({ random: options.random, managers: options.managers })
     this.#writer = new StorageWriter(options.storage)
     this.#attachments = new Attachments(options)
+    this.#statuses = new StatusSender(options.clock)
+    this.#describer = new NodeDescriber({
+      ...options,
+      describe: async () => options.describe(await options.executor.describe()),
+      onChange: (description) => this.#session?.send({ kind: 'describe', description }),
+    })
   }
 
   /** The manager with which a session stands. */
@@ -113,7 +112,7 @@ export class Agent {
 
   /** Looks at the engine again and reports if anything (or what `describe` adds) has changed. */
   refreshDescription(): void {
-    this.#redescribe()
+    this.#describer.refresh()
   }
 
   /**
@@ -187,8 +186,7 @@ export class Agent {
       if (dataPlane) scope.spawn('data path', (signal) => dataPlane.watch((report) => this.#onReport(report), signal))
       await Promise.race([scope.wait(), ended(options.signal)])
     } finally {
-      this.#flushTimer?.cancel()
-      this.#ackTimer?.cancel()
+      this.#statuses.close()
       await tasks.close()
       writing.abort()
       await scope.close('the agent stops')
@@ -239,8 +237,8 @@ export class Agent {
   }
 
   #order(task: Task) {
-    if (!this.#description) return undefined
-    return this.#assignments.order(task, { id: this.#options.nodeId, description: this.#description })
+    const { description } = this.#describer
+    return description && this.#assignments.order(task, { id: this.#options.nodeId, description })
   }
 
   #watcher(tasks: TaskManager): ContainerWatcher {
@@ -248,7 +246,7 @@ export class Agent {
       onList: (containers) => {
         tasks.onList(containers)
         // The engine may have come back as another version, with other plugins.
-        this.#redescribe()
+        this.#describer.refresh()
       },
       onChange: (container) => tasks.onChange(container),
       onGone: (container) => tasks.onGone(container),
@@ -256,51 +254,12 @@ export class Agent {
     }
   }
 
-  // ---- the node's description ----
-
-  /** The first description, however long the engine takes to answer; undefined when aborted. */
-  async #describeFirst(signal: AbortSignal): Promise<NodeDescription | undefined> {
-    for (let failures = 0; !signal.aborted; failures++) {
-      try {
-        return this.#options.describe(await this.#options.executor.describe())
-      } catch (error) {
-        if (failures % 20 === 0) this.#log.warn({ err: errorMessage(error) }, 'waiting for the engine')
-        await sleep(this.#options.clock, ENGINE_RETRY_MS, signal)
-      }
-    }
-    return undefined
-  }
-
-  async #describeAgain(signal: AbortSignal): Promise<void> {
-    while (!signal.aborted) {
-      await new Promise<void>((resolve) => {
-        const wake = (): void => {
-          timer.cancel()
-          signal.removeEventListener('abort', wake)
-          resolve()
-        }
-        const timer = this.#options.clock.setTimer(DESCRIBE_EVERY_MS, wake)
-        this.#redescribe = wake
-        signal.addEventListener('abort', wake, { once: true })
-      })
-      if (signal.aborted) return
-      try {
-        const description = this.#options.describe(await this.#options.executor.describe())
-        if (JSON.stringify(description) === JSON.stringify(this.#description)) continue
-        this.#description = description
-        this.#session?.send({ kind: 'describe', description })
-      } catch (error) {
-        this.#log.debug({ err: errorMessage(error) }, 'the engine was not described')
-      }
-    }
-  }
-
   // ---- sessions ----
 
   async #runSessions(tasks: TaskManager, scope: Scope, signal: AbortSignal): Promise<void> {
-    this.#description = await this.#describeFirst(signal)
+    await this.#describer.first(signal)
     tasks.pokeAll()
-    scope.spawn('describe', (inner) => this.#describeAgain(inner))
+    scope.spawn('describe', (inner) => this.#describer.follow(inner))
     while (!signal.aborted) {
       const attempt = this.#picker.next()
       await sleep(this.#options.clock, attempt?.delayMs ?? DIAL_TIMEOUT_MS, signal)
@@ -345,7 +304,7 @@ export class Agent {
       clock: this.#options.clock,
       hello: {
         kind: 'hello',
-        description: this.#description ?? {},
+        description: this.#describer.description ?? {},
         address: this.#options.address,
         dataPathAddress: this.#options.dataPathAddress,
         previousSessionId: this.#previousSessionId,
@@ -356,7 +315,7 @@ export class Agent {
       onWelcome: (welcome) => this.#onWelcome(welcome, manager, session),
       onMessage: (message) => this.#onMessage(message, manager, tasks, scope, session),
     })
-    const stopping = () => this.#sendStatuses()
+    const stopping = () => this.#statuses.flush()
     signal.addEventListener('abort', stopping, { once: true })
     const end = await session.run(signal)
     signal.removeEventListener('abort', stopping)
@@ -364,7 +323,7 @@ export class Agent {
       this.#session = undefined
       this.#attachments.sessionEnded()
       this.#connectedTo = undefined
-      this.#outbox.requeue()
+      this.#statuses.sessionEnded()
       this.#picker.lost(manager.address)
     }
     return end
@@ -402,7 +361,7 @@ export class Agent {
     ])
     this.#log.info({ manager: manager.address, sessionId: welcome.sessionId }, 'session established')
     this.#sendReport()
-    this.#sendStatuses()
+    this.#statuses.sessionBegan((message) => session.send(message))
   }
 
   #onMessage(message: AgentMessage, manager: ManagerAddress, tasks: TaskManager, scope: Scope, session: Session): void {
@@ -411,9 +370,7 @@ export class Agent {
         this.#onAssignments(message, tasks, scope, session)
         return
       case 'status-ack':
-        if (!this.#outbox.acknowledge(message.sequence)) return
-        this.#ackTimer?.cancel()
-        this.#sendStatuses()
+        this.#statuses.acknowledged(message.sequence)
         return
       case 'attachment':
         this.#attachments.answered(message.requestId, message.answer)
@@ -439,7 +396,7 @@ export class Agent {
   #attached({ id, status, desiredState }: Task): void {
     if (compareTaskStates(status.state, 'running') >= 0 || compareTaskStates(desiredState, 'running') > 0) return
     const timestamp = formatTime(this.#options.clock.wallMs())
-    this.#queueStatus(id, { ...status, state: 'running', message: 'attached', timestamp })
+    this.#statuses.add(id, { ...status, state: 'running', message: 'attached', timestamp })
   }
 
   #onReport(report: DataPathReport): void {
@@ -470,7 +427,7 @@ export class Agent {
     this.#writer.addDurable(changes, () => session.send({ kind: 'applied', sequence: message.sequence }))
     for (const key of change.removed)
       if (key.kind === 'task') {
-        this.#outbox.drop(key.id)
+        this.#statuses.drop(key.id)
         tasks.unassign(key.id)
       }
     // Tasks stand last in the order of kinds, behind what they refer to.
@@ -493,7 +450,7 @@ export class Agent {
   #reportAll(tasks: TaskManager): void {
     for (const task of this.#assignments.tasks()) {
       const status = tasks.status(task.id)
-      if (status && isNews(status, task.status)) this.#queueStatus(task.id, status)
+      if (status && isNews(status, task.status)) this.#statuses.add(task.id, status)
     }
   }
 
@@ -507,28 +464,7 @@ export class Agent {
 
   #onStatus(task: Task, status: TaskStatus, unhealthy: boolean): void {
     this.#writer.add([{ kind: 'status', taskId: task.id, known: { status, unhealthy } }])
-    this.#queueStatus(task.id, status)
-  }
-
-  #queueStatus(taskId: string, status: TaskStatus): void {
-    this.#outbox.add(taskId, status)
-    this.#flushTimer ??= this.#options.clock.setTimer(STATUS_GATHER_MS, () => {
-      this.#flushTimer = undefined
-      this.#sendStatuses()
-    })
-  }
-
-  #sendStatuses(): void {
-    const session = this.#session
-    if (!session) return
-    const batch = this.#outbox.take()
-    if (!batch) return
-    session.send(batch)
-    this.#ackTimer?.cancel()
-    this.#ackTimer = this.#options.clock.setTimer(STATUS_ACK_TIMEOUT_MS, () => {
-      this.#outbox.requeue()
-      this.#sendStatuses()
-    })
+    this.#statuses.add(task.id, status)
   }
 
   // ---- streams ----
@@ -546,45 +482,22 @@ export class Agent {
       return
     }
     const full = this.#streams >= STREAMS_MAX
+    const { executor, dataPlane } = this.#options
+    const source = (inner: AbortSignal) =>
+      full ? exhausted() : streamSource({ executor, dataPlane, tasks }, request, inner)
     this.#streams++
     try {
-      await serveStream(connection, streamId, (inner) => this.#source(request, tasks, full, inner), signal)
+      await serveStream(connection, streamId, source, signal)
     } finally {
       this.#streams--
     }
   }
+}
 
-  async *#source(
-    request: StreamRequest,
-    tasks: TaskManager,
-    full: boolean,
-    signal: AbortSignal,
-  ): AsyncIterable<Uint8Array> {
-    if (full) throw new CodedError('STREAMS_EXHAUSTED', `this node serves ${STREAMS_MAX} streams already`)
-    switch (request.kind) {
-      case 'task-logs':
-        yield* this.#taskLogs(request.taskId, request.options, tasks, signal)
-        return
-      case 'probe': {
-        const { dataPlane } = this.#options
-        if (!dataPlane) throw new CodedError('DATA_PLANE_UNAVAILABLE', 'this node has no data plane')
-        yield Buffer.from(JSON.stringify(await dataPlane.probe(request.request, signal)))
-        return
-      }
-      default:
-        throw new CodedError('STREAM_UNKNOWN', 'this node does not know such a stream')
-    }
-  }
-
-  async *#taskLogs(
-    taskId: string,
-    options: LogOptions,
-    tasks: TaskManager,
-    signal: AbortSignal,
-  ): AsyncIterable<Uint8Array> {
-    const container = options.follow ? await tasks.waitForContainer(taskId, signal) : tasks.container(taskId)
-    if (container && !signal.aborted) yield* this.#options.executor.logs(container, options, signal)
-  }
+/** As a source that fails: the manager is told why. */
+async function* exhausted(): AsyncIterable<Uint8Array> {
+  yield* []
+  throw new CodedError('STREAMS_EXHAUSTED', `this node serves ${STREAMS_MAX} streams already`)
 }
 
 /** Whether a status of ours says more than the one that managers have. */
