@@ -54,7 +54,7 @@ export function findPostgres(): { readonly root: string; readonly version: strin
 
 /** The shared libraries that `ldd` names, and where an image needs them. @throws if one is missing. */
 export async function librariesOf(files: readonly string[]): Promise<readonly Program[]> {
-  const own = multiarchFolders(join(unpacked, 'usr/lib'))
+  const own = ['usr/lib', 'lib'].flatMap((folder) => multiarchFolders(join(unpacked, folder)))
   const listed = await run(['ldd', ...files], { env: { ...process.env, LD_LIBRARY_PATH: own.join(':') } })
   const missing = /^\s*(\S+) => not found$/m.exec(listed.stdout)
   if (missing) throw new Error(`the library ${missing[1]} is missing: "make deps" brings it`)

@@ -133,7 +133,7 @@ if [ -n "$unpack_servers" ]; then
     [ -n "$server" ] || return 1
     client=${server/postgresql-/postgresql-client-}
     missing=$(LC_ALL=C apt-get install -s --no-install-recommends redis-tools "$server" 2>/dev/null |
-      sed -nE 's/^Inst (lib[^ ]+) \(.*/\1/p' | grep -vE -- '-perl$|^libllvm') || :
+      sed -nE 's/^Inst (lib[^ ]+) \(.*/\1/p' | grep -vE -- '-perl$|^lib(perl|gdbm|llvm|z3|c-l10n)') || :
     # shellcheck disable=SC2086 # one word each
     fetch redis-tools "$server" "$client" $missing
   }
