@@ -1,4 +1,5 @@
 // The rules in real kernels' tables: two nodes, containers on two overlays and a client outside, all in namespaces.
+import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import type {
   DataPlaneKey,
@@ -116,6 +117,7 @@ for (const node of nodes) {
   node.know(front, ['10.0.1.2', 'fd00:1::2', '10.0.1.3', 'fd00:1::3'], undefined)
 }
 
+const nextTurn = () => sleep(20)
 const networkRecord = (network: OverlayNetwork): DataPlaneRecord => ({ kind: 'overlay-network', network })
 const serviceRecord = (one: OverlayService): DataPlaneRecord => ({ kind: 'overlay-service', service: one })
 const endpointRecord = (one: OverlayEndpoint): DataPlaneRecord => ({ kind: 'end-point', endpoint: one })
@@ -307,6 +309,28 @@ t.test('connections stay with their task, new ones avoid one that is about to st
   )
   change(endpointsOf(web2, 'web').map(endpointRecord))
   t.same(count(await asker.place.answerers('10.0.1.2', 80, 12)), evenly)
+})
+
+t.test('no connection fails while the rules change, and while all are loaded anew', async (t) => {
+  const storms = [
+    { from: asker.place, key: 'vip', host: '10.0.1.2', port: 80 },
+    { from: asker.place, key: 'vip6', host: 'fd00:1::2', port: 80 },
+    { from: client, key: 'local', host: one.address, port: 8080 },
+    { from: client, key: 'remote', host: three.addressV6, port: 8080 },
+  ]
+  await Promise.all(storms.map(({ from, ...storm }) => from.request({ op: 'storm', ...storm })))
+  for (let round = 0; round < 12; round++) {
+    const web = webs[round % 3] ?? web1
+    change(endpointsOf(web, 'web', false).map(endpointRecord))
+    await nextTurn()
+    change(endpointsOf(web, 'web').map(endpointRecord))
+    for (const node of nodes) node.load()
+    await nextTurn()
+  }
+  for (const { from, key } of storms) {
+    const told = await from.request({ op: 'calm', key })
+    t.match(told, /^0 of \d{2,}$/, `${key}: ${told}`)
+  }
 })
 
 t.test('datagrams of one client port go elsewhere once their task is about to stop', async (t) => {

@@ -19,6 +19,9 @@ export type AgentRequest =
       /** Length of the question. */
       readonly bytes?: number
     }
+  /** TCP questions one after the other until `calm`, which answers how many failed of how many. */
+  | { readonly op: 'storm'; readonly key: string; readonly host: string; readonly port: number }
+  | { readonly op: 'calm'; readonly key: string }
   /** Opens a TCP connection that `again` uses. */
   | {
       readonly op: 'hold'
@@ -32,6 +35,7 @@ export type AgentRequest =
 const TIMEOUT_MS = 1500
 const NEWLINE = 10
 const held = new Map<string, Socket>()
+const storms = new Map<string, { failed: number; asked: number; end: (() => void) | undefined }>()
 
 function codeOf(error: Error): string {
   return 'code' in error ? String(error.code) : error.message
@@ -45,6 +49,11 @@ function perform(request: AgentRequest): Promise<string> {
       return request.protocol === 'udp' ? askUdp(request) : askTcp(request)
     case 'hold':
       return hold(request)
+    case 'storm':
+      void storm(request)
+      return Promise.resolve('begun')
+    case 'calm':
+      return calm(request.key)
     case 'again': {
       const socket = held.get(request.key)
       return socket ? roundTrip(socket) : Promise.reject(new Error('NOT_HELD'))
@@ -129,6 +138,25 @@ async function hold(request: Extract<AgentRequest, { op: 'hold' }>): Promise<str
   socket.on('error', () => socket.destroy())
   held.set(request.key, socket)
   return roundTrip(socket)
+}
+
+async function storm(request: Extract<AgentRequest, { op: 'storm' }>): Promise<void> {
+  const told = { failed: 0, asked: 0, end: undefined as (() => void) | undefined }
+  storms.set(request.key, told)
+  while (!told.end) {
+    told.asked++
+    await askTcp({ ...request, op: 'ask', protocol: 'tcp' }).catch(() => told.failed++)
+  }
+  told.end()
+}
+
+async function calm(key: string): Promise<string> {
+  const told = storms.get(key)
+  if (!told) return 'NO_STORM'
+  await new Promise<void>((resolve) => {
+    told.end = resolve
+  })
+  return `${told.failed} of ${told.asked}`
 }
 
 function askUdp(request: Extract<AgentRequest, { op: 'ask' }>): Promise<string> {
