@@ -98,6 +98,12 @@ t.test('what somebody breaks is mended without being asked', async (t) => {
     t.ok(await pings(one.container, '10.0.1.6'), `${what}: ${one.drift[0]?.what}`)
     t.same(await one.fabric.audit(), [], 'mended at once')
   }
+  ip('netns', 'del', fabric)
+  const more = localOf(endpoint('more', 'front', 1, ['10.0.1.40']))
+  await t.rejects(one.fabric.attach(more), { code: 'KERNEL_REFUSED' }, 'what comes while nothing is there is refused')
+  await waitFor('mended', async () => (await one.fabric.attach(more)).device, 10_000)
+  await one.fabric.detach(more.endpointId)
+  t.ok(await pings(one.container, '10.0.1.6'), 'and takes nothing along')
   inNamespace(one.host.namespace, 'nft', 'flush', 'ruleset')
   t.match(
     await one.fabric.audit(),

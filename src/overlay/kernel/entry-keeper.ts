@@ -5,7 +5,7 @@
 import { CodedError, errorMessage } from '../../lib/errors.ts'
 import type { Log } from '../../lib/log.ts'
 import type { LocalAttachment } from '../desired-state.ts'
-import type { Commands } from './commands.ts'
+import { type Commands, succeed } from './commands.ts'
 import { hasSandbox, plugIn, setContainerMtu } from './container-link.ts'
 import { bridgeOfLocal, placementOf } from './derive.ts'
 import type { DesiredKernel, KernelChange } from './desired-kernel.ts'
@@ -195,6 +195,7 @@ export class EntryKeeper {
 
   async #observe(): Promise<EntryMap> {
     const results = await Promise.all(OBSERVE_COMMANDS.map(({ tool, args }) => this.#commands.fabric(tool, args)))
-    return observedEntries(results.map(({ stdout }) => stdout))
+    // Nothing to read is not the same as nothing there.
+    return observedEntries(results.map((result) => succeed(result, 'cannot read the fabric')))
   }
 }

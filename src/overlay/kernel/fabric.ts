@@ -52,6 +52,7 @@ export class Fabric {
   #queue: Promise<unknown> = Promise.resolve()
   #thoroughAtMs = 0
   #suspicious = true
+  #watching = false
   #repairs = 0
   #closed = false
 
@@ -103,6 +104,7 @@ export class Fabric {
       try {
         const drift = await this.#mendAll(true)
         await this.#watcher.start()
+        this.#watching = true
         this.#log.info({ namespace: this.#config.namespace, changes: drift.length }, 'the fabric is open')
       } catch (error) {
         this.#watcher.close()
@@ -156,6 +158,7 @@ export class Fabric {
         await this.#entries.join(local)
       } catch (error) {
         this.#desired.detach(local.endpointId)
+        void this.#afterLoss()
         throw error
       }
       return { device, mtu: localMtu(local, around) }
@@ -287,7 +290,7 @@ export class Fabric {
       )
     }
     // Another namespace than the one that is watched.
-    if (renamed && !load) await this.#watcher.start()
+    if (renamed && this.#watching) await this.#watcher.start()
     return found
   }
 
