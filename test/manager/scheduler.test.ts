@@ -88,6 +88,8 @@ t.test('each filter refuses what it should, in its own words', (t) => {
   const gpu: readonly GenericResource[] = [{ NamedResourceSpec: { Kind: 'gpu', Value: 'a' } }]
   const wantsGpu = [{ DiscreteResourceSpec: { Kind: 'gpu', Value: 1 } }]
   const volume = { Type: 'volume' as const, VolumeOptions: { DriverConfig: { Name: 'nfs' } } }
+  const dataPath = { port: 4789, mtu: 1500, encryptionKeys: [], encryptionProblem: '', routes: [], problems: [] }
+  const attachedTo = (networkId: string) => taskOf({}, { attachments: [{ networkId, addresses: [], aliases: [] }] })
   const plugins = (...Plugins: readonly object[]) => ({ description: { ...plain, Engine: { Plugins } } })
   const cases: readonly (readonly [string, Task, NodeInfo, string])[] = [
     [
@@ -98,6 +100,29 @@ t.test('each filter refuses what it should, in its own words', (t) => {
     ],
     ['a paused node', taskOf({}), infoOf({ spec: { Availability: 'pause' } }), '1 node not available for new tasks'],
     ['an active node', taskOf({}), infoOf(), ''],
+    [
+      'a node without a data plane',
+      attachedTo('front'),
+      infoOf({
+        dataPath: { ...dataPath, problems: [{ code: 'DATA_PLANE_UNAVAILABLE', message: 'no nft', subject: '' }] },
+      }),
+      'overlay networks not available on 1 node: no nft',
+    ],
+    [
+      'a node that can’t encrypt',
+      attachedTo('secret'),
+      infoOf({ dataPath: { ...dataPath, encryptionProblem: 'no WireGuard' } }),
+      'encrypted networks not available on 1 node: no WireGuard',
+    ],
+    [
+      'a node that can, and has trouble with it just now',
+      attachedTo('secret'),
+      infoOf({ dataPath: { ...dataPath, encryptionKeys: ['k'], encryptionProblem: 'no answer' } }),
+      '',
+    ],
+    ['… for a task in clear', attachedTo('front'), infoOf({ dataPath: { ...dataPath, encryptionProblem: 'no' } }), ''],
+    ['a node that can', attachedTo('secret'), infoOf({ dataPath }), ''],
+    ['a node that has said nothing yet', attachedTo('secret'), infoOf(), ''],
     [
       'more CPUs than are left',
       taskOf({ Resources: { Reservations: { NanoCPUs: 1.5e9 } } }),
@@ -171,7 +196,7 @@ t.test('each filter refuses what it should, in its own words', (t) => {
     ['a driver of which the node says nothing', taskOf({ LogDriver: { Name: 'gelf' } }), infoOf(plugins()), ''],
   ]
   for (const [name, task, info, text] of cases) {
-    const filters = filtersFor(task)
+    const filters = filtersFor(task, (networkId) => networkId === 'secret')
     t.equal(passes(filters, info), text === '', name)
     t.equal(explain(filters, [info]).text, text, name)
   }

@@ -1,6 +1,7 @@
 // The data plane's part of the dispatcher: the records that sessions follow, and the withdrawal of end points that are to stop.
 
 import type { DataPathReport } from '../../api/data-plane.ts'
+import type { Node } from '../../api/objects.ts'
 import type { Log } from '../../lib/log.ts'
 import type { StoreEvent, StoreView } from '../store/types.ts'
 import { DataPlaneIndex, type WithdrawnEndpoint } from './data-plane-index.ts'
@@ -8,11 +9,18 @@ import { isDraining } from './data-plane-records.ts'
 import type { Session } from './session.ts'
 import { Withdrawals } from './withdrawals.ts'
 
+/** The node with what its data plane reports, if it does. */
+export function withDataPath(node: Node, report: DataPathReport | undefined): Node {
+  const dataPath = report && nextDataPath(node.dataPath, report)
+  return dataPath ? { ...node, dataPath } : node
+}
+
 /**
  * What is written of a report. A data plane that does not answer says nothing of keys and ports: its kernel goes on with those
- * that it had, and other nodes are to do so as well.
+ * that it had, and other nodes are to do so as well. One that has not heard yet which cluster it is in says nothing at all.
  */
-export function nextDataPath(before: DataPathReport | undefined, report: DataPathReport): DataPathReport {
+function nextDataPath(before: DataPathReport | undefined, report: DataPathReport): DataPathReport | undefined {
+  if (report.problems.some(({ code }) => code === 'NOT_IN_CLUSTER')) return before
   const isDown = report.problems.some(({ code }) => code === 'DATA_PLANE_DOWN')
   return isDown && before ? { ...before, problems: report.problems } : report
 }

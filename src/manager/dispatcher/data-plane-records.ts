@@ -13,9 +13,9 @@ import { type Network, type Node, type Service, type Task, taskName } from '../.
 import { hasClientAffinity, prefersLocal } from '../../api/service-labels.ts'
 import { compareTaskStates, isTerminal } from '../../api/spec.ts'
 import { templateContext } from '../../api/task-template.ts'
-import { ENCRYPTED_OPTION, MTU_OPTION } from '../../api/validation/payload.ts'
+import { MTU_OPTION } from '../../api/validation/payload.ts'
 import { expandTemplate } from '../../lib/go-template.ts'
-import { isAttachment } from '../store/indexes.ts'
+import { isAttachment, isEncrypted } from '../store/indexes.ts'
 import type { StoreView } from '../store/types.ts'
 
 type RecordView = Pick<StoreView, 'get' | 'cluster'>
@@ -82,10 +82,6 @@ function peerRecord(view: RecordView, nodeId: string): DataPlaneRecord | undefin
     encryptionProblem,
   }
   return { kind: 'peer', peer }
-}
-
-function isEncrypted(network: Network | undefined): boolean {
-  return network?.spec.DriverConfiguration?.Options?.[ENCRYPTED_OPTION] !== undefined
 }
 
 function networkRecord(network: Network | undefined): DataPlaneRecord | undefined {

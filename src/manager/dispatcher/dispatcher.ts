@@ -21,7 +21,7 @@ import { Scope } from '../../lib/scope.ts'
 import { OWN_FEATURE_LEVEL } from '../membership/feature-level.ts'
 import type { Change, Proposer, StoreEvent, StoreView } from '../store/types.ts'
 import { Attachments } from './attachments.ts'
-import { DataPlaneDispatch, nextDataPath } from './data-plane-dispatch.ts'
+import { DataPlaneDispatch, withDataPath } from './data-plane-dispatch.ts'
 import { Liveness } from './liveness.ts'
 import { updateNode } from './node-writer.ts'
 import { Session } from './session.ts'
@@ -221,11 +221,10 @@ export class Dispatcher {
     this.#dataPlane.began(session)
     const address = hello.address || hostOf(connection.remoteAddress)
     this.#write(scope, nodeId, (current) => ({
-      ...current,
+      ...withDataPath(current, hello.dataPath),
       description: hello.description,
       status: { state: 'ready', message: '', address },
       dataPathAddress: hello.dataPathAddress,
-      ...(hello.dataPath && { dataPath: nextDataPath(current.dataPath, hello.dataPath) }),
       downSince: '',
     }))
     this.#log.info({ nodeId, sessionId: session.id, address }, 'node registered')
@@ -261,7 +260,7 @@ export class Dispatcher {
         })
         break
       case 'data-path':
-        this.#write(scope, nodeId, (node) => ({ ...node, dataPath: nextDataPath(node.dataPath, message.report) }))
+        this.#write(scope, nodeId, (node) => withDataPath(node, message.report))
         break
       case 'describe':
         this.#write(scope, nodeId, (node) => ({ ...node, description: message.description }))

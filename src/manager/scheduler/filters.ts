@@ -8,6 +8,8 @@ import { hostPortsOf, type NodeInfo } from './node-info.ts'
 export interface Filter {
   check(info: NodeInfo): boolean
   explain(nodes: number): string
+  /** Of a node that it refuses: what that node says of it. */
+  reason?(info: NodeInfo): string
   /** What it refuses may pass once tasks end; else only once a node changes. */
   readonly dependsOnTasks: boolean
 }
@@ -118,8 +120,34 @@ function maxReplicas(task: Task): Filter | undefined {
   }
 }
 
+/** Its host lacks what a data plane is made of. */
+function networks(task: Task): Filter | undefined {
+  if (task.attachments.length === 0) return undefined
+  const reason = ({ node }: NodeInfo): string =>
+    node.dataPath?.problems.find(({ code }) => code === 'DATA_PLANE_UNAVAILABLE')?.message ?? ''
+  return {
+    check: (info) => reason(info) === '',
+    explain: onNodes('overlay networks not available'),
+    reason,
+    dependsOnTasks: false,
+  }
+}
+
+function encryption(task: Task, isEncrypted: (networkId: string) => boolean): Filter | undefined {
+  if (!task.attachments.some(({ networkId }) => isEncrypted(networkId))) return undefined
+  // With keys the problem is one of the moment.
+  const reason = ({ node }: NodeInfo): string =>
+    node.dataPath?.encryptionKeys.length === 0 ? node.dataPath.encryptionProblem : ''
+  return {
+    check: (info) => reason(info) === '',
+    explain: onNodes('encrypted networks not available'),
+    reason,
+    dependsOnTasks: false,
+  }
+}
+
 /** The filters that the task needs. */
-export function filtersFor(task: Task): readonly Filter[] {
+export function filtersFor(task: Task, isEncrypted: (networkId: string) => boolean = () => false): readonly Filter[] {
   const optional = [
     resources(task),
     plugins(task),
@@ -127,6 +155,8 @@ export function filtersFor(task: Task): readonly Filter[] {
     platform(task),
     hostPorts(task),
     maxReplicas(task),
+    networks(task),
+    encryption(task, isEncrypted),
   ]
   return [ready, ...optional.filter((filter) => filter !== undefined)]
 }
@@ -144,13 +174,16 @@ export interface Explanation {
 /** Why none of the nodes will do: for each the first filter that refuses it. */
 export function explain(filters: readonly Filter[], nodes: Iterable<NodeInfo>): Explanation {
   const counts = new Map<Filter, number>(filters.map((filter) => [filter, 0]))
+  const said = new Map<Filter, string>()
   for (const info of nodes) {
     const refusing = filters.find((filter) => !filter.check(info))
-    if (refusing) counts.set(refusing, (counts.get(refusing) ?? 0) + 1)
+    if (!refusing) continue
+    counts.set(refusing, (counts.get(refusing) ?? 0) + 1)
+    if (refusing.reason && !said.has(refusing)) said.set(refusing, `: ${refusing.reason(info)}`)
   }
   const reasons = [...counts].filter(([, count]) => count > 0).sort(([, a], [, b]) => b - a)
   return {
-    text: reasons.map(([filter, count]) => filter.explain(count)).join('; '),
+    text: reasons.map(([filter, count]) => `${filter.explain(count)}${said.get(filter) ?? ''}`).join('; '),
     dependsOnTasks: reasons.some(([filter]) => filter.dependsOnTasks),
   }
 }

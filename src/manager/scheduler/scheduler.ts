@@ -8,7 +8,7 @@ import { groupBy } from '../../lib/group-by.ts'
 import type { Controller, Decision, ReconcileContext } from '../loop/controller.ts'
 import { packChanges } from '../loop/pack-changes.ts'
 import { statusAfter } from '../loop/task-status.ts'
-import { occupiesNode } from '../store/indexes.ts'
+import { isEncrypted, occupiesNode } from '../store/indexes.ts'
 import type { Change, StoreEvent, StoreView } from '../store/types.ts'
 import { ClusterMap } from './cluster-map.ts'
 import { labelOf } from './constraint.ts'
@@ -55,7 +55,8 @@ export class Scheduler implements Controller {
     this.#unplaced.delete(serviceId)
     const waiting = view.tasksOfService(serviceId).filter(isWaiting)
     const batch = waiting.toSorted(byTurn).slice(0, MAX_TASKS_PER_PASS)
-    const pass = new Pass(this.#map, context.nowMs)
+    const isEncryptedHere = (networkId: string) => isEncrypted(view.get('network', networkId))
+    const pass = new Pass(this.#map, context.nowMs, isEncryptedHere)
     for (const task of batch) if (task.nodeId) pass.confirm(task)
     const free = batch.filter((task) => !task.nodeId)
     for (const [, group] of groupBy(free, (task) => task.specVersion)) pass.place(group)
@@ -81,17 +82,19 @@ class Pass {
   unplaced: boolean | undefined
   readonly #map: ClusterMap
   readonly #nowMs: number
+  readonly #isEncrypted: (networkId: string) => boolean
 
-  constructor(map: ClusterMap, nowMs: number) {
+  constructor(map: ClusterMap, nowMs: number, isEncryptedHere: (networkId: string) => boolean) {
     this.#map = map
     this.#nowMs = nowMs
+    this.#isEncrypted = isEncryptedHere
   }
 
   /** A task of a global service: its node was chosen, but must be able to run it. */
   confirm(task: Task): void {
     const info = this.#map.get(task.nodeId)
     if (!info) return
-    const filters = filtersFor(task)
+    const filters = filtersFor(task, this.#isEncrypted)
     if (passes(filters, info)) this.#assign(task, info, 'scheduler confirmed task can run on preassigned node')
     else {
       const { text, dependsOnTasks } = explain(filters, [info])
@@ -102,7 +105,7 @@ class Pass {
   /** Tasks of one service and one version of its spec. */
   place(group: readonly Task[]): void {
     const first = group[0]!
-    const filters = filtersFor(first)
+    const filters = filtersFor(first, this.#isEncrypted)
     let next = 0
     placeTasks({
       serviceId: first.serviceId,

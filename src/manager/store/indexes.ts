@@ -3,6 +3,7 @@
 
 import type { Cluster, Network, Node, Service, StoreObject, Task } from '../../api/objects.ts'
 import { isTerminal, type PortConfig, TASK_STATES } from '../../api/spec.ts'
+import { ENCRYPTED_OPTION } from '../../api/validation/payload.ts'
 import { type Cidr, overlaps, parseCidr } from '../../lib/cidr.ts'
 import type { RefusalCode } from './types.ts'
 
@@ -66,6 +67,11 @@ export function awaitsAddresses(task: Task): boolean {
     !isTerminal(task.desiredState) &&
     task.attachments.some((attachment) => attachment.addresses.length === 0)
   )
+}
+
+/** It leaves no node in clear. */
+export function isEncrypted(network: Network | undefined): boolean {
+  return network?.spec.DriverConfiguration?.Options?.[ENCRYPTED_OPTION] !== undefined
 }
 
 export function subnetsOf(network: Network): readonly Cidr[] {
