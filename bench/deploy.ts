@@ -11,10 +11,15 @@ import { createService, removeServices, runningTasks, serviceSpec } from './serv
 const ENGINE = 'engine alone'
 const TARGET_ENGINE = 1.15
 
-async function deployed(cluster: BenchCluster, replicas: number): Promise<number> {
+/** Milliseconds from the request until all replicas run. `more` goes into the spec. */
+export async function deployed(
+  cluster: BenchCluster,
+  replicas: number,
+  more: Readonly<Record<string, unknown>> = {},
+): Promise<number> {
   const leader = await cluster.leader()
   const startedMs = performance.now()
-  const id = await createService(cluster, leader, serviceSpec('deployed', { replicas }))
+  const id = await createService(cluster, leader, serviceSpec('deployed', { replicas, more }))
   await until('all replicas run', async () => (await runningTasks(cluster, leader, id)) === replicas)
   const tookMs = performance.now() - startedMs
   await removeServices(cluster)

@@ -1,14 +1,12 @@
 /**
  * What the data plane carries: two containers on two hosts, over our overlay and over Docker's, beside the same hosts without
- * either; through a virtual address, through published ports at an entry with and without the task, and encrypted; and the
- * container's name server.
+ * either; through a virtual address, through published ports at an entry with and without the task, and encrypted.
  */
 import type { LabHost } from '../lab/lab-host.ts'
 import { type BenchCluster, until } from './bench-cluster.ts'
 import { type Bench, type Figure, type Measure, rounds, sides, Values } from './measure.ts'
 import { createService, removeServices } from './services.ts'
 import {
-  answersPerSecond,
   connectionsPerSecond,
   datagramsPerSecond,
   gigabits,
@@ -222,7 +220,6 @@ async function run(bench: Bench): Promise<readonly Figure[]> {
     connections: new Values(),
     datagrams: new Values(),
   }
-  const names = { perSecond: new Values(), latency: new Values() }
   for (const each of paths) await warmUp(each)
   for (const round of rounds(bench)) {
     for (const each of round % 2 === 0 ? paths : paths.toReversed()) await measurePath(bench, taken, each)
@@ -232,31 +229,9 @@ async function run(bench: Bench): Promise<readonly Figure[]> {
       const seconds = bench.quick ? 1 : 2
       taken.datagrams.add(title, await datagramsPerSecond(from, to, address, { port: iperf, seconds }))
     }
-    for (const cluster of sides(bench, round)) {
-      const nameServer = cluster.to === 'swarmd' ? '169.254.77.53' : '127.0.0.11'
-      const asked = ['bench-server', 'tasks.bench-server', 'bench-client']
-      const pair = pairs.get(cluster)!
-      const { perSecond, latencyUs } = await answersPerSecond(pair.client.place, nameServer, asked, bench.quick ? 1 : 3)
-      names.perSecond.add(cluster.title, perSecond)
-      names.latency.add(cluster.title, latencyUs)
-      bench.say(`${cluster.title}: ${perSecond.toFixed(0)} names/s, ${latencyUs.toFixed(0)} µs with 64 under way`)
-    }
   }
   for (const cluster of pairs.keys()) await removePair(cluster)
-  return [...figures(bench, taken), ...nameFigures(bench, names)]
-}
-
-function nameFigures(bench: Bench, names: { readonly perSecond: Values; readonly latency: Values }): Figure[] {
-  const { ours, theirs } = bench
-  return [
-    named(names.perSecond, { name: 'names answered', unit: '/s', better: 'higher' }, ours.title, theirs?.title),
-    named(
-      names.perSecond,
-      { name: 'names answered, target', unit: '/s', better: 'higher', target: 40_000 },
-      ours.title,
-    ),
-    named(names.latency, { name: 'a name, 64 under way', unit: 'µs', better: 'lower' }, ours.title, theirs?.title),
-  ]
+  return figures(bench, taken)
 }
 
 /** A figure of one title beside another's. */
@@ -330,4 +305,4 @@ function figures(bench: Bench, taken: Taken): Figure[] {
   return all
 }
 
-export const overlay: Measure = { name: 'overlay', minutes: 4, run }
+export const overlay: Measure = { name: 'overlay', minutes: 3, run }

@@ -54,7 +54,7 @@ export function table(figures: readonly Figure[], last: Results | undefined): st
       figure.reference ? text(figure.reference.sample, figure.unit) : '',
       figure.reference?.what ?? '',
       ratioText(ratioOf(figure)),
-      figure.target === undefined ? '' : `${figure.better === 'higher' ? '≥' : '≤'} ${figure.target}×`,
+      targetText(figure),
       before ? change(figure.ours.median, before.ours.median) : '',
       before ? ratioText(ratioOf(before)) : '',
     ]
@@ -67,6 +67,11 @@ export function table(figures: readonly Figure[], last: Results | undefined): st
       .join('  ')
       .trimEnd()
   return [head, ...rows].map(line).join('\n')
+}
+
+function targetText({ target, better, reference, unit }: Figure): string {
+  if (target === undefined) return ''
+  return `${better === 'higher' ? '≥' : '≤'} ${target}${reference ? '×' : ` ${unit}`}`
 }
 
 /** The median, and in brackets the least and the most. */

@@ -1,8 +1,6 @@
 /** Runs tools of this machine in hosts' and containers' network namespaces, and reads what they measured. */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { callApi } from '../lab/engine-api.ts'
 import type { LabHost } from '../lab/lab-host.ts'
@@ -115,36 +113,11 @@ export async function datagramsPerSecond(
   return (packets - lost) / took
 }
 
-/** Answers a second of the container's name server, each of them checked to be one. */
-export async function answersPerSecond(
-  place: Place,
-  server: string,
-  names: readonly string[],
-  seconds: number,
-): Promise<{ readonly perSecond: number; readonly latencyUs: number }> {
-  const directory = mkdtempSync(join(tmpdir(), 'names-')) // dnsperf reads its questions again and again
-  const questions = join(directory, 'questions')
-  writeFileSync(questions, names.map((name) => `${name} A\n`).join(''))
-  const said = await must([
-    ...place,
-    'dnsperf',
-    '-s',
-    server,
-    '-d',
-    questions,
-    '-l',
-    `${seconds}`,
-    '-c',
-    '8',
-    '-q',
-    '64',
-  ])
-  rmSync(directory, { recursive: true })
-  const [, good = '0'] = /Response codes:\s+NOERROR \d+ \(([\d.]+)%\)/.exec(said) ?? []
-  if (Number(good) < 100)
-    throw new Error(`${server} answers ${good} % of the questions with what was asked for:\n${said}`)
-  return {
-    perSecond: Number(/Queries per second:\s+([\d.]+)/.exec(said)?.[1] ?? 0),
-    latencyUs: Number(/Average Latency \(s\):\s+([\d.]+)/.exec(said)?.[1] ?? 0) * 1e6,
-  }
+/** Wall time in milliseconds at which something answered first: at a port, or for a name. */
+export async function firstAnswer(place: Place, host: string, port: number, withinMs: number): Promise<number> {
+  return (await client<{ readonly atMs: number }>(place, 'first', host, `${port}`, `${withinMs}`)).atMs
+}
+
+export async function firstName(place: Place, server: string, name: string, withinMs: number): Promise<number> {
+  return (await client<{ readonly atMs: number }>(place, 'name', server, name, `${withinMs}`)).atMs
 }
