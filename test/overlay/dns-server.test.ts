@@ -197,6 +197,19 @@ class World {
     return reply
   }
 
+  /** The codes of what is answered within so long to that many questions of one container. */
+  async flood(count: number, waitMs: number): Promise<readonly string[]> {
+    const socket = dgram.createSocket('udp4')
+    socket.bind(0, WEB)
+    await once(socket, 'listening')
+    const codes: string[] = []
+    socket.on('message', (message) => codes.push(decode(message).rcode))
+    for (let at = 0; at < count; at++) socket.send(query(`flood${at}.example.com`, {}), this.#port, WEB)
+    await new Promise((resolve) => setTimeout(resolve, waitMs))
+    socket.close()
+    return codes
+  }
+
   async ask(
     name: string,
     from = WEB,
@@ -408,7 +421,14 @@ t.test('the resolver on its sockets', async (t) => {
 
   await t.test('when none answers in time that is said before the asker gives up', async (t) => {
     second.script = () => undefined
-    t.equal((await world.ask('g.example.com')).rcode, 'SERVFAIL')
+    const waiting = world.ask('g.example.com')
+    const flood = await world.flood(250, 1000)
+    t.equal(flood.length, 51, 'what is more than its share, one container is refused at once')
+    t.same(new Set(flood), new Set(['SERVFAIL']))
+    inside.script = ({ name }) => ({ answers: [a(name, '192.0.2.7')] })
+    t.same((await world.ask('k.example.com', INSIDE_SERVER)).data, ['192.0.2.7'], 'others are not')
+    inside.asked.length = 0
+    t.equal((await waiting).rcode, 'SERVFAIL')
     world.hostServers = []
     t.equal((await world.ask('h.example.com')).rcode, 'SERVFAIL')
     world.hostServers = HOST_SERVERS

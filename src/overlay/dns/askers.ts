@@ -52,7 +52,7 @@ export class Askers {
     const { networks } = this.#state()
     const containers = new Map<string, LocalAttachment[]>()
     for (const local of this.#locals()) {
-      const container = local.sandbox ?? local.endpointId
+      const container = local.sandbox || local.endpointId
       const others = containers.get(container)
       if (others) others.push(local)
       else containers.set(container, [local])

@@ -27,6 +27,7 @@ import {
 } from './message.ts'
 import { NameTable } from './name-table.ts'
 import type { Cached } from './response-cache.ts'
+import { Shares } from './shares.ts'
 import { serveTcp } from './tcp-session.ts'
 
 export interface DnsServerOptions {
@@ -58,6 +59,10 @@ export interface DnsStats extends ForwarderStats {
 /** Answers kept by one group of askers until the next change. */
 const KEPT_MAX = 5000
 const CONNECTIONS_MAX = 500
+/** Of these, one container's. */
+const CONNECTIONS_EACH_MAX = 50
+/** A container's questions that wait for name servers. */
+const FORWARDED_EACH_MAX = 200
 /** Zone transfers and the like: several messages or none. */
 const META_TYPES: ReadonlySet<number> = new Set([249, 250, 251, 252, 253, 254])
 
@@ -68,6 +73,8 @@ export class DnsServer {
   readonly #forwarder: Forwarder
   readonly #inside: InsideCarry
   readonly #connections = new Set<net.Socket>()
+  readonly #connectionShares = new Shares(CONNECTIONS_EACH_MAX)
+  readonly #forwardShares = new Shares(FORWARDED_EACH_MAX)
   readonly #counts = { questions: 0, strangers: 0, malformed: 0, truncated: 0 }
   /** Of the table that the kept answers are from. */
   #keptVersion = 0
@@ -135,12 +142,16 @@ export class DnsServer {
 
   #onConnection(socket: net.Socket): void {
     const address = socket.remoteAddress
-    if (address === undefined || this.#connections.size >= CONNECTIONS_MAX || !this.#askers.find(address)) {
+    const isWelcome = this.#connections.size < CONNECTIONS_MAX && address !== undefined && this.#askers.find(address)
+    if (!isWelcome || !this.#connectionShares.take(address)) {
       socket.destroy()
       return
     }
     this.#connections.add(socket)
-    socket.on('close', () => this.#connections.delete(socket))
+    socket.on('close', () => {
+      this.#connections.delete(socket)
+      this.#connectionShares.release(address)
+    })
     serveTcp({
       socket,
       clock: this.#options.clock,
@@ -172,7 +183,7 @@ export class DnsServer {
       return encodeReply(message, query, bare(RCODE.BADVERS, true), limitBytes)
     }
     const own = this.#ownAnswer(asker, query)
-    if (!own) return this.#forward(asker, query, message, limitBytes)
+    if (!own) return this.#forward(address, asker, { query, message }, limitBytes)
     const first = own.records.length > 1 ? own.turn++ % own.records.length : 0
     const reply = { rcode: own.rcode, records: own.records, first, authoritative: true, recursion: true }
     return this.#counted(encodeReply(message, query, reply, limitBytes))
@@ -195,11 +206,12 @@ export class DnsServer {
   }
 
   #forward(
+    address: string,
     asker: Asker,
-    query: Query,
-    message: Buffer,
+    asked: { readonly query: Query; readonly message: Buffer },
     limitBytes: number,
-  ): Buffer | undefined | Promise<Buffer | undefined> {
+  ): Buffer | Promise<Buffer> {
+    const { query, message } = asked
     const servers = this.#serversOf(asker)
     // As Docker does for those who have no way out: to be asked elsewhere, and not to say that the name does not exist.
     if (!servers || META_TYPES.has(query.type)) {
@@ -207,12 +219,14 @@ export class DnsServer {
     }
     const finish = (cached: Cached | undefined) =>
       cached
-        ? this.#counted(
-            encodeForwarded(cached.response, { query, message }, { ageSeconds: cached.ageSeconds, limitBytes }),
-          )
+        ? this.#counted(encodeForwarded(cached.response, asked, { ageSeconds: cached.ageSeconds, limitBytes }))
         : encodeReply(message, query, bare(RCODE.SERVFAIL, true), limitBytes)
-    const resolved = this.#forwarder.resolve(query, message, servers)
-    return resolved instanceof Promise ? resolved.then(finish) : finish(resolved)
+    const known = this.#forwarder.known(query, servers)
+    if (known || !this.#forwardShares.take(address)) return finish(known)
+    return this.#forwarder.resolve(query, message, servers).then((cached) => {
+      this.#forwardShares.release(address)
+      return finish(cached)
+    })
   }
 
   /** Undefined: there is nobody whom it may ask. */

@@ -52,21 +52,19 @@ export class Forwarder {
     return { forwarded: this.#forwarded, cached: this.#cached, failed: this.#failed, silent: this.#silent }
   }
 
-  /** At once where the answer is known; undefined where no server has answered in time. Never rejects. */
-  resolve(
-    query: Query,
-    message: Buffer,
-    servers: readonly NameServer[],
-  ): Cached | Promise<Cached | undefined> | undefined {
+  /** What was answered before, as long as it holds. */
+  known(query: Query, servers: readonly NameServer[]): Cached | undefined {
+    const known = this.#cache.get(cacheKey(query, servers), this.#clock.nowMs())
+    if (known) this.#cached++
+    return known
+  }
+
+  /** Asks; undefined where no server has answered in time. Never rejects. */
+  async resolve(query: Query, message: Buffer, servers: readonly NameServer[]): Promise<Cached | undefined> {
     if (servers.length === 0) return undefined
     const key = cacheKey(query, servers)
-    const known = this.#cache.get(key, this.#clock.nowMs())
-    if (known) {
-      this.#cached++
-      return known
-    }
-    const pending = this.#pending.get(key) ?? this.#ask(key, query, message, servers)
-    return pending?.then((response) => response && { response, ageSeconds: 0 })
+    const response = await (this.#pending.get(key) ?? this.#ask(key, query, message, servers))
+    return response && { response, ageSeconds: 0 }
   }
 
   #ask(
