@@ -30,9 +30,9 @@ const control = join(runDir, 'control.sock')
 const logFile = join(host.paths.dir, 'swarmd-net.log')
 const flags = [`--state-dir=${stateDir}`, `--run-dir=${runDir}`]
 
-function start(): void {
+function start(own: readonly string[] = flags): void {
   const log = openSync(logFile, 'a')
-  const [file = '', ...args] = host.execArgv([process.execPath, program, 'start', ...flags])
+  const [file = '', ...args] = host.execArgv([process.execPath, program, 'start', ...own])
   spawn(file, args, { detached: true, stdio: ['ignore', log, log] }).unref()
 }
 
@@ -62,20 +62,18 @@ const task = {
   encrypted: false,
 }
 const network = { internal: false, encrypted: false, attachable: false, mtu: 0 }
+const peer = {
+  nodeId: 'node1',
+  hostname: 'n1',
+  number: 1,
+  address: host.address,
+  port: 4789,
+  mtu: 1500,
+  encryptionKeys: [],
+  encryptionProblem: '',
+}
 const records = (published: readonly number[]): readonly DataPlaneRecord[] => [
-  {
-    kind: 'peer',
-    peer: {
-      nodeId: 'node1',
-      hostname: 'n1',
-      number: 1,
-      address: host.address,
-      port: 4789,
-      mtu: 1500,
-      encryptionKeys: [],
-      encryptionProblem: '',
-    },
-  },
+  { kind: 'peer', peer },
   {
     kind: 'overlay-network',
     network: {
@@ -110,10 +108,16 @@ function complete(published: readonly number[]): DesiredChange {
 }
 
 /** As the worker makes them: the engine's part of a cluster network. */
-async function createNetwork(networkName: string, id: string, subnet: string, gateway: string): Promise<void> {
+async function createNetwork(
+  networkName: string,
+  id: string,
+  subnet: string,
+  gateway: string,
+  driver = 'swarmctl',
+): Promise<void> {
   const option = `${NETWORK_ID_KEY}=${id}`
-  const ipam = ['--ipam-driver', 'swarmctl', '--ipam-opt', option, '--subnet', subnet, '--gateway', gateway]
-  await docker('network', 'create', '-d', 'swarmctl', ...ipam, '-o', option, networkName)
+  const ipam = ['--ipam-driver', driver, '--ipam-opt', option, '--subnet', subnet, '--gateway', gateway]
+  await docker('network', 'create', '-d', driver, ...ipam, '-o', option, networkName)
 }
 
 async function run(container: string, image: string, places: readonly string[][], ...command: string[]): Promise<void> {
@@ -167,7 +171,7 @@ t.test('a container has the addresses it was given, one default route, and names
   )
 })
 
-const FETCH = `require('http').get({host:process.argv[1],port:8080,agent:false,timeout:3000},r=>r.pipe(process.stdout)).on('error',e=>{console.error(e.message);process.exit(1)})`
+const FETCH = `require('http').get({host:process.argv[1],port:8080,agent:false,timeout:3000},r=>r.pipe(process.stdout)).on('timeout',function(){this.destroy(new Error('timed out'))}).on('error',e=>{console.error(e.message);process.exit(1)})`
 const fetchIn = (container: string, target: string) => docker('exec', container, 'node', '-e', FETCH, target)
 
 t.test(
@@ -364,6 +368,46 @@ t.test('sockets that systemd keeps are served, calls that waited there too', asy
   await ended
   const gone = async () => (await host.exec(['kill', '-0', String(answer.pid)])).code !== 0
   await waitFor('the server leaves the field to systemd', gone, WAIT_MS)
+})
+
+t.test('two nodes share the host’s network namespace, one overlay and one published port', async (t) => {
+  const root = join(host.paths.dir, 'second')
+  const secondFlags = ['run', 'state'].map((each) => `--${each}-dir=${join(root, each)}`)
+  start(secondFlags)
+  const secondControl = join(root, 'run', 'control.sock')
+  const { facts } = await waitFor('the second answers', () => callControl(secondControl, 'Version', {}), WAIT_MS)
+  t.equal(facts.driver, 'swarmctl1')
+  const { report } = await callControl(secondControl, 'Report', {})
+  t.equal(report.port, 4799, 'tunnels of its own')
+
+  const other = { ...task, taskId: 'task2', nodeNumber: 2, name: 'web.2.task2', slot: 2 }
+  const more: readonly DataPlaneRecord[] = [
+    { kind: 'peer', peer: { ...peer, nodeId: 'node2', number: 2, port: 4799 } },
+    { kind: 'end-point', endpoint: { ...other, networkId: OVERLAY, addresses: ['10.0.1.50'] } },
+    {
+      kind: 'end-point',
+      endpoint: { ...task, taskId: 'task3', serviceId: 'client0', networkId: OVERLAY, addresses: ['10.0.1.20'] },
+    },
+  ]
+  const shared = complete([8080])
+  const change = { ...shared, set: [...shared.set, ...more] }
+  await callControl(control, 'Apply', change)
+  await callControl(secondControl, 'Apply', { ...change, self: { ...self, nodeId: 'node2', number: 2 } })
+  await createNetwork('front1', OVERLAY, '10.0.1.0/24', '10.0.1.1', 'swarmctl1')
+  await run('other', 'hello:1', [['front1', '--ip', '10.0.1.50']])
+  t.match(await fetchIn('client', '10.0.1.50'), 'client=10.0.1.20', 'from the first node’s container')
+  t.match(await fetchIn('other', '10.0.1.10'), 'client=10.0.1.50', 'and to it')
+
+  t.match((await callControl(secondControl, 'Report', {})).report.problems, [
+    { code: 'PORT_IN_USE', subject: '8080/tcp', message: /by .*swarmd-net|by node \(process \d+\)/ },
+  ])
+  t.match(await curl('127.0.0.1:8080'), 'hello version=1', 'the first one has it')
+
+  await docker('rm', '-f', 'other')
+  await docker('network', 'rm', 'front1')
+  t.equal((await host.exec([process.execPath, program, 'remove', ...secondFlags])).code, 0)
+  await callControl(control, 'Apply', complete([8080]))
+  t.match(await fetchIn('client', 'web'), 'hello', 'one leaves the other alone')
 })
 
 t.test('in no cluster it takes everything down; remove leaves nothing of it', async (t) => {
