@@ -41,6 +41,7 @@ import { parsePruneTime } from './prune-time.ts'
 import type { Route } from './router.ts'
 import { controlOf, type ServerContext } from './server-context.ts'
 
+const PREDEFINED: ReadonlySet<string> = new Set(['host', 'none', 'bridge'])
 const HIDDEN_NETWORKS: ReadonlySet<string> = new Set([EGRESS_NETWORK_NAME, PORTS_NETWORK_NAME])
 
 /** This manager's state, caught up with what was acknowledged elsewhere; as it is where nobody leads just now. */
@@ -168,7 +169,10 @@ async function inspect(server: ServerContext, call: Call): Promise<void> {
   }
   const part = local && networkPartOf(local)
   if (part !== undefined) sendJson(call, 200, shownPart(local ?? {}, part))
-  else if (HIDDEN_NETWORKS.has(call.id)) throw noSuchNetwork(call.id)
+  else if (PREDEFINED.has(call.id) && parameter(call, 'scope') === 'swarm') {
+    // Swarm has these as networks of its own, of which each node has one. Services name them, so the name is the id.
+    sendJson(call, 200, { ...(await localNetwork(server, call.id)), Id: call.id, Scope: 'swarm', Containers: {} })
+  } else if (HIDDEN_NETWORKS.has(call.id)) throw noSuchNetwork(call.id)
   else await passThrough(server.engine, call.request, call.response, call.body)
 }
 
@@ -206,7 +210,9 @@ async function create(server: ServerContext, call: Call): Promise<void> {
   }
   if (!call.forwarded) {
     const local = await localNetwork(server, body.Name)
-    if (local !== undefined && local.Name === body.Name) throw nameTaken(body.Name)
+    // A part of a network that was removed while this node was away gives way to the new one.
+    const isOwn = local !== undefined && networkPartOf(local) === undefined
+    if (isOwn && local.Name === body.Name) throw nameTaken(body.Name)
   }
   await server.onLeader(call, async (state) => {
     const Id = await createNetwork(controlOf(server, state, call), networkSpecOf(body))

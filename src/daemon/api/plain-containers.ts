@@ -41,7 +41,9 @@ async function create(server: ServerContext, call: Call): Promise<void> {
   const found = places && !mode.startsWith('container:') ? await sorted(server, asked) : { cluster: [], own: [] }
   const given = asText(call.query.get('name'))
   const name = given || randomName(server.random, () => false)
-  const granted = places ? await attachAll(places, found.cluster, { containerName: name, endpoints }) : []
+  const hostname = asText(body.Hostname)
+  const who = { containerName: name, hostname, endpoints }
+  const granted = places ? await attachAll(places, found.cluster, who) : []
   if (places === undefined || granted.length === 0) {
     await passThrough(server.engine, call.request, call.response, call.body)
     return
@@ -108,7 +110,9 @@ async function connect(server: ServerContext, call: Call): Promise<void> {
   const container = found.cluster.length > 0 ? await inspectContainer(server, asText(body.Container)) : undefined
   const endpoints = { [call.id]: body.EndpointConfig }
   const containerName = asText(container?.Name).replace(/^\//, '')
-  const granted = places && container ? await attachAll(places, found.cluster, { containerName, endpoints }) : []
+  const hostname = asText(asObject(container?.Config).Hostname)
+  const who = { containerName, hostname, endpoints }
+  const granted = places && container ? await attachAll(places, found.cluster, who) : []
   const [place] = granted
   if (places === undefined || place === undefined) {
     await passThrough(server.engine, call.request, call.response, call.body)
@@ -160,15 +164,17 @@ async function sorted(server: ServerContext, names: readonly string[]) {
 async function attachAll(
   places: PlaceAccess,
   networks: readonly { readonly term: string; readonly network: string }[],
-  { containerName, endpoints }: { readonly containerName: string; readonly endpoints: JsonObject },
+  who: { readonly containerName: string; readonly hostname: string; readonly endpoints: JsonObject },
 ): Promise<readonly Granted[]> {
+  const { containerName, hostname, endpoints } = who
   const granted: Granted[] = []
   try {
     for (const { term, network } of networks) {
       const settings = asObject(endpoints[term])
       const { IPv4Address, IPv6Address } = asObject(settings.IPAMConfig)
       const addresses = [asText(IPv4Address), asText(IPv6Address)].filter((address) => address !== '')
-      const aliases = asList(settings.Aliases).map(asText)
+      const named = [...asList(settings.Aliases).map(asText), hostname]
+      const aliases = [...new Set(named)].filter((alias) => alias !== '' && alias !== containerName)
       granted.push({ term, attached: await places.attach({ network, containerName, aliases, addresses }) })
     }
     return granted
