@@ -207,6 +207,19 @@ t.test('a published port is reached through every node, and the client is seen',
   }
 })
 
+t.test('a client hears from the task itself that nothing listens there', async (t) => {
+  const closed = (['tcp', 'udp'] as const).map((protocol) => ({ ...ports[0], protocol, published: 8087, target: 81 }))
+  change([serviceRecord({ ...onIngress, ports: [...ports, ...closed] })])
+  for (const node of nodes) {
+    for (let at = 0; at < 3; at++) {
+      t.equal(await client.ask(node.address, 8087), 'ECONNREFUSED')
+      t.equal(await client.ask(node.address, 8087, { protocol: 'udp' }), 'ECONNREFUSED')
+      t.equal(await client.ask(node.addressV6, 8087, { protocol: 'udp' }), 'ECONNREFUSED')
+    }
+  }
+  change([serviceRecord(onIngress)])
+})
+
 t.test('much passes as little does, through tunnels that carry less than the wire', async (t) => {
   for (const [host, port, from] of [
     [one.address, 8080, client],
@@ -481,7 +494,13 @@ t.test('tunnels take packets of nodes only', async (t) => {
   ]
   await Promise.all(attempts.map(({ from, to }) => from.ask(to.address, 4789, { protocol: 'udp' })))
   t.equal(counted(one.host, 'guarded') - before, 3, 'not from outside, not from a container to its node or to another')
+  two.host.ip('route add 100.97.0.0/16 via 10.78.0.1')
   await two.host.ask(one.address, one.config.encryptedPort, { protocol: 'udp' })
+  t.equal(
+    await two.host.ask('100.97.0.1', one.config.encryptedPort, { protocol: 'udp' }),
+    'EPERM',
+    'nor leaves otherwise',
+  )
   t.equal(counted(one.host, 'guarded') - before, 4, 'and what is encrypted comes by WireGuard')
   t.match(await client.ask(one.address, 8080), /^web/)
 })

@@ -355,6 +355,7 @@ t.test('nodes are known by tunnel address, port and MAC', async (t) => {
   t.same([...node.kernel.set('host inet swarmctl nodes4').keys()], ['192.0.2.1', '192.0.2.2'])
   t.same([...node.kernel.set('host inet swarmctl nodes6').keys()], ['2001:db8::3'])
   t.same([...node.kernel.set('host inet swarmctl tunnels').keys()].toSorted(), ['4789', '4800'])
+  t.same([...node.kernel.set('host inet swarmctl tunnels_sealed').keys()].toSorted(), ['5789', '5800'])
   const control = ['tcp . 2377', 'udp . 4789', 'udp . 4800', 'udp . 5789', 'udp . 5800']
   t.same(
     [...node.kernel.set('host inet swarmctl control').keys()].toSorted(),

@@ -24,6 +24,8 @@ table inet ${name} {
   set nodes6 { type ipv6_addr; }
   # UDP ports of the nodes' tunnels
   set tunnels { type inet_service; }
+  # and of those that go over WireGuard
+  set tunnels_sealed { type inet_service; }
   # what containers may not reach on any node
   set control { type inet_proto . inet_service; }
   # of the engine's other networks

@@ -45,6 +45,7 @@ export function peersFragment(view: PeersView): Fragment {
     if (block) elements.push(...entryElements(block.mac, peer.number))
   }
   for (const port of tunnels) elements.push({ table: 'host', set: 'tunnels', key: String(port), value: '' })
+  for (const port of sealed) elements.push({ table: 'host', set: 'tunnels_sealed', key: String(port), value: '' })
   for (const port of [...tunnels, ...sealed]) {
     elements.push({ table: 'host', set: 'control', key: `udp . ${port}`, value: '' })
   }

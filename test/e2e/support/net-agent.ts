@@ -163,17 +163,20 @@ function askUdp(request: Extract<AgentRequest, { op: 'ask' }>): Promise<string> 
   const socket = createSocket(request.host.includes(':') ? 'udp6' : 'udp4')
   return new Promise<string>((resolve, reject) => {
     const timer = setTimeout(() => reject(new Error('TIMEOUT')), TIMEOUT_MS)
-    socket.once('error', (error) => {
+    const fail = (error: Error) => {
       clearTimeout(timer)
       reject(error)
-    })
+    }
+    socket.once('error', fail)
     socket.once('message', (data) => {
       clearTimeout(timer)
       resolve(data.toString())
     })
     socket.bind(request.localPort ?? 0, request.localAddress, () => {
       // A connected socket hears of refusals.
-      socket.connect(request.port, request.host, () => socket.send(question(request.bytes)))
+      socket.connect(request.port, request.host, () =>
+        socket.send(question(request.bytes), (error) => error && fail(error)),
+      )
     })
   }).finally(() => socket.close())
 }
