@@ -14,6 +14,7 @@ const PROGRAMS: readonly (readonly [program: string, debianPackage: string])[] =
   ['ip', 'iproute2'],
   ['nft', 'nftables'],
   ['iptables', 'iptables'],
+  ['conntrack', 'conntrack'],
   ['nsenter', 'util-linux'],
   ['unshare', 'util-linux'],
   ['mount', 'mount'],

@@ -53,6 +53,10 @@ need() { have "$1" || packages+=("$2"); }
 need ip iproute2
 need nft nftables
 need iptables iptables
+need bridge iproute2
+need ss iproute2
+need conntrack conntrack
+need wireguard-go wireguard-go # encrypted networks, where the kernel has no WireGuard
 need nsenter util-linux
 need mount mount
 need hostname hostname

@@ -3,7 +3,7 @@
 
 import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
-import { access, constants, mkdir, open, stat, truncate } from 'node:fs/promises'
+import { access, constants, mkdir, open, readFile, stat, truncate } from 'node:fs/promises'
 import { delimiter, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { CodedError } from '../lib/errors.ts'
@@ -65,6 +65,8 @@ function searchPath(): string {
 
 async function whatIsLacking(path: string): Promise<string | undefined> {
   if (process.getuid?.() !== 0) return 'swarmd does not run as root'
+  const missing = await missingCapability()
+  if (missing) return `swarmd runs without the capability ${missing}`
   const folders = path.split(delimiter)
   for (const tool of TOOLS) {
     const found = await Promise.all(folders.map((folder) => isProgram(join(folder, tool))))
@@ -74,6 +76,20 @@ async function whatIsLacking(path: string): Promise<string | undefined> {
     return 'the kernel has no netfilter'
   }
   return undefined
+}
+
+/** Numbers of the kernel's. */
+const CAPABILITIES = [
+  ['CAP_NET_ADMIN', 12n],
+  ['CAP_SYS_ADMIN', 21n],
+] as const
+
+/** As root in a container. */
+async function missingCapability(): Promise<string | undefined> {
+  const status = await readFile('/proc/self/status', 'utf8').catch(() => '')
+  const effective = /^CapEff:\s*([0-9a-f]+)$/m.exec(status)?.[1]
+  if (!effective) return undefined
+  return CAPABILITIES.find(([, bit]) => ((BigInt(`0x${effective}`) >> bit) & 1n) === 0n)?.[0]
 }
 
 function isProgram(path: string): Promise<boolean> {

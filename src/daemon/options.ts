@@ -134,6 +134,9 @@ export async function parseOptions(argv: readonly string[], version: string): Pr
       default: 'docker',
       describe: 'Group that may use the unix socket, where it exists',
     })
+    .epilogue(
+      'Overlay networks, names and published ports are kept in the kernel by swarmd-net, which goes on without swarmd.\n"swarmd-net remove" takes all of them off a machine whose swarmd is gone for good.',
+    )
     .strict()
     .version(version)
     .help()
