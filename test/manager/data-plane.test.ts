@@ -291,6 +291,14 @@ t.test('a change reaches the nodes that it concerns, at once and alone', async (
   two.say({ kind: 'data-path', report: { ...report, routes: ['192.168.0.0/16'] } })
   await cluster.clock.advance(20)
   t.equal(cluster.store.get('node', 'n2')?.meta.version, written, 'what is known is not written again')
+  two.say({ kind: 'data-path', report: { ...report, routes: ['10.0.0.0/16'] } })
+  await cluster.clock.advance(20)
+  t.match(cluster.store.get('node', 'n2')?.dataPath?.problems, [
+    { code: 'ROUTE_OVERLAP', message: /^the route 10.0.0.0\/16 of this host overlaps with network front-name: / },
+  ])
+  two.say({ kind: 'data-path', report })
+  await cluster.clock.advance(20)
+  t.same(cluster.store.get('node', 'n2')?.dataPath?.problems, [])
   const down = { code: 'DATA_PLANE_DOWN', message: 'swarmd-net does not answer', subject: '' }
   two.say({ kind: 'data-path', report: { ...report, port: 0, mtu: 0, encryptionKeys: [], problems: [down] } })
   await cluster.clock.advance(20)

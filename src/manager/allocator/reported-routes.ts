@@ -1,7 +1,9 @@
 // The routes that nodes report of their hosts: what a cluster network lies over, containers no longer reach.
 
+import type { DataPathProblem } from '../../api/data-plane.ts'
 import type { Node } from '../../api/objects.ts'
-import { type Cidr, formatCidr, parseCidr } from '../../lib/cidr.ts'
+import { type Cidr, formatCidr, overlaps, parseCidr } from '../../lib/cidr.ts'
+import { subnetsOf } from '../store/indexes.ts'
 import type { StoreView } from '../store/types.ts'
 
 export interface ReportedRoute {
@@ -20,4 +22,19 @@ export function reportedRoutes(view: Pick<StoreView, 'list'>): readonly Reported
     }
   }
   return [...routes.values()]
+}
+
+/** What is wrong with a node's routes: networks that lie over them, the ingress network among them. One problem a route. */
+export function overlapProblems(view: Pick<StoreView, 'list'>, routes: readonly string[]): readonly DataPathProblem[] {
+  const networks = view.list('network')
+  return routes.flatMap((route): readonly DataPathProblem[] => {
+    const cidr = parseCidr(route)
+    const over =
+      cidr && cidr.prefix > 0 ? networks.filter((one) => subnetsOf(one).some((own) => overlaps(own, cidr))) : []
+    const [network] = over
+    if (!network) return []
+    const others = over.length > 1 ? ` and ${over.length - 1} more` : ''
+    const message = `the route ${route} of this host overlaps with network ${network.spec.Name ?? network.id}${others}: containers there do not reach what is behind it`
+    return [{ code: 'ROUTE_OVERLAP', message, subject: network.id }]
+  })
 }

@@ -3,16 +3,19 @@
 import type { DataPathReport } from '../../api/data-plane.ts'
 import type { Node } from '../../api/objects.ts'
 import type { Log } from '../../lib/log.ts'
+import { overlapProblems } from '../allocator/reported-routes.ts'
 import type { StoreEvent, StoreView } from '../store/types.ts'
 import { DataPlaneIndex, type WithdrawnEndpoint } from './data-plane-index.ts'
 import { isDraining } from './data-plane-records.ts'
 import type { Session } from './session.ts'
 import { Withdrawals } from './withdrawals.ts'
 
-/** The node with what its data plane reports, if it does. */
-export function withDataPath(node: Node, report: DataPathReport | undefined): Node {
+/** The node with what its data plane reports, if it does, and what is to be said of its routes. */
+export function withDataPath(view: StoreView, node: Node, report: DataPathReport | undefined): Node {
   const dataPath = report && nextDataPath(node.dataPath, report)
-  return dataPath ? { ...node, dataPath } : node
+  if (!dataPath) return node
+  const problems = dataPath.problems.filter(({ code }) => code !== 'ROUTE_OVERLAP')
+  return { ...node, dataPath: { ...dataPath, problems: [...problems, ...overlapProblems(view, dataPath.routes)] } }
 }
 
 /**

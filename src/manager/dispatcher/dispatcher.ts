@@ -221,7 +221,7 @@ export class Dispatcher {
     this.#dataPlane.began(session)
     const address = hello.address || hostOf(connection.remoteAddress)
     this.#write(scope, nodeId, (current) => ({
-      ...withDataPath(current, hello.dataPath),
+      ...withDataPath(this.#view, current, hello.dataPath),
       description: hello.description,
       status: { state: 'ready', message: '', address },
       dataPathAddress: hello.dataPathAddress,
@@ -260,7 +260,7 @@ export class Dispatcher {
         })
         break
       case 'data-path':
-        this.#write(scope, nodeId, (node) => withDataPath(node, message.report))
+        this.#write(scope, nodeId, (node) => withDataPath(this.#view, node, message.report))
         break
       case 'describe':
         this.#write(scope, nodeId, (node) => ({ ...node, description: message.description }))
