@@ -40,7 +40,16 @@ t.test('containers of two nodes reach each other on an overlay, by IPv4 and IPv6
   for (const { fabric } of [one, two]) t.same(await fabric.audit(), [], 'the kernel is as planned')
   await one.fabric.detach(neighbour.endpointId)
   await one.fabric.detach(neighbour.endpointId)
-  t.same(await one.fabric.audit(), [], 'after an end point has gone, twice')
+  const out = localOf({ networkId: 'egress', addresses: ['100.96.0.9'] })
+  await one.fabric.attach(out)
+  await one.fabric.detach(out.endpointId)
+  await one.fabric.apply(one.store.state, undefined)
+  t.same(await one.fabric.audit(), [], 'after end points have gone')
+  t.match(
+    ip('-n', one.host.config.namespace, 'link', 'show', 'brg'),
+    'mtu 1450',
+    'a bridge without ports keeps its MTU',
+  )
 })
 
 t.test('a node whose links carry less makes packets smaller everywhere, in containers that run too', async (t) => {
@@ -124,10 +133,8 @@ t.test('another start takes over what is there, and no packet is lost', async (t
   const change = { self: one.host.self, revision: 2, complete: false, removed: [] }
   const added = one.store.apply({ ...change, set: [{ kind: 'overlay-network', network: back }] })
   await one.fabric.apply(one.store.state, added)
-  const ping = spawn('nsenter', [
-    `--net=/run/netns/${one.container}`,
-    ...['busybox', 'ping', '-i', '0.01', '-c', '150', '10.0.1.6'],
-  ])
+  const ping = spawn('nsenter', [`--net=/run/netns/${one.container}`, ...['busybox', 'ping', '-i', '0.01', '10.0.1.6']])
+  t.teardown(() => ping.kill('SIGKILL'))
   let output = ''
   ping.stdout.on('data', (chunk: Buffer) => {
     output += chunk.toString()
@@ -139,9 +146,11 @@ t.test('another start takes over what is there, and no packet is lost', async (t
   const again = one.host.fabric()
   await again.open(one.store.state, [one.local])
   t.same(await again.audit(), [])
-  t.notOk(output.includes('seq=149'), 'traffic went on meanwhile')
+  const replies = output.length
+  await waitFor('more traffic', () => Promise.resolve(output.length > replies + 500), 10_000)
+  ping.kill('SIGINT')
   await ended
-  t.match(output, ' 0% packet loss')
+  t.match(output, / (\d+) packets transmitted, \1 packets received/)
   const links = ip('-n', one.host.config.namespace, '-br', 'link', 'show')
   t.notMatch(links, 'br4098', 'a network that went meanwhile is removed')
   t.throws(

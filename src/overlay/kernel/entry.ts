@@ -196,9 +196,10 @@ export function linkLine(
 ): { readonly inHost: boolean; readonly line: string } {
   switch (make.kind) {
     case 'bridge':
+      // Without an MTU: one that is set later stays, but one that it is made with changes with its ports.
       return {
         inHost: false,
-        line: `link add ${device} mtu ${mtu} address ${make.mac} type bridge forward_delay 0 mcast_snooping 0`,
+        line: `link add ${device} address ${make.mac} type bridge forward_delay 0 mcast_snooping 0`,
       }
     case 'vxlan': {
       const mac = make.mac === '' ? '' : ` address ${make.mac}`

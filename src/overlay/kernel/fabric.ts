@@ -298,7 +298,7 @@ export class Fabric {
   async #damage(): Promise<readonly string[]> {
     const damage = await this.#rules.damage()
     const foreign = this.#watcher.foreignRules
-    if (foreign || damage.length > 0) this.#watcher.rulesMended()
+    if (foreign || damage.length > 0) await this.#watcher.forgetForeign()
     return foreign ? [...damage, 'rules of the fabric: changed by somebody'] : damage
   }
 }

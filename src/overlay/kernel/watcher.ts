@@ -54,8 +54,11 @@ export interface WatcherOptions {
 
 const SETTLE_MS = 30
 const RESTART_MS = 2000
-const READY_TRIES = 40
-const READY_POLL_MS = 25
+const READY_TRIES = 10
+const READY_POLLS = 10
+const READY_POLL_MS = 10
+const QUIET_MS = 150
+const QUIET_MAX_MS = 3000
 
 export class Watcher {
   readonly #options: WatcherOptions
@@ -65,6 +68,7 @@ export class Watcher {
   /** Generations of the ruleset that the kernel told of, and how many of them were not counted by us or not told. */
   #seen = 0
   #offset = 0
+  #toldMs = 0
   #calibrated = false
   #closed = false
 
@@ -82,18 +86,31 @@ export class Watcher {
     this.#watch('nft', ['monitor'], (line) => {
       if (!line.startsWith('# new generation ')) return
       this.#seen++
+      this.#toldMs = this.#options.clock.nowMs()
       if (this.foreignRules) this.#notice()
     })
     await this.#calibrate()
   }
 
-  /** Somebody else changed the fabric's rules since `start` or `rulesMended`. */
+  /** Somebody else changed the fabric's rules since `start` or `forgetForeign`. */
   get foreignRules(): boolean {
     return this.#calibrated && this.#seen - this.#offset > this.#options.ownGenerations()
   }
 
-  rulesMended(): void {
+  /** Forgets what others changed so far. Nobody may change the rules until this resolves. */
+  async forgetForeign(): Promise<void> {
+    await this.#quiet()
     this.#offset = this.#seen - this.#options.ownGenerations()
+  }
+
+  /** Until the kernel has told all of what was done: news come late on a busy machine. */
+  async #quiet(): Promise<void> {
+    const { clock } = this.#options
+    const startMs = clock.nowMs()
+    this.#toldMs = startMs
+    while (clock.nowMs() - this.#toldMs < QUIET_MS && clock.nowMs() - startMs < QUIET_MAX_MS) {
+      await sleep(clock, QUIET_MS / 5)
+    }
   }
 
   close(): void {
@@ -107,12 +124,16 @@ export class Watcher {
     const { clock, touchRules, log } = this.#options
     this.#calibrated = false
     this.#seen = 0
-    for (let tries = 0; tries < READY_TRIES && this.#seen === 0; tries++) {
+    let touches = 0
+    while (touches < READY_TRIES && this.#seen === 0) {
       await touchRules()
-      await sleep(clock, READY_POLL_MS)
+      touches++
+      for (let polls = 0; polls < READY_POLLS && this.#seen === 0; polls++) await sleep(clock, READY_POLL_MS)
     }
     if (this.#seen === 0) log.warn({}, 'the kernel tells nothing of its rules; they are looked at now and then')
-    this.rulesMended()
+    // The first of several touches may be told of late.
+    if (touches > 1) await this.#quiet()
+    this.#offset = this.#seen - this.#options.ownGenerations()
     this.#calibrated = this.#seen > 0
   }
 
