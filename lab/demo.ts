@@ -240,7 +240,13 @@ async function demo(lab: Lab): Promise<void> {
         lines.every((line) => / Running/.test(line) && !line.startsWith(`${victim.name} `))
       )
     })
-    for (const host of others) await curl(lab, '--data', 'vote=b', voteUrl(host))
+    for (const host of others) {
+      // the pages may still hold a connection to a redis that is no more, and say so once
+      await until(`${host.name} takes a vote`, async () => {
+        await curl(lab, '--data', 'vote=b', voteUrl(host))
+        return true
+      })
+    }
     const result = await counted(lab, others, votes + others.length)
     return {
       seen: `${victim.name} is gone; votes through the other four are counted: ${shown(result)}`,
@@ -271,6 +277,8 @@ async function main(): Promise<number> {
     say(`\n${table()}`)
     return 0
   } catch (error) {
+    const tasks = await lab?.managers[0]?.swarmctl(['stack', 'ps', '--no-trunc', STACK]).catch(() => undefined)
+    if (tasks) say(`\n${tasks.stdout}${tasks.stderr}`)
     say(`\n${table()}\n\nThe demo failed: ${error instanceof Error ? error.message : String(error)}`)
     if (lab && keep) say(`Logs: ${relative(projectRoot, lab.dir)}/n*/swarmd.log`)
     return 1

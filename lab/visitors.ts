@@ -14,7 +14,7 @@ export interface Visits {
   readonly versions: Readonly<Record<string, number>>
   /** The addresses that the pages saw them come from. */
   readonly clients: readonly string[]
-  /** Visitors of whom a request failed, or took longer than 5 s. */
+  /** Visitors of whom a request failed, or was not answered within 30 s. */
   readonly failed: number
   /** The first of these. */
   readonly failures: readonly string[]
