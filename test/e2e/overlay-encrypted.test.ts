@@ -3,7 +3,7 @@
 
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, symlinkSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
@@ -310,6 +310,38 @@ t.test('keys change without the loss of a packet', async (t) => {
     old,
   )
   for (const node of nodes) t.notMatch(await node.in('ip', '-br', 'link'), /swc-wg0a/)
+})
+
+t.test('devices go with the last encrypted network, and come with the next', async (t) => {
+  const { number, address, encryption } = one
+  const self = { nodeId: `node${number}`, number, address, dataPathPort: PLAIN_VXLAN_PORT }
+  await encryption.apply({ ...EMPTY_STATE, self, peers: new Map([['node2', two.peer()]]) })
+  t.notMatch(await one.in('ip', '-br', 'link'), /swc-wg/)
+  await applyAll()
+  t.match((await pings('10.50.0.2')).stdout, / 0% packet loss/)
+})
+
+t.test('a node with neither kind of WireGuard says so, and announces no key', async (t) => {
+  const tools = join(directory, 'tools')
+  mkdirSync(tools)
+  for (const tool of ['nsenter', 'ip', 'sh']) symlinkSync((await must(['which', tool])).trim(), join(tools, tool))
+  const before = process.env.PATH
+  process.env.PATH = tools
+  t.teardown(() => {
+    process.env.PATH = before
+  })
+  const without = new Encryption({
+    config: { instance: 7 },
+    stateDirectory: join(directory, 'without'),
+    hostNamespace: netnsPath(one.netns),
+    changed: () => {},
+    log: silentLog,
+    clock: one.clock,
+  })
+  await without.open()
+  t.match(without.problem(), /wireguard-go is( not)? installed|neither wg/)
+  t.same(without.publicKeys(), [])
+  await without.close()
 })
 
 t.test('throughput is printed', async (t) => {

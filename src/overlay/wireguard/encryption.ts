@@ -61,6 +61,8 @@ export class Encryption {
   #self: Self | undefined
   #peers: readonly Peer[] = []
   #needed = false
+  /** There is no device of ours. */
+  #isDown = false
   /** By device: what was last asked of it. */
   readonly #configured = new Map<string, ReadonlyMap<string, TunnelPeer>>()
   readonly #handshakeAges = new Map<string, number>()
@@ -210,7 +212,7 @@ export class Encryption {
     const done: string[] = []
     try {
       await this.#rotateKeys()
-      if (!this.#self || !this.#needed) await this.#removeDevices(driver, SLOTS)
+      if (!this.#self || !this.#needed) await this.#takeDown(driver)
       else await this.#bringUp(driver, this.#self, done)
       this.#failure = ''
       if (done.length === 0) this.#restarts = 0
@@ -224,8 +226,16 @@ export class Encryption {
     return done
   }
 
+  /** Most nodes have no encrypted network: looking once is enough. */
+  async #takeDown(driver: TunnelDriver): Promise<void> {
+    if (this.#isDown) return
+    await this.#removeDevices(driver, SLOTS)
+    this.#isDown = true
+  }
+
   async #bringUp(driver: TunnelDriver, self: Self, done: string[]): Promise<void> {
     const { config } = this.#options
+    this.#isDown = false
     const observed = new Map<string, ObservedDevice>()
     for (const { generation } of this.#keys) {
       const name = deviceOf(config, generation)
