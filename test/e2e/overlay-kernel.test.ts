@@ -150,7 +150,7 @@ t.test('another start takes over what is there, and no packet is lost', async (t
   await waitFor('more traffic', () => Promise.resolve(output.length > replies + 500), 10_000)
   ping.kill('SIGINT')
   await ended
-  t.match(output, / (\d+) packets transmitted, \1 packets received/)
+  t.match(output, /^(\d+) packets transmitted, \1 packets received/m)
   const links = ip('-n', one.host.config.namespace, '-br', 'link', 'show')
   t.notMatch(links, 'br4098', 'a network that went meanwhile is removed')
   t.throws(
