@@ -2,8 +2,6 @@
 // tunnels' encryption, names, held ports. Changes of many callers become one step of the kernel.
 
 import { existsSync } from 'node:fs'
-import { stat } from 'node:fs/promises'
-import { createServer } from 'node:net'
 import { join } from 'node:path'
 import type { DataPathProblem, DataPathReport, DataPlaneKey } from '../api/data-plane.ts'
 import { type Clock, sleep, type Timer } from '../lib/clock.ts'
@@ -16,19 +14,20 @@ import {
   type DesiredState,
   DesiredStore,
   EGRESS_NETWORK_ID,
+  type HostModePort,
   type LocalAttachment,
 } from './desired-state.ts'
 import { DnsServer } from './dns/dns-server.ts'
 import { HostNameServers } from './dns/host-name-servers.ts'
+import { dropDnsSockets, namespaceId, openDnsSockets } from './dns-sockets.ts'
 import { EngineState } from './driver/engine-state.ts'
 import { Leftovers } from './driver/leftovers.ts'
-import { HeldPorts, type HostPort } from './held-ports.ts'
+import { HeldPorts, type HostPort, hostPortKey } from './held-ports.ts'
 import type { HolderLink } from './holder-link.ts'
-import { DNS_TCP_SOCKET, DNS_UDP_SOCKET } from './holder-protocol.ts'
 import { hostRoutes, linksIn, mtuOfAddress, ownerOfPort } from './host-facts.ts'
 import { Fabric } from './kernel/fabric.ts'
 import { DNS_ADDRESS, type FabricConfig, fabricConfig, fabricPort, gatewayNetwork } from './kernel/fabric-config.ts'
-import { readFrom, type SocketSpec, serveFrom } from './raw-socket.ts'
+import { ReportBoard } from './report-board.ts'
 import { StateFile } from './state-file.ts'
 import { Encryption } from './wireguard/encryption.ts'
 
@@ -42,12 +41,23 @@ export interface DataPathOptions {
 }
 
 const AUDIT_EVERY_MS = 5000
+/** Audits between looks at what changes seldom: the machine's routes, left-overs of the engine. */
+const SELDOM = 6
 const NETWORK_TIMEOUT_MS = 8000
 const DRAIN_POLL_MS = 100
 const DEFAULT_PORT = 4789
 /** Between the VXLAN ports of nodes that share a host's network namespace. */
 const PORTS_PER_INSTANCE = 10
 const NO_SELF: DataPathProblem = { code: 'NOT_IN_CLUSTER', message: 'this node is in no cluster', subject: '' }
+
+const UNKNOWN: DataPathReport = {
+  port: 0,
+  mtu: 0,
+  encryptionKeys: [],
+  encryptionProblem: '',
+  routes: [],
+  problems: [NO_SELF],
+}
 
 interface Waiter {
   readonly resolve: () => void
@@ -59,11 +69,14 @@ export class DataPath {
   readonly #log: Log
   readonly #stateFile: StateFile
   readonly engine: EngineState
+  readonly reports = new ReportBoard(UNKNOWN)
   readonly #ports: HeldPorts
   readonly #nameServers: HostNameServers
   readonly #encryption: Encryption
   readonly #leftovers: Leftovers
   #store = new DesiredStore()
+  /** Of containers that have ports of this node for themselves. */
+  readonly #endpointsWithPorts = new Set<string>()
   #config: FabricConfig | undefined
   #fabric: Fabric | undefined
   #dns: DnsServer | undefined
@@ -76,11 +89,8 @@ export class DataPath {
   #programming: Promise<void> | undefined
   #failure: DataPathProblem | undefined
   #saveFailure: DataPathProblem | undefined
-  #report: DataPathReport | undefined
-  #reportText = ''
-  #serial = 0
-  readonly #watchers = new Set<() => void>()
   #auditTimer: Timer | undefined
+  #audits = 0
   #refreshing: Promise<void> | undefined
   #closed = false
 
@@ -112,6 +122,7 @@ export class DataPath {
   /** Goes on from the last state. What the kernel refuses now is tried again and stands in the report. */
   async open(): Promise<void> {
     await Promise.all([this.engine.load(), this.#nameServers.load(), this.#encryption.open()])
+    for (const { endpointId, ports } of this.engine.locals()) if (ports) this.#endpointsWithPorts.add(endpointId)
     this.#store = await this.#stateFile.load()
     if (this.state.self) await this.#program(undefined).catch(() => {})
     await this.refresh()
@@ -152,6 +163,7 @@ export class DataPath {
   async attach(local: LocalAttachment): Promise<{ readonly device: string }> {
     const fabric = this.#fabric
     if (!fabric) throw new CodedError('NOT_IN_CLUSTER', 'this node is in no cluster')
+    if (local.ports) await this.#holdOwnPorts(fabric, local)
     const attached = await fabric.attach(local)
     this.#dns?.attachmentsChanged()
     return attached
@@ -159,6 +171,7 @@ export class DataPath {
 
   async detach(endpointId: string): Promise<void> {
     await this.#fabric?.detach(endpointId)
+    if (this.#fabric && this.#endpointsWithPorts.delete(endpointId)) await this.#holdPorts(this.#fabric)
     this.#dns?.attachmentsChanged()
   }
 
@@ -177,25 +190,6 @@ export class DataPath {
       if (nowMs - quietSinceMs >= quietMs || nowMs - startMs >= maxMs) return
       await sleep(clock, DRAIN_POLL_MS, signal)
     }
-  }
-
-  /** The last report; `serial` rises with each change of it. */
-  current(): { readonly serial: number; readonly report: DataPathReport } {
-    return { serial: this.#serial, report: this.#report ?? this.#emptyReport() }
-  }
-
-  /** Resolves when there is another report than that one, or at the signal. */
-  async changedSince(serial: number, signal: AbortSignal): Promise<void> {
-    if (serial !== this.#serial || signal.aborted) return
-    await new Promise<void>((resolve) => {
-      const done = (): void => {
-        this.#watchers.delete(done)
-        signal.removeEventListener('abort', done)
-        resolve()
-      }
-      this.#watchers.add(done)
-      signal.addEventListener('abort', done, { once: true })
-    })
   }
 
   /** Aborts after so long. */
@@ -288,7 +282,6 @@ export class DataPath {
     await this.#encryption.apply(this.state)
     await this.#fabric.apply(this.state, keys)
     this.#dns?.changed(keys)
-    if (portsMayDiffer) void this.refresh()
   }
 
   #configFor(clusterPort: number): FabricConfig {
@@ -301,17 +294,42 @@ export class DataPath {
     const gateway = gatewayNetwork(this.state.networks.values())
     return [...this.state.services.values()]
       .filter(({ networkId }) => networkId === gateway?.id)
-      .flatMap(({ ports }) => ports.map(({ protocol, published }) => ({ protocol, port: published })))
+      .flatMap(({ ports }) => ports)
+      .concat(this.#hostModePorts())
+      .map(({ protocol, published }) => ({ protocol, port: published }))
+  }
+
+  #hostModePorts(): readonly (HostModePort & { readonly endpointId: string; readonly preferLocal: boolean })[] {
+    return [...this.engine.locals()].flatMap(({ endpointId, ports = [] }) =>
+      this.#endpointsWithPorts.has(endpointId) ? ports.map((port) => ({ ...port, endpointId, preferLocal: true })) : [],
+    )
+  }
+
+  /** @throws {CodedError} PORT_IN_USE, in the engine's words */
+  async #holdOwnPorts(fabric: Fabric, { endpointId, ports = [] }: LocalAttachment): Promise<void> {
+    const others = new Set(this.#publishedPorts().map(hostPortKey))
+    this.#endpointsWithPorts.add(endpointId)
+    await this.#holdPorts(fabric)
+    const taken = ports
+      .map(({ protocol, published }) => ({ protocol, port: published }))
+      .find((port) => others.has(hostPortKey(port)) || this.#ports.taken.has(hostPortKey(port)))
+    if (taken === undefined) return
+    this.#endpointsWithPorts.delete(endpointId)
+    await this.#holdPorts(fabric)
+    throw new CodedError('PORT_IN_USE', `Bind for 0.0.0.0:${taken.port} failed: port is already allocated`)
   }
 
   async #holdPorts(fabric: Fabric): Promise<void> {
-    if (await this.#ports.set(this.#publishedPorts())) await fabric.setUnserved(this.#ports.taken)
+    if (!(await this.#ports.set(this.#publishedPorts()))) return
+    await fabric.setUnserved(this.#ports.taken)
+    void this.refresh()
   }
 
   /** The node has left its cluster. */
   async #takeDown(): Promise<void> {
     this.#dns?.close()
     this.#dns = undefined
+    dropDnsSockets(this.#options.holder)
     await this.#ports.set([])
     await this.#encryption.apply(this.state)
     if (this.#fabric && this.#config) {
@@ -321,30 +339,10 @@ export class DataPath {
     this.#fabric = undefined
   }
 
-  /** Sockets belong to one namespace: their names tell which, so that those of a fabric that is no more are not taken. */
   async #openDns(config: FabricConfig): Promise<void> {
     const { holder, clock, random, log } = this.#options
-    const path = this.#namespacePath(config)
-    const { ino } = await stat(path)
-    const names = {
-      own: `${DNS_UDP_SOCKET}-own@${ino}`,
-      any: `${DNS_UDP_SOCKET}-any@${ino}`,
-      tcp: `${DNS_TCP_SOCKET}@${ino}`,
-    }
-    const specs: readonly SocketSpec[] = [
-      { kind: 'udp', name: names.own, host: config.dnsAddress, port: 53 },
-      { kind: 'udp', name: names.any, host: '0.0.0.0', port: 53 },
-      { kind: 'tcp', name: names.tcp, host: '0.0.0.0', port: 53 },
-    ]
-    const missing = specs.filter(({ name }) => !holder.socket(name))
-    if (missing.length > 0) await holder.open(path, missing)
-    const handle = (name: string) => {
-      const found = holder.socket(name)
-      if (!found) throw new CodedError('SOCKET_FAILED', `${name} was not opened`)
-      return found
-    }
-    const tcp = createServer({ allowHalfOpen: true })
-    const udp = [await readFrom(handle(names.own), 'udp4'), await readFrom(handle(names.any), 'udp4')]
+    const namespace = this.#namespacePath(config)
+    const { udp, tcp, serve } = await openDnsSockets(holder, namespace, config.dnsAddress)
     this.#dns = new DnsServer({
       udp,
       tcp: [tcp],
@@ -355,8 +353,8 @@ export class DataPath {
       random,
       log,
     })
-    await serveFrom(tcp, handle(names.tcp))
-    this.#dnsNamespace = String(ino)
+    await serve()
+    this.#dnsNamespace = await namespaceId(namespace)
   }
 
   async #save(change: DesiredChange): Promise<void> {
@@ -379,6 +377,7 @@ export class DataPath {
   }
 
   async #audit(): Promise<void> {
+    const seldom = this.#audits++ % SELDOM === 0
     try {
       if (this.state.self && (this.#all || !this.#fabric)) await this.#program(undefined)
       await this.#programming
@@ -387,20 +386,19 @@ export class DataPath {
         await this.#fabric.audit()
         await this.#auditDns()
         await this.#holdPorts(this.#fabric)
-        await this.#sweepLeftovers()
+        if (seldom) await this.#sweepLeftovers()
       }
     } catch (error) {
       this.#log.warn({ code: errorCode(error), reason: errorMessage(error) }, 'the audit failed')
     }
-    await this.refresh()
+    if (seldom) await this.refresh()
     if (!this.#closed) this.#auditSoon()
   }
 
   /** A fabric that was made anew is another namespace. */
   async #auditDns(): Promise<void> {
     if (!this.#config) return
-    const { ino } = await stat(this.#namespacePath(this.#config))
-    if (this.#dns && this.#dnsNamespace === String(ino)) return
+    if (this.#dns && this.#dnsNamespace === (await namespaceId(this.#namespacePath(this.#config)))) return
     this.#dns?.close()
     this.#dns = undefined
     await this.#openDns(this.#config)
@@ -442,15 +440,6 @@ export class DataPath {
       routes,
       problems,
     }
-    const text = JSON.stringify(report)
-    if (text === this.#reportText) return
-    this.#report = report
-    this.#reportText = text
-    this.#serial++
-    for (const watcher of [...this.#watchers]) watcher()
-  }
-
-  #emptyReport(): DataPathReport {
-    return { port: 0, mtu: 0, encryptionKeys: [], encryptionProblem: '', routes: [], problems: [NO_SELF] }
+    this.reports.post(report)
   }
 }

@@ -94,6 +94,21 @@ export class HolderLink {
     if (failure) throw new CodedError('SOCKET_FAILED', `${failure.name}: ${failure.message}`, { retryable: true })
   }
 
+  /** Names of sockets that are held. */
+  get names(): readonly string[] {
+    return [...this.#sockets.keys()]
+  }
+
+  /** They are held no more. Whoever serves from them closes them. */
+  drop(names: readonly string[]): void {
+    if (names.length === 0) return
+    for (const name of names) {
+      this.#sockets.get(name)?.close()
+      this.#sockets.delete(name)
+    }
+    this.#send({ kind: 'drop', names })
+  }
+
   /** The next server is of this program; the holder ends this one in peace. */
   replaceServer(program: string): void {
     this.#send({ kind: 'replace-server', program })

@@ -34,6 +34,8 @@ export type FromServer =
   | { readonly kind: 'pong' }
   /** Replaces held sockets of the same names. `netns`: path of a network namespace; empty: the holder's own. */
   | { readonly kind: 'open'; readonly id: number; readonly netns: string; readonly sockets: readonly SocketSpec[] }
+  /** Closes held sockets: what they keep alive (a network namespace) may go. */
+  | { readonly kind: 'drop'; readonly names: readonly string[] }
   /** The next server is to be of this program; the one that asks ends when the holder tells it. */
   | { readonly kind: 'replace-server'; readonly program: string }
   /** Ends the holder; the server lives on with another. */

@@ -142,6 +142,12 @@ export class Holder {
       case 'open':
         void this.#openFor(channel, message.id, message.netns, message.sockets)
         return
+      case 'drop':
+        for (const name of message.names) {
+          this.#held.get(name)?.close()
+          this.#held.delete(name)
+        }
+        return
       case 'replace-server':
         this.#program = message.program
         this.#failures = 0

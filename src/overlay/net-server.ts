@@ -141,12 +141,12 @@ function controlMethods({
       return nothing
     },
     Watch: async ({ serial }, signal) => {
-      await dataPath.changedSince(serial, AbortSignal.any([signal, dataPath.after(WATCH_MS)]))
-      return dataPath.current()
+      await dataPath.reports.changedSince(serial, AbortSignal.any([signal, dataPath.after(WATCH_MS)]))
+      return dataPath.reports.posted
     },
     Report: async () => {
       await dataPath.refresh()
-      return dataPath.current()
+      return dataPath.reports.posted
     },
     Drained: async (options: DrainOptions, signal) => {
       await dataPath.drained(options, signal)
