@@ -159,6 +159,8 @@ async function create(context: Context, flags: Flags, operands: readonly string[
     ...(compareVersions(await client.version(), '1.44') < 0 ? { CheckDuplicate: true } : {}),
   }
   const answer = await client.json<{ Id: string; Warning?: string }>('POST', '/networks/create', { body })
+  // Docker's client keeps it to itself.
+  if (answer.Warning) context.stderr.write(`WARNING: ${answer.Warning}\n`)
   context.stdout.write(`${answer.Id}\n`)
 }
 
