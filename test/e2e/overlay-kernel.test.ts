@@ -7,7 +7,7 @@ import { DesiredStore } from '../../src/overlay/desired-state.ts'
 import { Fabric } from '../../src/overlay/kernel/fabric.ts'
 import { fabricConfig, fabricPort, peerMark } from '../../src/overlay/kernel/fabric-config.ts'
 import { endpoint, INGRESS, localOf, network, peer } from '../overlay/support/records.ts'
-import { inNamespace, ip, KernelLab, pings } from './support/kernel-hosts.ts'
+import { inNamespace, ip, type KernelHost, KernelLab, pings } from './support/kernel-hosts.ts'
 import { waitFor } from './support/wait-for.ts'
 
 t.setTimeout(180_000)
@@ -18,6 +18,7 @@ const front = network('front', 4097, {
     { subnet: 'fd00:1::/64', gateway: 'fd00:1::1' },
   ],
 })
+const FORWARDING = ['net.ipv4.ip_forward', 'net.ipv6.conf.all.forwarding']
 const addresses = ({ number }: { readonly number: number }) => [`10.0.1.${number + 4}`, `fd00:1::${number + 4}`]
 
 t.test('containers of two nodes reach each other on an overlay, by IPv4 and IPv6', async (t) => {
@@ -182,6 +183,39 @@ t.test('a fabric that was taken away altogether comes back, with the links of co
   t.ok(await pings(one.container, one.host.address), 'and by the gateway to the host')
   t.same(await again.audit(), [])
 })
+
+t.test(
+  'a host that forwarded nothing forwards nothing else; one that did goes on; a foreign link is left alone',
+  async (t) => {
+    const lab = new KernelLab('h', [1, 2, 3])
+    t.teardown(() => lab.down())
+    const [closed, open, taken] = lab.hosts
+    if (!closed || !open || !taken) throw new Error('no hosts')
+    const policy = (host: KernelHost, tool: string) => inNamespace(host.namespace, tool, '-S', 'FORWARD').split('\n')[0]
+    const forwards = (host: KernelHost) =>
+      inNamespace(host.namespace, 'sysctl', '-n', ...FORWARDING)
+        .split('\n')
+        .join(' ')
+    for (const [host, value] of [
+      [closed, 0],
+      [open, 1],
+    ] as const) {
+      inNamespace(host.namespace, 'sysctl', '-qw', ...FORWARDING.map((name) => `${name}=${value}`))
+      await host.fabric().open(new DesiredStore().state, [])
+      for (const tool of ['iptables', 'ip6tables']) {
+        t.equal(
+          policy(host, tool),
+          value === 0 ? '-P FORWARD DROP' : '-P FORWARD ACCEPT',
+          `${tool} where it was ${value}`,
+        )
+      }
+      t.equal(forwards(host).trim(), '1 1')
+    }
+    ip('-n', taken.namespace, 'link', 'add', 'fab0', 'type', 'bridge')
+    await t.rejects(taken.fabric().open(new DesiredStore().state, []), { code: 'LINK_TAKEN' })
+    t.match(ip('-n', taken.namespace, 'link', 'show', 'fab0'), 'fab0')
+  },
+)
 
 t.test('a network that the kernel refuses is a problem of its own, and stands as soon as it can', async (t) => {
   const lab = new KernelLab('c', [1, 2])

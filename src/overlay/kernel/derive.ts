@@ -316,12 +316,20 @@ function tunnelEntry(
   mac: string,
   peer: Peer,
   encrypted: boolean,
-  { config }: Surroundings,
+  { config, self }: Surroundings,
 ): KernelEntry {
   const target = tunnelTarget(peer, encrypted)
   const own = encrypted ? config.encryptedPort : config.dataPathPort
   const port = target.port === own ? 0 : target.port
-  return { kind: 'tunnel-fdb', device, mac, target: normal(target.address), port }
+  // To a node in the same host: by an address that the kernel does not take for its own, which the host's rules translate.
+  // Else it hands packets over inside, with a route of this fabric that leads them astray in the other.
+  const beside = peer.address === self?.address
+  const address = beside ? besideAddress(config, target.address) : target.address
+  return { kind: 'tunnel-fdb', device, mac, target: normal(address), port }
+}
+
+function besideAddress({ fabricLinkAddress, fabricLinkAddressV6 }: FabricConfig, address: string): string {
+  return address.includes(':') ? fabricLinkAddressV6 : fabricLinkAddress
 }
 
 function prefixOf(subnet: string): number {

@@ -1,13 +1,21 @@
 // What stands of the data plane in the host's own namespace: one veth to the fabric, and leave for it in firewalls that forward
 // nothing by themselves.
 
+import { CodedError } from '../../lib/errors.ts'
 import { type Commands, succeed } from './commands.ts'
 import { type FabricConfig, LINK_PREFIX, LINK_PREFIX_V6 } from './fabric-config.ts'
 
 interface RawLink {
   readonly ifname: string
   readonly flags: readonly string[]
+  readonly linkinfo?: { readonly info_kind?: string }
   readonly addr_info: readonly { readonly local: string; readonly prefixlen: number }[]
+}
+
+/** Also where its making was interrupted before it had an address. */
+function isOurs({ linkinfo, addr_info }: RawLink, address: string): boolean {
+  const addresses = addr_info.map(({ local }) => local).filter((local) => !local.startsWith('fe80:'))
+  return linkinfo?.info_kind === 'veth' && (addresses.length === 0 || addresses.includes(address))
 }
 
 export class HostLink {
@@ -22,15 +30,19 @@ export class HostLink {
   /**
    * What was missing and is there now. The fabric's end is the plan's, but made here.
    * @param ipv6 the host uses it
+   * @throws {CodedError} LINK_TAKEN where another link has the name
    */
   async ensure(ipv6: boolean): Promise<readonly string[]> {
     const { hostLink, fabricLink, namespace, hostLinkAddress, hostLinkAddressV6 } = this.#config
     const wanted = [`${hostLinkAddress}/${LINK_PREFIX}`, ...(ipv6 ? [`${hostLinkAddressV6}/${LINK_PREFIX_V6}`] : [])]
     const [host, fabric] = await Promise.all([
-      this.#commands.host('ip', ['-j', 'addr', 'show', 'dev', hostLink]),
+      this.#commands.host('ip', ['-j', '-d', 'addr', 'show', 'dev', hostLink]),
       this.#commands.fabric('ip', ['link', 'show', 'dev', fabricLink]),
     ])
     const link = host.status === 0 ? (JSON.parse(host.stdout) as readonly RawLink[])[0] : undefined
+    if (link && !isOurs(link, hostLinkAddress)) {
+      throw new CodedError('LINK_TAKEN', `the host has a link named ${hostLink} that is not the data plane's`)
+    }
     const whole = link !== undefined && fabric.status === 0
     const addresses = whole ? link.addr_info.map(({ local, prefixlen }) => `${local}/${prefixlen}`) : []
     const missing = wanted.filter((address) => !addresses.includes(address))

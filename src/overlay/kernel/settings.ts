@@ -44,6 +44,7 @@ const FABRIC_CONNECTIONS: Settings = {
 
 type Place = 'host' | 'fabric'
 
+const HOST_FORWARDING_V4 = 'net.ipv4.ip_forward'
 const HOST_FORWARDING_V6 = 'net.ipv6.conf.all.forwarding'
 /** IPv6 may be off in the kernel, or switched off for the host. */
 const IPV6_OFF = 'net.ipv6.conf.all.disable_ipv6'
@@ -107,8 +108,18 @@ export class KernelSettings {
   }
 
   async host(): Promise<readonly string[]> {
+    if (this.#seen.host.get(HOST_FORWARDING_V4) === '0') await this.#forwardNothingElse('iptables')
     const changed = await this.#set('host', hostSettings(this.#config))
     return [...changed, ...(await this.#hostIpv6Forwarding())]
+  }
+
+  /**
+   * A host that forwarded nothing must not become everybody's router. The engine sets this policy when it is the first to
+   * switch forwarding on, and only then.
+   */
+  async #forwardNothingElse(tool: 'iptables' | 'ip6tables'): Promise<void> {
+    const result = await this.#commands.host(tool, ['-w', '5', '-P', 'FORWARD', 'DROP']).catch(() => undefined)
+    if (result?.status === 0) this.#log.info({ tool }, 'the host forwards for the data plane only')
   }
 
   /** A host that forwards IPv6 stops to listen to routers, unless told to go on. */
@@ -118,6 +129,7 @@ export class KernelSettings {
     const listening = parseSettings(all.stdout)
     const kept = [...listening].filter(([name, value]) => value === '1' && !name.includes(`.${this.#config.hostLink}.`))
     for (const [name, value] of kept) this.#seen.host.set(name, value)
+    await this.#forwardNothingElse('ip6tables')
     return this.#set('host', { ...Object.fromEntries(kept.map(([name]) => [name, '2'])), [HOST_FORWARDING_V6]: '1' })
   }
 
