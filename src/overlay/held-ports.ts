@@ -4,7 +4,7 @@
 import { createSocket, type Socket as UdpSocket } from 'node:dgram'
 import { createServer, type Server } from 'node:net'
 import type { DataPathProblem } from '../api/data-plane.ts'
-import { errorCode, errorMessage } from '../lib/errors.ts'
+import { CodedError, errorCode, errorMessage } from '../lib/errors.ts'
 import type { Log } from '../lib/log.ts'
 
 export interface HostPort {
@@ -31,6 +31,8 @@ export class HeldPorts {
   readonly #options: HeldPortsOptions
   readonly #held = new Map<string, Held>()
   readonly #problems = new Map<string, DataPathProblem>()
+  /** Ports of single containers, by key. */
+  readonly #claims = new Map<string, { readonly owner: string; readonly held: Held }>()
   #turn: Promise<void> = Promise.resolve()
 
   constructor(options: HeldPortsOptions) {
@@ -53,9 +55,48 @@ export class HeldPorts {
     return mine
   }
 
+  /**
+   * Holds ports for one container (`mode=host`) until `release`. All or none.
+   * @throws {CodedError} PORT_TAKEN in the engine's words
+   */
+  claim(owner: string, ports: readonly HostPort[]): Promise<void> {
+    const mine = this.#turn.then(() => this.#claim(owner, ports))
+    this.#turn = mine.catch(() => {})
+    return mine
+  }
+
+  release(owner: string): void {
+    for (const [key, claim] of this.#claims) {
+      if (claim.owner !== owner) continue
+      claim.held.close()
+      this.#claims.delete(key)
+    }
+  }
+
   close(): void {
     for (const held of this.#held.values()) held.close()
+    for (const { held } of this.#claims.values()) held.close()
     this.#held.clear()
+    this.#claims.clear()
+  }
+
+  async #claim(owner: string, ports: readonly HostPort[]): Promise<void> {
+    for (const port of ports) {
+      const key = hostPortKey(port)
+      if (this.#claims.get(key)?.owner === owner) continue
+      try {
+        if (this.#held.has(key) || this.#claims.has(key)) {
+          throw new CodedError('PORT_TAKEN', `Bind for 0.0.0.0:${port.port} failed: port is already allocated`)
+        }
+        this.#claims.set(key, { owner, held: await this.#open(port) })
+      } catch (error) {
+        this.release(owner)
+        if (errorCode(error) !== 'EADDRINUSE') throw error
+        const by = await this.#options.ownerOf(port)
+        const reason = `listen ${port.protocol} 0.0.0.0:${port.port}: bind: address already in use`
+        throw new CodedError('PORT_TAKEN', by ? `${reason} (by ${by})` : reason)
+      }
+    }
   }
 
   async #set(ports: readonly HostPort[]): Promise<boolean> {
@@ -78,7 +119,7 @@ export class HeldPorts {
     } catch (error) {
       if (this.#problems.has(key)) return
       const inUse = errorCode(error) === 'EADDRINUSE'
-      const owner = inUse ? await this.#options.ownerOf(port) : ''
+      const owner = this.#claims.has(key) ? 'a container' : inUse ? await this.#options.ownerOf(port) : ''
       const reason = inUse ? `in use on this node${owner && ` by ${owner}`}` : `not to be had: ${errorMessage(error)}`
       const message = `published port ${key} is ${reason}; this node does not serve it`
       this.#problems.set(key, { code: 'PORT_IN_USE', message, subject: key })

@@ -168,6 +168,31 @@ t.test('held ports', async (t) => {
   })
 })
 
+t.test('a host-mode port is one container’s', async (t) => {
+  const server = createServer()
+  await new Promise<void>((resolve) => server.listen(0, resolve))
+  const { port } = server.address() as AddressInfo
+  const held = new HeldPorts({ ownerOf: async () => 'nginx (process 7)', log: silentLog })
+  t.teardown(() => held.close())
+  const tcp = { protocol: 'tcp', port } as const
+  const udp = { protocol: 'udp', port } as const
+  await t.rejects(held.claim('one', [udp, tcp]), {
+    code: 'PORT_TAKEN',
+    message: `listen tcp 0.0.0.0:${port}: bind: address already in use (by nginx (process 7))`,
+  })
+  await new Promise((resolve) => server.close(resolve))
+  await held.claim('two', [udp, tcp])
+  await held.claim('two', [udp, tcp])
+  await t.rejects(held.claim('three', [udp]), { message: `Bind for 0.0.0.0:${port} failed: port is already allocated` })
+  await held.set([tcp])
+  t.match(held.problems, [{ subject: `${port}/tcp`, message: /in use on this node by a container/ }])
+  held.release('two')
+  await held.set([tcp])
+  t.same(held.problems, [])
+  await t.rejects(held.claim('three', [tcp]), { code: 'PORT_TAKEN' }, 'the mesh has it')
+  await held.claim('three', [udp])
+})
+
 t.test('swarmd’s client', async (t) => {
   /** A swarmd-net without a data plane: takes, refuses or is away, and notes what it is told. */
   const fake = (folder: string) => {
