@@ -44,6 +44,12 @@ export interface DesiredState {
   readonly services: ReadonlyMap<string, OverlayService>
 }
 
+export interface HostModePort {
+  readonly protocol: 'tcp' | 'udp' | 'sctp'
+  readonly published: number
+  readonly target: number
+}
+
 /** An end point of this node's engine, from the driver's Join to its Leave. */
 export interface LocalAttachment {
   /** the engine's ids, 64 hexadecimal digits */
@@ -55,6 +61,8 @@ export interface LocalAttachment {
   readonly addresses: readonly string[]
   /** The engine's key of the container's sandbox, known from Join: what a container's attachments have in common. */
   readonly sandbox?: string
+  /** Ports of this node that lead to it alone (`mode=host`); of attachments to the gateway network. */
+  readonly ports?: readonly HostModePort[]
   /** Name servers for what is no name of the cluster (DNS_DRIVER_OPTION); none: the host's. */
   readonly nameServers?: readonly string[]
 }

@@ -1,7 +1,7 @@
 // What is written on the engine's networks and end points for our network driver, by those who make them (the worker for tasks,
 // the daemon for `docker run --network`) and read by the driver. Keys are options and labels of Docker's API.
 
-import { DNS_DRIVER_OPTION } from './desired-state.ts'
+import { DNS_DRIVER_OPTION, type HostModePort } from './desired-state.ts'
 
 /** Label and driver option of an engine network: the cluster network that it is this node's part of, or EGRESS_NETWORK_ID. */
 export const NETWORK_ID_KEY = 'io.swarmctl.network.id'
@@ -28,4 +28,20 @@ export function upstreamsOption(servers: readonly string[]): string {
 
 export function upstreamsOf(option: unknown): readonly string[] {
   return typeof option === 'string' ? option.split(',').filter((server) => server !== '') : []
+}
+
+/** Option of an end point on the gateway network, and label of its container: its host-mode ports, `tcp/8080/80` by commas. */
+export const ENDPOINT_PORTS_KEY = 'io.swarmctl.ports'
+
+export function portsOption(ports: readonly HostModePort[]): string {
+  return ports.map(({ protocol, published, target }) => `${protocol}/${published}/${target}`).join(',')
+}
+
+export function portsOf(option: unknown): readonly HostModePort[] {
+  const words = typeof option === 'string' ? option.split(',') : []
+  return words.flatMap((word): readonly HostModePort[] => {
+    const [, protocol, published, target] = /^(tcp|udp|sctp)\/(\d{1,5})\/(\d{1,5})$/.exec(word) ?? []
+    if (protocol !== 'tcp' && protocol !== 'udp' && protocol !== 'sctp') return []
+    return [{ protocol, published: Number(published), target: Number(target) }]
+  })
 }

@@ -161,6 +161,26 @@ t.test('host-mode ports are published beside overlay networks', async (t) => {
   const answer = await fetchFrom(on(n1, tasks), 'oa-hosted')
   t.not(answer.hostname, '', 'and its names resolve')
   await removeService('oa-hosted')
+  const both = await global('oa-both', ...['--network', 'oa-ports', '--publish', '7403:8080'], ...OWN_PORTS, 'hello:1')
+  for (const { host, containerId, taskId } of both) {
+    const { Status } = await cluster.api<{ Status: { PortStatus: { Ports: { PublishedPort: number }[] } } }>(
+      n1,
+      'GET',
+      `/tasks/${taskId}`,
+    )
+    const published = Status.PortStatus.Ports.map(({ PublishedPort }) => PublishedPort)
+    t.equal(published.length, 2)
+    t.ok(published.includes(7404))
+    for (const port of published) {
+      const own = await ask(lab, host.address, port)
+      t.equal(own.hostname, containerId.slice(0, 12), `${host.name}:${port} leads to its own task`)
+      t.equal(own.client, lab.clientAddress)
+    }
+    t.match(await cluster.docker(host, 'ps', '--format', '{{.Ports}}'), '0.0.0.0:7404->8080/tcp')
+    t.match(await failure(host, 'run', '--rm', '-p', '7404:80', 'hello:1'), /address already in use|already allocated/)
+  }
+  t.ok((await ask(lab, n1.address, 7403)).hostname, 'beside the port that every node has')
+  await removeService('oa-both')
 })
 
 t.test("a task whose network's name its node's engine has for another one fails, and says so", async (t) => {
@@ -251,6 +271,11 @@ t.test('plain containers have places on attachable networks, and give them back'
     WAIT_MS,
   )
 })
+
+const OWN_PORTS = ['published=7404,target=8080,mode=host', 'target=8080,mode=host'].flatMap((port) => [
+  '--publish',
+  port,
+])
 
 const ASK = `
   require('http').get({ host: process.argv[1], port: 8080, agent: false, timeout: 3000 }, (r) => r.pipe(process.stdout))

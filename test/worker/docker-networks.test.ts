@@ -4,6 +4,8 @@ import t from 'tap'
 import type { Attachment, Network } from '../../src/api/objects.ts'
 import type { ContainerSpec, NetworkSpec, PortConfig } from '../../src/api/spec.ts'
 import { containerBody, NETWORK_COUNT_LABEL } from '../../src/worker/docker/container-body.ts'
+import { numbered } from '../../src/worker/docker/free-port.ts'
+import { observed } from '../../src/worker/docker/observed.ts'
 import { containerNetworks, hostsFile, resolvConf } from '../../src/worker/docker/task-networks.ts'
 import { META, makeOrder, makeTask } from './task-factory.ts'
 
@@ -90,6 +92,7 @@ t.test(
       ],
       nameServer: '169.254.77.53',
       addresses: ['10.0.1.9'],
+      ports: [],
     })
     t.strictSame(plan(['dual'])?.endpoints[0]?.[1], {
       IPAMConfig: { IPv4Address: '10.0.2.9', IPv6Address: 'fd00:2::9' },
@@ -133,6 +136,51 @@ t.test('host-mode ports come in by a bridge of the engine', async (t) => {
     [['front-net', 'swarmctl_ports'], '10.0.1.1'],
   )
   t.match(given?.networks[1], { id: 'ports', driver: undefined })
+})
+
+t.test(
+  'host-mode ports of a task that has its gateway on the ingress network are told to the driver there',
+  async (t) => {
+    const ports = [{ protocol: 'tcp', published: 8080, target: 80 }] as const
+    const order = orderOf(['ingress', 'front'], { ports: [HOST_PORT] })
+    const given = containerNetworks(order, FACTS, ports)
+    t.strictSame(
+      given?.endpoints.map(([name, { DriverOpts }]) => [name, DriverOpts]),
+      [
+        ['front-net', undefined],
+        ['ingress', { 'io.swarmctl.ports': 'tcp/8080/80' }],
+      ],
+    )
+    const body = containerBody(order, {
+      spec: { Image: 'x' },
+      files: [],
+      dockerSocket: undefined,
+      networks: { endpoints: {}, count: 0, ports },
+    })
+    t.match(body, { Labels: { 'io.swarmctl.ports': 'tcp/8080/80' }, ExposedPorts: { '80/tcp': {} } })
+    t.notHas(body.HostConfig, { PortBindings: Object }, 'the engine is not to hold the port')
+    t.strictSame(observed(inspectedWith({ 'io.swarmctl.ports': 'tcp/8080/80,udp/53/53' })).ports, [
+      HOST_PORT,
+      { Protocol: 'udp', TargetPort: 53, PublishedPort: 53, PublishMode: 'host' },
+    ])
+  },
+)
+
+const inspectedWith = (Labels: Readonly<Record<string, string>>) => ({
+  Id: 'c',
+  State: { Status: 'running', Pid: 1, ExitCode: 0, Error: '' },
+  Config: { Labels, Tty: false },
+  NetworkSettings: {},
+})
+
+t.test('a port without a number gets one that is free', async (t) => {
+  const [tcp, udp, given] = await numbered([
+    { TargetPort: 80, PublishMode: 'host' },
+    { Protocol: 'udp', TargetPort: 53, PublishMode: 'host' },
+    HOST_PORT,
+  ])
+  t.ok(tcp !== undefined && tcp.published > 1023 && udp !== undefined && udp.published > 1023)
+  t.strictSame(given, { protocol: 'tcp', published: 8080, target: 80 })
 })
 
 t.test('name servers of its own are told to the driver on each of its networks', async (t) => {

@@ -1,11 +1,14 @@
 // What the engine says of containers, networks and events, as Docker would say it in a swarm: networks of the cluster bear
 // their cluster's id and driver, what only this node needs is left out, and the traces of swarmd on containers as well.
 
+import type { HostModePort } from '../../overlay/desired-state.ts'
 import {
   EGRESS_NETWORK_NAME,
   ENDPOINT_DNS_KEY,
+  ENDPOINT_PORTS_KEY,
   NETWORK_VNI_KEY,
   PORTS_NETWORK_NAME,
+  portsOf,
   upstreamsOf,
 } from '../../overlay/driver-options.ts'
 import { NETWORK_COUNT_LABEL } from '../../worker/docker/container-body.ts'
@@ -42,6 +45,8 @@ export function shownContainer(container: JsonObject, names: NetworkNames): Json
   const shown = networks.flatMap(([name, settings]) => shownEndpoint(name, asObject(settings), { ...names, idOf }))
   const isChanged = shown.length < networks.length || shown.some(([, , changed]) => changed)
   if (!isChanged && taskId === '') return container
+  const isRunning = container.State === 'running' || asObject(container.State).Running === true
+  const ports = isRunning ? portsOf(labels[ENDPOINT_PORTS_KEY]) : []
   const files = taskId === '' ? '/swarm/resolvers/' : `/task-files/${taskId}/`
   const visible = (mount: unknown) => !asText(asObject(mount).Source).includes(files)
   const host = asObject(container.HostConfig)
@@ -51,7 +56,9 @@ export function shownContainer(container: JsonObject, names: NetworkNames): Json
     NetworkSettings: {
       ...networkSettings,
       Networks: Object.fromEntries(shown.map(([name, settings]) => [name, settings])),
+      ...(networkSettings.Ports !== undefined && { Ports: withOwnPorts(asObject(networkSettings.Ports), ports) }),
     },
+    ...(container.Ports !== undefined && { Ports: [...asList(container.Ports), ...ports.map(listedPort)] }),
     ...(container.HostConfig !== undefined && {
       HostConfig: {
         ...host,
@@ -69,6 +76,21 @@ export function shownContainer(container: JsonObject, names: NetworkNames): Json
   }
 }
 
+/** As in the listing of containers. */
+function listedPort({ protocol, published, target }: HostModePort): JsonObject {
+  return { IP: '0.0.0.0', PrivatePort: target, PublicPort: published, Type: protocol }
+}
+
+/** As in an inspected container. */
+function withOwnPorts(bindings: JsonObject, ports: readonly HostModePort[]): JsonObject {
+  const targets = new Set(ports.map(({ protocol, target }) => `${target}/${protocol}`))
+  const own = [...targets].map((key) => {
+    const lead = ports.filter(({ protocol, target }) => `${target}/${protocol}` === key)
+    return [key, lead.map(({ published }) => ({ HostIp: '0.0.0.0', HostPort: String(published) }))] as const
+  })
+  return { ...bindings, ...Object.fromEntries(own) }
+}
+
 function ownNameServers(networks: readonly (readonly [string, unknown])[]): readonly string[] {
   const options = networks.map(([, settings]) => asObject(asObject(settings).DriverOpts)[ENDPOINT_DNS_KEY])
   return upstreamsOf(options.find((option) => option !== undefined))
@@ -84,14 +106,14 @@ function shownEndpoint(
   if (part?.hidden || HIDDEN_NAMES.has(name)) return []
   const NetworkID = part?.clusterId ?? idOf(name)
   if (NetworkID === '') return [[name, settings, false]]
-  const { [ENDPOINT_DNS_KEY]: _ours, ...options } = asObject(settings.DriverOpts)
+  const { [ENDPOINT_DNS_KEY]: _dns, [ENDPOINT_PORTS_KEY]: _ports, ...options } = asObject(settings.DriverOpts)
   const hasOptions = Object.keys(options).length > 0
   const DriverOpts = settings.DriverOpts === undefined ? {} : { DriverOpts: hasOptions ? options : null }
   return [[name, { ...settings, ...DriverOpts, NetworkID }, true]]
 }
 
 function shownLabels(labels: JsonObject): JsonObject {
-  const { [NETWORK_COUNT_LABEL]: _ours, ...rest } = labels
+  const { [NETWORK_COUNT_LABEL]: _count, [ENDPOINT_PORTS_KEY]: _ports, ...rest } = labels
   return rest
 }
 
@@ -115,7 +137,7 @@ export function shownEvent(event: JsonObject, names: NetworkNames): JsonObject |
   const actor = asObject(event.Actor)
   const attributes = asObject(actor.Attributes)
   if (event.Type === 'container') {
-    if (attributes[NETWORK_COUNT_LABEL] === undefined) return event
+    if (attributes[NETWORK_COUNT_LABEL] === undefined && attributes[ENDPOINT_PORTS_KEY] === undefined) return event
     return { ...event, Actor: { ...actor, Attributes: shownLabels(attributes) } }
   }
   if (event.Type !== 'network') return event

@@ -5,7 +5,7 @@ import { endpointMac } from '../../api/data-plane.ts'
 import { parseAddress, parseCidr } from '../../lib/cidr.ts'
 import { CodedError } from '../../lib/errors.ts'
 import { type DesiredState, EGRESS_NETWORK_ID, type LocalAttachment } from '../desired-state.ts'
-import { ENDPOINT_DNS_KEY, NETWORK_ID_KEY, upstreamsOf } from '../driver-options.ts'
+import { ENDPOINT_DNS_KEY, ENDPOINT_PORTS_KEY, NETWORK_ID_KEY, portsOf, upstreamsOf } from '../driver-options.ts'
 import { EGRESS_GATEWAY, EGRESS_SUBNET, gatewayBlock, gatewayIpv6 } from '../kernel/fabric-config.ts'
 import type { EngineState } from './engine-state.ts'
 
@@ -89,6 +89,7 @@ async function createEndpoint(host: DriverHost, request: Answer): Promise<Answer
     const stale = local.networkId === network.networkId && local.addresses[0] === addresses[0]
     if (stale && local.endpointId !== endpointId) await forget(host, local.endpointId)
   }
+  const ports = gateway ? portsOf(record(request.Options)[ENDPOINT_PORTS_KEY]) : []
   const nameServers = upstreamsOf(record(request.Options)[ENDPOINT_DNS_KEY])
   const local: LocalAttachment = {
     endpointId,
@@ -97,6 +98,7 @@ async function createEndpoint(host: DriverHost, request: Answer): Promise<Answer
     mac,
     addresses,
     ...(nameServers.length > 0 && { nameServers }),
+    ...(ports.length > 0 && { ports }),
   }
   host.engine.endpoints.set(endpointId, { local, joined: false })
   await host.engine.save()

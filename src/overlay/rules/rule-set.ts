@@ -7,6 +7,7 @@ import { type FabricConfig, gatewayNetwork } from '../kernel/fabric-config.ts'
 import { drainingFragment } from './draining.ts'
 import { fabricTables } from './fabric-tables.ts'
 import { additions, difference, EMPTY_FRAGMENT, elementFragment, type Fragment, type Scripts } from './fragment.ts'
+import { hostPortsFragment } from './host-ports.ts'
 import { hostTable } from './host-table.ts'
 import { MemberNumbers } from './members.ts'
 import { confinedFragment, networksFragment } from './network-rules.ts'
@@ -264,7 +265,11 @@ export class RuleSet {
         return this.#deriveConfined(state, key)
       case 'local': {
         const local = this.#locals.get(key)
-        return local ? portSecurityFragment(local, state.networks.get(local.networkId)) : EMPTY_FRAGMENT
+        if (!local) return EMPTY_FRAGMENT
+        const secured = portSecurityFragment(local, state.networks.get(local.networkId))
+        if (!local.ports) return secured
+        const { chains, elements } = hostPortsFragment(local)
+        return { ...secured, chains, elements: [...secured.elements, ...elements] }
       }
       case 'drain':
         return drainingFragment(this.#draining.get(key) ?? [])

@@ -10,8 +10,10 @@ import type {
   Privileges,
   TaskSpec,
 } from '../../api/spec.ts'
+import type { HostModePort } from '../../overlay/desired-state.ts'
+import { ENDPOINT_PORTS_KEY, portsOption } from '../../overlay/driver-options.ts'
 import { type TaskOrder, taskFailed } from '../executor.ts'
-import { predefinedNetworks } from './task-networks.ts'
+import { hostPorts, predefinedNetworks } from './task-networks.ts'
 
 export const TASK_ID_LABEL = 'com.docker.swarm.task.id'
 export const NODE_ID_LABEL = 'com.docker.swarm.node.id'
@@ -32,6 +34,8 @@ export interface SocketSource {
 export interface BodyNetworks {
   /** The engine's EndpointSettings by network; the first is the container's network mode. */
   readonly endpoints: Readonly<Record<string, object>>
+  /** Host-mode ports that the engine has no part in. */
+  readonly ports?: readonly HostModePort[]
   /** How many it will have when it is complete: older engines take only one at the making. */
   readonly count: number
 }
@@ -61,6 +65,7 @@ export function containerBody(order: TaskOrder, options: ContainerBodyOptions): 
   const command = spec.Command ?? []
   const args = spec.Args ?? []
   const ports = hostPorts(task)
+  const published = networks?.ports ?? []
   const graceNs = spec.StopGracePeriod
   return compact({
     Image: spec.Image,
@@ -80,7 +85,7 @@ export function containerBody(order: TaskOrder, options: ContainerBodyOptions): 
     HostConfig: compact({
       ...resources(task.spec, spec),
       GroupAdd: spec.Groups,
-      PortBindings: portBindings(ports),
+      PortBindings: published.length > 0 ? undefined : portBindings(ports),
       Mounts: mounts(options),
       ReadonlyRootfs: spec.ReadOnly,
       Isolation: spec.Isolation,
@@ -111,6 +116,7 @@ function labels(task: Task, spec: ContainerSpec, networks: BodyNetworks | undefi
     [NODE_ID_LABEL]: task.nodeId,
     'com.docker.swarm.service.id': task.serviceId,
     'com.docker.swarm.service.name': task.serviceName,
+    ...(networks?.ports && networks.ports.length > 0 && { [ENDPOINT_PORTS_KEY]: portsOption(networks.ports) }),
     ...(isPartial && { [NETWORK_COUNT_LABEL]: String(networks.count) }),
   }
 }
@@ -147,11 +153,6 @@ function resources(taskSpec: TaskSpec, spec: ContainerSpec): Record<string, unkn
     MemorySwappiness: swappiness ?? undefined,
     Ulimits: spec.Ulimits,
   }
-}
-
-function hostPorts(task: Task): readonly PortConfig[] {
-  const ports = task.endpoint?.ports ?? task.endpoint?.spec.Ports ?? []
-  return ports.filter(({ PublishMode, TargetPort }) => PublishMode === 'host' && TargetPort)
 }
 
 function portKey(port: PortConfig): string {

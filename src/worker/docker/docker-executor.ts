@@ -30,6 +30,7 @@ import { type EngineInfo, nodeDescription } from './describe-engine.ts'
 import { EngineClient, isEngineError } from './engine-client.ts'
 import { apiRank, checkFeatures } from './engine-features.ts'
 import { expandContainerSpec } from './expand-spec.ts'
+import { numbered } from './free-port.ts'
 import { ImagePuller } from './image-puller.ts'
 import { Limiter } from './limiter.ts'
 import { lines } from './lines.ts'
@@ -40,6 +41,7 @@ import { TaskFiles } from './task-files.ts'
 import {
   type ContainerNetworks,
   containerNetworks,
+  hostPorts,
   hostsFile,
   type NetworkWishes,
   networksFor,
@@ -175,7 +177,11 @@ export class DockerExecutor implements Executor {
       spec,
       files: [...files, ...(networks ? await this.#networkFiles(order, spec, networks) : [])],
       dockerSocket,
-      networks: networks && { endpoints: Object.fromEntries(atOnce), count: all.length },
+      networks: networks && {
+        endpoints: Object.fromEntries(atOnce),
+        count: all.length,
+        ports: networks.ports,
+      },
     })
     const containerId = await this.#create(task, body)
     if (typeof containerId !== 'string') return containerId
@@ -218,7 +224,8 @@ export class DockerExecutor implements Executor {
     const { dataPlane } = this.#options
     if (!dataPlane || order.task.attachments.length === 0) return undefined
     try {
-      return containerNetworks(order, await dataPlane.facts())
+      const ports = await numbered(hostPorts(order.task))
+      return containerNetworks(order, await dataPlane.facts(), ports)
     } catch (error) {
       throw errorCode(error) === 'DATA_PLANE_UNAVAILABLE' ? taskFailed(errorMessage(error), error) : error
     }

@@ -1,6 +1,7 @@
 // The engine's JSON of a container as the worker sees it.
 
 import type { PortConfig } from '../../api/spec.ts'
+import { ENDPOINT_PORTS_KEY, portsOf } from '../../overlay/driver-options.ts'
 import type { ObservedContainer } from '../executor.ts'
 import { NETWORK_COUNT_LABEL, TASK_ID_LABEL } from './container-body.ts'
 
@@ -31,7 +32,17 @@ export function observed(container: InspectedContainer): ObservedContainer {
     exitCode: state.ExitCode,
     error: state.Error,
     health: healthOf(state.Health?.Status),
-    ports: portsOf(container.NetworkSettings.Ports ?? {}),
+    ports: [
+      ...bindingsOf(container.NetworkSettings.Ports ?? {}),
+      ...portsOf(container.Config.Labels?.[ENDPOINT_PORTS_KEY]).map(
+        ({ protocol, published, target }): PortConfig => ({
+          Protocol: protocol,
+          TargetPort: target,
+          PublishedPort: published,
+          PublishMode: 'host',
+        }),
+      ),
+    ],
   }
 }
 
@@ -59,7 +70,7 @@ function healthOf(status: string | undefined): ObservedContainer['health'] {
 }
 
 /** Host-mode ports as bound; IPv4 and IPv6 of one port are one to Swarm. */
-function portsOf(ports: NonNullable<InspectedContainer['NetworkSettings']['Ports']>): readonly PortConfig[] {
+function bindingsOf(ports: NonNullable<InspectedContainer['NetworkSettings']['Ports']>): readonly PortConfig[] {
   return Object.entries(ports).flatMap(([key, bindings]) => {
     const [target = '', protocol = 'tcp'] = key.split('/')
     const published = new Set((bindings ?? []).map(({ HostPort }) => Number(HostPort)).filter((port) => port > 0))

@@ -2,19 +2,22 @@
 // the task and what the cluster says of its networks. The container's own files (resolv.conf, hosts) are made here as well.
 
 import type { Attachment, Network, Task } from '../../api/objects.ts'
+import type { PortConfig } from '../../api/spec.ts'
 import { blockBits } from '../../lib/address-block.ts'
 import { type Cidr, formatAddress, formatCidr, parseAddress, parseCidr, widthOf } from '../../lib/cidr.ts'
 import { CodedError } from '../../lib/errors.ts'
 import type { DataPlaneFacts } from '../../overlay/client.ts'
-import { EGRESS_NETWORK_ID } from '../../overlay/desired-state.ts'
+import { EGRESS_NETWORK_ID, type HostModePort } from '../../overlay/desired-state.ts'
 import {
   EGRESS_NETWORK_NAME,
   ENDPOINT_DNS_KEY,
+  ENDPOINT_PORTS_KEY,
   NETWORK_GATEWAY_KEY,
   NETWORK_ID_KEY,
   NETWORK_VNI_KEY,
   PORTS_NETWORK_ID,
   PORTS_NETWORK_NAME,
+  portsOption,
   upstreamsOption,
 } from '../../overlay/driver-options.ts'
 import { type TaskOrder, taskFailed } from '../executor.ts'
@@ -45,6 +48,8 @@ export interface ContainerNetworks {
   readonly nameServer: string
   /** Of its own host name: in /etc/hosts. */
   readonly addresses: readonly string[]
+  /** Host-mode ports that are published by the data plane, and not by the engine. */
+  readonly ports: readonly HostModePort[]
 }
 
 const PREDEFINED: ReadonlySet<string> = new Set(['host', 'none', 'bridge'])
@@ -63,6 +68,8 @@ export interface NetworkWishes {
   /** Networks of the engine's own that it is on as well. */
   readonly others: readonly string[]
   readonly publishesOnHost: boolean
+  /** Its host-mode ports, for containers on the ingress network; the engine's bridge publishes for others. */
+  readonly ports?: readonly HostModePort[]
   /** Its own (`--dns`). */
   readonly nameServers: readonly string[]
 }
@@ -71,7 +78,11 @@ export interface NetworkWishes {
  * undefined: the task is on no network of the cluster, and stands on its node's bridge as any container.
  * @throws {CodedError} as `networksFor`
  */
-export function containerNetworks(order: TaskOrder, facts: DataPlaneFacts): ContainerNetworks | undefined {
+export function containerNetworks(
+  order: TaskOrder,
+  facts: DataPlaneFacts,
+  ports: readonly HostModePort[] = [],
+): ContainerNetworks | undefined {
   const { task, networks } = order
   if (task.attachments.length === 0) return undefined
   return networksFor(
@@ -79,7 +90,8 @@ export function containerNetworks(order: TaskOrder, facts: DataPlaneFacts): Cont
       attachments: task.attachments,
       networks,
       others: predefinedNetworks(order),
-      publishesOnHost: publishesOnHost(task),
+      publishesOnHost: hostPorts(task).length > 0,
+      ports,
       nameServers: task.spec.ContainerSpec?.DNSConfig?.Nameservers ?? [],
     },
     facts,
@@ -110,7 +122,8 @@ export function networksFor(wishes: NetworkWishes, facts: DataPlaneFacts): Conta
   })
   const onIngress = places.some(({ network }) => network.spec.Ingress)
   const isInternal = places.every(({ network }) => network.spec.Internal)
-  const publishes = !isInternal && wishes.publishesOnHost
+  const ports = onIngress ? (wishes.ports ?? []) : []
+  const publishes = !isInternal && !onIngress && wishes.publishesOnHost
   const hasOther = others.length > 0
   const egress = !onIngress && !isInternal && !publishes && !hasOther
   const driverOptions = nameServerOption(wishes.nameServers)
@@ -122,14 +135,21 @@ export function networksFor(wishes: NetworkWishes, facts: DataPlaneFacts): Conta
     networks: [...places.map(({ local }) => local), ...own],
     endpoints: [
       ...[...overlays, ...places.filter(({ network }) => network.spec.Ingress)].map(
-        ({ local, settings }) => [local.name, { ...settings, ...driverOptions }] as const,
+        ({ network, local, settings }) =>
+          [local.name, { ...settings, ...withPorts(driverOptions, network.spec.Ingress ? ports : []) }] as const,
       ),
       ...ownSettings,
       ...others.map((name) => [name, {}] as const),
     ],
     nameServer: onIngress || egress ? facts.dnsAddress : (places[0]?.local.subnets[0]?.gateway ?? facts.dnsAddress),
     addresses: shown.flatMap(({ addresses }) => addresses),
+    ports,
   }
+}
+
+function withPorts(options: EndpointSettings, ports: readonly HostModePort[]): EndpointSettings {
+  if (ports.length === 0) return options
+  return { DriverOpts: { ...options.DriverOpts, [ENDPOINT_PORTS_KEY]: portsOption(ports) } }
 }
 
 /** Where host-mode ports of containers on cluster networks arrive: a bridge of the engine, which can publish. */
@@ -141,9 +161,10 @@ const PORTS_NETWORK: LocalNetwork = {
   options: { 'com.docker.network.bridge.enable_icc': 'false' },
 }
 
-function publishesOnHost({ endpoint }: Pick<Task, 'endpoint'>): boolean {
+/** Host-mode ports as asked for; published 0: any that is free. */
+export function hostPorts({ endpoint }: Pick<Task, 'endpoint'>): readonly PortConfig[] {
   const ports = endpoint?.ports ?? endpoint?.spec.Ports ?? []
-  return ports.some(({ PublishMode, TargetPort }) => PublishMode === 'host' && TargetPort)
+  return ports.filter(({ PublishMode, TargetPort }) => PublishMode === 'host' && TargetPort)
 }
 
 interface Place {
