@@ -5,6 +5,7 @@
 import { createSocket } from 'node:dgram'
 import { connect, createServer, type Socket } from 'node:net'
 import { createInterface } from 'node:readline'
+import { setTimeout as sleep } from 'node:timers/promises'
 
 export type AgentRequest =
   /** TCP and UDP, both families: each line or packet is answered `NAME ADDRESS PORT` of the asker, a long one with its length. */
@@ -33,6 +34,7 @@ export type AgentRequest =
   | { readonly op: 'again'; readonly key: string }
 
 const TIMEOUT_MS = 1500
+const STORM_PAUSE_MS = 3
 const NEWLINE = 10
 const held = new Map<string, Socket>()
 const storms = new Map<string, { failed: number; asked: number; end: (() => void) | undefined }>()
@@ -146,6 +148,7 @@ async function storm(request: Extract<AgentRequest, { op: 'storm' }>): Promise<v
   while (!told.end) {
     told.asked++
     await askTcp({ ...request, op: 'ask', protocol: 'tcp' }).catch(() => told.failed++)
+    await sleep(STORM_PAUSE_MS)
   }
   told.end()
 }
