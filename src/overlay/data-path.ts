@@ -164,6 +164,7 @@ export class DataPath {
     const fabric = this.#fabric
     if (!fabric) throw new CodedError('NOT_IN_CLUSTER', 'this node is in no cluster')
     if (local.ports) await this.#holdOwnPorts(fabric, local)
+    await this.#ports.claim(local.endpointId, hostPortsOf(local))
     const attached = await fabric.attach(local)
     this.#dns?.attachmentsChanged()
     return attached
@@ -171,6 +172,7 @@ export class DataPath {
 
   async detach(endpointId: string): Promise<void> {
     await this.#fabric?.detach(endpointId)
+    this.#ports.release(endpointId)
     if (this.#fabric && this.#endpointsWithPorts.delete(endpointId)) await this.#holdPorts(this.#fabric)
     this.#dns?.attachmentsChanged()
   }
@@ -267,6 +269,7 @@ export class DataPath {
       await this.#fabric?.close()
       const { clock, log } = this.#options
       this.#config = config
+      for (const local of this.engine.locals()) await this.#claimAgain(local)
       await this.#ports.set(this.#publishedPorts())
       await this.#encryption.apply(this.state)
       const fabric = new Fabric({ config, clock, log })
@@ -323,6 +326,15 @@ export class DataPath {
     if (!(await this.#ports.set(this.#publishedPorts()))) return
     await fabric.setUnserved(this.#ports.taken)
     void this.refresh()
+  }
+
+  /** Of a container that runs: what it had is its own, whoever listens there now. */
+  async #claimAgain(local: LocalAttachment): Promise<void> {
+    try {
+      await this.#ports.claim(local.endpointId, hostPortsOf(local))
+    } catch (error) {
+      this.#log.warn({ endpointId: local.endpointId, reason: errorMessage(error) }, 'a host-mode port is not held')
+    }
   }
 
   /** The node has left its cluster. */
@@ -442,4 +454,8 @@ export class DataPath {
     }
     this.reports.post(report)
   }
+}
+
+function hostPortsOf({ ports = [] }: LocalAttachment): readonly HostPort[] {
+  return ports.map(({ protocol, published }) => ({ protocol, port: published }))
 }
