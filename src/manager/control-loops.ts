@@ -24,6 +24,8 @@ export interface ControlLoopOptions {
   readonly clock: Clock
   readonly random: Random
   readonly log: Log
+  /** Default: one of its own. */
+  readonly allocator?: Allocator
 }
 
 /**
@@ -34,7 +36,7 @@ export function createControlLoops(options: ControlLoopOptions): readonly KeyedL
   const budget = new TurnBudget(options.clock)
   const controllers: readonly Controller[] = [
     new ServiceController(),
-    new Allocator(),
+    options.allocator ?? new Allocator(),
     new Scheduler(),
     new ConstraintEnforcer(),
     new TaskReaper(),

@@ -8,8 +8,10 @@ import { errorCode, errorMessage } from '../lib/errors.ts'
 import type { Log } from '../lib/log.ts'
 import type { Random } from '../lib/random.ts'
 import { Scope } from '../lib/scope.ts'
+import { Allocator } from './allocator/allocator.ts'
 import { createControlLoops } from './control-loops.ts'
 import type { Dispatcher } from './dispatcher/dispatcher.ts'
+import type { KeyedLoop } from './loop/keyed-loop.ts'
 import { raisedFeatureLevel } from './membership/feature-level.ts'
 import { type Consensus, RoleManager } from './membership/role-manager.ts'
 import type { Store } from './store/store.ts'
@@ -31,6 +33,8 @@ export class Leadership {
   /** the beginnings and ends so far, one after the other */
   #transitions: Promise<void> = Promise.resolve()
   #term: number | undefined
+  #loops: readonly KeyedLoop[] = []
+  #allocator: Allocator | undefined
 
   constructor(options: LeadershipOptions) {
     this.#options = options
@@ -39,6 +43,15 @@ export class Leadership {
   /** The term that is led, once its loops run. */
   get term(): number | undefined {
     return this.#scope ? this.#term : undefined
+  }
+
+  /** What runs while this manager leads; none otherwise. */
+  get loops(): readonly KeyedLoop[] {
+    return this.#scope ? this.#loops : []
+  }
+
+  get allocator(): Allocator | undefined {
+    return this.#scope && this.#allocator
   }
 
   /** @param onFailure told when a loop has failed: a leader without one of its loops must not go on */
@@ -70,7 +83,9 @@ export class Leadership {
     const { store, proposer, dispatcher, consensus, clock, random, log } = this.#options
     const subscribe = (listener: Parameters<Store['subscribe']>[0]) => store.subscribe(listener)
     const shared = { view: store, subscribe, proposer, clock, random, log }
-    const loops = [dispatcher, new RoleManager({ ...shared, consensus }), ...createControlLoops(shared)]
+    this.#allocator = new Allocator()
+    this.#loops = createControlLoops({ ...shared, allocator: this.#allocator })
+    const loops = [dispatcher, new RoleManager({ ...shared, consensus }), ...this.#loops]
     for (const loop of loops) scope.spawn(loop.constructor.name, (signal) => loop.run({ signal }))
     scope.spawn('feature level', (signal) => this.#raiseFeatureLevel(signal))
   }

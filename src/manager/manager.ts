@@ -7,18 +7,23 @@ import type { Task } from '../api/objects.ts'
 import { type Clock, sleep } from '../lib/clock.ts'
 import type { Connection } from '../lib/connection.ts'
 import { CodedError, errorCode, errorMessage } from '../lib/errors.ts'
+import type { Histogram } from '../lib/histogram.ts'
 import type { Log } from '../lib/log.ts'
 import type { Random } from '../lib/random.ts'
 import { Scope } from '../lib/scope.ts'
+import type { RaftMetrics } from '../raft/raft-metrics.ts'
 import { RaftNode } from '../raft/raft-node.ts'
 import { DEFAULT_RAFT_CONFIG, type RaftNodeOptions, type RaftNodeStatus } from '../raft/raft-node-types.ts'
+import type { AddressUse } from './allocator/address-pool.ts'
 import { Dispatcher, redirect } from './dispatcher/dispatcher.ts'
 import { updateNode } from './dispatcher/node-writer.ts'
 import { Leadership } from './leadership.ts'
+import type { Problem } from './loop/controller.ts'
+import { SchedulingDelay } from './scheduling-delay.ts'
 import { Store } from './store/store.ts'
 import { StoreMachine } from './store/store-machine.ts'
-import { StoreProposer } from './store/store-proposer.ts'
-import type { Proposer, TransactionResult } from './store/types.ts'
+import { type ProposerMetrics, StoreProposer } from './store/store-proposer.ts'
+import type { TransactionResult } from './store/types.ts'
 
 /** How long a new member may take to catch up; then it has to ask again. */
 const CATCH_UP_TIMEOUT_MS = 60_000
@@ -52,6 +57,23 @@ export interface MemberRequest {
   readonly featureLevel: number
 }
 
+/** What a manager has counted since its start, and how much it has to do now. */
+export interface ManagerMetrics {
+  readonly raft: RaftMetrics
+  readonly proposer: ProposerMetrics
+  readonly schedulingDelay: Histogram
+  /** Of a leader; empty otherwise. */
+  readonly loops: readonly {
+    readonly name: string
+    readonly queued: number
+    readonly inFlight: number
+    /** Keys that can't go on, and why. */
+    readonly problems: ReadonlyMap<string, Problem>
+  }[]
+  /** Of a leader: how full networks are, per subnet. */
+  readonly addresses: readonly (AddressUse & { readonly networkId: string })[]
+}
+
 /** For changes that may be asked for again: then an outcome that nobody knows is only a reason to do so. */
 async function repeatable(change: () => Promise<void>): Promise<void> {
   try {
@@ -72,13 +94,14 @@ export class Manager {
   readonly store = new Store()
   readonly raft: RaftNode<readonly TransactionResult[]>
   readonly dispatcher: Dispatcher
-  readonly proposer: Proposer
+  readonly proposer: StoreProposer
   readonly #options: ManagerOptions
   readonly #raftId: string
   readonly #address: string
   readonly #clock: Clock
   readonly #log: Log
   readonly #leadership: Leadership
+  readonly #schedulingDelay = new SchedulingDelay()
   #recovered = false
 
   constructor(options: ManagerOptions) {
@@ -126,6 +149,16 @@ export class Manager {
       random: options.random,
       log: options.log,
     })
+  }
+
+  metrics(): ManagerMetrics {
+    return {
+      raft: this.raft.metrics,
+      proposer: this.proposer.metrics(),
+      schedulingDelay: this.#schedulingDelay.histogram,
+      loops: this.#leadership.loops.map((loop) => ({ name: loop.name, ...loop.depth(), problems: loop.problems() })),
+      addresses: [...(this.#leadership.allocator?.addressUse() ?? [])],
+    }
   }
 
   /** True while this manager leads and its state is complete. */
@@ -192,6 +225,7 @@ export class Manager {
     })
     const unfollow = this.store.subscribe((events) => {
       if (events.some(({ objectKind }) => objectKind === 'cluster')) this.#followRaftSettings()
+      if (this.isLeader) this.#schedulingDelay.observe(events)
     })
     this.#followRaftSettings()
     scope.spawn('raft', async (raftSignal) => {

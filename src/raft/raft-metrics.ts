@@ -1,15 +1,9 @@
 // Counters of one RaftNode, as a plain object that whoever exports metrics reads.
 
-/** Upper bounds of the buckets, in milliseconds; one more bucket holds the rest. */
-export const SYNC_BUCKETS_MS: readonly number[] = [0.25, 0.5, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024]
+import { Histogram } from '../lib/histogram.ts'
 
-export interface Histogram {
-  /** One for each of SYNC_BUCKETS_MS and one for all above; not cumulative. */
-  readonly counts: number[]
-  count: number
-  sumMs: number
-  maxMs: number
-}
+/** Upper bounds in milliseconds. */
+const SYNC_BUCKETS_MS: readonly number[] = [0.25, 0.5, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024]
 
 /** All counters rise from 0 since the start of the process, except where it says `now`. */
 export interface RaftMetrics {
@@ -25,6 +19,8 @@ export interface RaftMetrics {
   /** Changes of the leader that this node has seen. */
   leaderChanges: number
   snapshotsTaken: number
+  /** From the first byte of a snapshot until it is durable. */
+  readonly snapshot: Histogram
   snapshotsSent: number
   snapshotsReceived: number
   messagesSent: number
@@ -37,26 +33,18 @@ export function newRaftMetrics(): RaftMetrics {
   return {
     appendedEntries: 0,
     appliedEntries: 0,
-    sync: { counts: new Array<number>(SYNC_BUCKETS_MS.length + 1).fill(0), count: 0, sumMs: 0, maxMs: 0 },
+    sync: new Histogram(SYNC_BUCKETS_MS),
     syncedRecords: 0,
     proposals: 0,
     proposalsRefused: 0,
     campaigns: 0,
     leaderChanges: 0,
     snapshotsTaken: 0,
+    snapshot: new Histogram(),
     snapshotsSent: 0,
     snapshotsReceived: 0,
     messagesSent: 0,
     messagesReceived: 0,
     maxApplySliceMs: 0,
   }
-}
-
-export function observe(histogram: Histogram, durationMs: number): void {
-  const bucket = SYNC_BUCKETS_MS.findIndex((bound) => durationMs <= bound)
-  const at = bucket === -1 ? SYNC_BUCKETS_MS.length : bucket
-  histogram.counts[at] = histogram.counts[at]! + 1
-  histogram.count++
-  histogram.sumMs += durationMs
-  histogram.maxMs = Math.max(histogram.maxMs, durationMs)
 }

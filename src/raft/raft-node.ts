@@ -15,7 +15,7 @@ import { NodeEvents } from './node-events.ts'
 import { addressOf, describeStatus, transferTarget } from './node-status.ts'
 import { encodeEnvelope, MAX_SESSION } from './proposal-envelope.ts'
 import { notLeader, ProposalTracker, queueFull, refusal, unknown } from './proposal-tracker.ts'
-import { newRaftMetrics, observe, type RaftMetrics } from './raft-metrics.ts'
+import { newRaftMetrics, type RaftMetrics } from './raft-metrics.ts'
 import {
   DEFAULT_RAFT_CONFIG,
   MAX_PROPOSAL_BYTES,
@@ -248,6 +248,7 @@ export class RaftNode<Result> {
       transport,
       config: () => this.#config,
       metrics: this.metrics,
+      clock,
       log,
       spawn: (name, task) => this.#scope.spawn(name, task),
       snapshotMeta: () => core.snapshotMeta(),
@@ -431,7 +432,7 @@ export class RaftNode<Result> {
   }
 
   #onSync(durationMs: number, records: number): void {
-    observe(this.metrics.sync, durationMs)
+    this.metrics.sync.observe(durationMs)
     this.metrics.syncedRecords += records
   }
 }

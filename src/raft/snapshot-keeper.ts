@@ -1,5 +1,6 @@
 // When a snapshot is made, how much of the log stays beside it, and the transfer of snapshots in both directions.
 
+import type { Clock } from '../lib/clock.ts'
 import { CodedError, errorMessage } from '../lib/errors.ts'
 import type { Log } from '../lib/log.ts'
 import type { RaftMetrics } from './raft-metrics.ts'
@@ -15,6 +16,7 @@ export interface SnapshotKeeperOptions {
   /** asked each time: it may change while the node runs */
   readonly config: () => RaftConfig
   readonly metrics: RaftMetrics
+  readonly clock: Clock
   readonly log: Log
   /** Runs a task that ends with the node; what it throws stops the node. */
   readonly spawn: (name: string, task: (signal: AbortSignal) => Promise<void>) => void
@@ -142,12 +144,14 @@ export class SnapshotKeeper {
     firstKept: number,
     signal: AbortSignal,
   ): Promise<void> {
-    const { storage, metrics, log, onCompacted } = this.#options
+    const { storage, metrics, clock, log, onCompacted } = this.#options
+    const startMs = clock.nowMs()
     try {
       const saved = await storage.saveSnapshot(meta, chunks, signal)
       if (signal.aborted) return
       if (await storage.adoptSnapshot(saved, firstKept)) {
         metrics.snapshotsTaken++
+        metrics.snapshot.observe(clock.nowMs() - startMs)
         log.info({ index: meta.index, sizeBytes: saved.sizeBytes, chunks: saved.chunkCount }, 'took a snapshot')
         if (!signal.aborted) onCompacted(meta, firstKept)
       }

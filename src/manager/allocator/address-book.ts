@@ -5,7 +5,7 @@
 import type { StoreObject } from '../../api/objects.ts'
 import { holdsAddresses } from '../store/indexes.ts'
 import type { StoreEvent, StoreView } from '../store/types.ts'
-import { AddressPool, type Region } from './address-pool.ts'
+import { AddressPool, type AddressUse, type Region } from './address-pool.ts'
 
 interface Holding {
   readonly networkId: string
@@ -118,6 +118,11 @@ export class AddressBook {
     }
     this.#reserved.delete(key)
     return freed
+  }
+
+  /** How full each network is that somebody has asked for an address of. */
+  *use(): Iterable<AddressUse & { readonly networkId: string }> {
+    for (const [networkId, pool] of this.#pools) for (const use of pool.use()) yield { networkId, ...use }
   }
 
   /** How full a network is, for people. */

@@ -105,6 +105,13 @@ class Segment {
   }
 }
 
+export interface AddressUse {
+  /** CIDR */
+  readonly subnet: string
+  readonly used: number
+  readonly usable: number
+}
+
 interface SubnetPool {
   readonly subnet: AllocatedSubnet
   readonly cidr: Cidr
@@ -174,6 +181,17 @@ export class AddressPool {
         return `${where} (${segment.used} of ${segment.usable} addresses are in use)`
       })
       .join(', ')
+  }
+
+  /** How full it is in numbers, per subnet; of a network in blocks the fullest one. */
+  *use(): Iterable<AddressUse> {
+    for (const { subnet, segments } of this.#pools) {
+      const fullest = [...segments.values()].reduce<Segment | undefined>(
+        (most, each) => (most && most.usable - most.used <= each.usable - each.used ? most : each),
+        undefined,
+      )
+      if (fullest) yield { subnet: subnet.subnet, used: fullest.used, usable: fullest.usable }
+    }
   }
 
   #takeOne(pools: readonly SubnetPool[], holder: string, region: Region): string | undefined {

@@ -85,6 +85,11 @@ export class Allocator implements Controller {
     return this.#pass(view, service, [...tasks.filter(awaitsAddresses), ...fresh], nowMs)
   }
 
+  /** For metrics: how full each network is. */
+  addressUse(): ReturnType<AddressBook['use']> {
+    return this.#addresses.use()
+  }
+
   settled(serviceId: string, view: StoreView): void {
     this.#proposed.delete(serviceId)
     this.#addresses.settle(serviceId, view)

@@ -2,7 +2,8 @@
 // writes cost one sync, and a lone write waits for nobody.
 
 import type { Clock } from '../../lib/clock.ts'
-import { CodedError } from '../../lib/errors.ts'
+import { CodedError, errorCode } from '../../lib/errors.ts'
+import { Histogram } from '../../lib/histogram.ts'
 import { type Checkpoint, encodeEntry, encodeTransaction } from './entry.ts'
 import { MAX_CHANGES_PER_ENTRY, type Proposer, type Transaction, type TransactionResult } from './types.ts'
 
@@ -12,7 +13,22 @@ const MAX_TRANSACTIONS_BYTES = 1024 * 1024 - 4096
 const MAX_IN_FLIGHT = 8
 const MAX_QUEUED = 10_000
 
+/** All counters rise from 0 since the start of the process, except where it says `now`. */
+export interface ProposerMetrics {
+  /** Transactions: from `propose` until their answer, whatever it was. */
+  readonly writes: Histogram
+  /** Entries: from their encoding until every transaction in them was answered. */
+  readonly batches: Histogram
+  /** Entries: what Raft and the apply of it took. */
+  readonly entries: Histogram
+  /** Transactions by what came of them: `applied`, or the error's code. */
+  readonly outcomes: ReadonlyMap<string, number>
+  readonly queuedNow: number
+  readonly inFlightNow: number
+}
+
 interface Waiting {
+  readonly startMs: number
   readonly changes: number
   readonly bytes: Uint8Array
   readonly resolve: (index: number) => void
@@ -31,9 +47,24 @@ export class StoreProposer implements Proposer {
   #queue: Waiting[] = []
   #inFlight = 0
   #scheduled = false
+  readonly #writes = new Histogram()
+  readonly #batches = new Histogram()
+  readonly #entries = new Histogram()
+  readonly #outcomes = new Map<string, number>()
 
   constructor(options: StoreProposerOptions) {
     this.#options = options
+  }
+
+  metrics(): ProposerMetrics {
+    return {
+      writes: this.#writes,
+      batches: this.#batches,
+      entries: this.#entries,
+      outcomes: this.#outcomes,
+      queuedNow: this.#queue.length,
+      inFlightNow: this.#inFlight,
+    }
   }
 
   propose(transaction: Transaction): Promise<number> {
@@ -49,7 +80,8 @@ export class StoreProposer implements Proposer {
       return Promise.reject(new CodedError('PROPOSAL_QUEUE_FULL', message, { retryable: true }))
     }
     return new Promise((resolve, reject) => {
-      this.#queue.push({ changes: transaction.length, bytes, resolve, reject })
+      const startMs = this.#options.clock.nowMs()
+      this.#queue.push({ startMs, changes: transaction.length, bytes, resolve, reject })
       this.#schedule()
     })
   }
@@ -79,21 +111,37 @@ export class StoreProposer implements Proposer {
 
   async #send(batch: readonly Waiting[]): Promise<void> {
     this.#inFlight++
+    const { propose, takeCheckpoint, clock } = this.#options
+    const startMs = clock.nowMs()
     try {
-      const { propose, takeCheckpoint, clock } = this.#options
       const data = encodeEntry(
         clock.wallMs(),
         takeCheckpoint(),
         batch.map((waiting) => waiting.bytes),
       )
+      const proposedMs = clock.nowMs()
       const results = await propose(data)
-      for (const [at, waiting] of batch.entries()) settle(waiting, results[at])
+      this.#entries.observe(clock.nowMs() - proposedMs)
+      for (const [at, waiting] of batch.entries()) {
+        const result = results[at]
+        this.#count(result?.kind === 'refused' ? result.code : 'applied', waiting)
+        settle(waiting, result)
+      }
     } catch (error) {
-      for (const waiting of batch) waiting.reject(error)
+      for (const waiting of batch) {
+        this.#count(errorCode(error) ?? 'INTERNAL', waiting)
+        waiting.reject(error)
+      }
     } finally {
+      this.#batches.observe(clock.nowMs() - startMs)
       this.#inFlight--
       if (this.#queue.length > 0) this.#schedule()
     }
+  }
+
+  #count(outcome: string, { startMs }: Waiting): void {
+    this.#outcomes.set(outcome, (this.#outcomes.get(outcome) ?? 0) + 1)
+    this.#writes.observe(this.#options.clock.nowMs() - startMs)
   }
 }
 
