@@ -31,6 +31,12 @@ export interface FabricSettings {
   readonly onDrift?: (drift: readonly Drift[]) => void
 }
 
+interface Repair {
+  readonly parts: readonly (() => Promise<void>)[]
+  /** What was wrong, when all parts have run. */
+  readonly found: () => readonly Drift[]
+}
+
 const DEFAULT_CONTROL_PORTS = [2377]
 /** Between looks at everything while nothing tells of a loss; in between only links and rules are looked at. */
 const THOROUGH_EVERY_MS = 30_000
@@ -202,11 +208,12 @@ export class Fabric {
   }
 
   /** Compares the kernel with the plan and mends it. Answers what was wrong. Losses that the kernel tells of need no call. */
-  audit(): Promise<readonly Drift[]> {
-    return this.#serially(async () => {
-      await this.#rules.forgetDrained(this.#state, this.#locals)
-      return this.#mendAll(false)
-    })
+  async audit(): Promise<readonly Drift[]> {
+    await this.#serially(() => this.#rules.forgetDrained(this.#state, this.#locals))
+    const repair = this.#repair(false)
+    // Changes and containers that start need not wait for all of it.
+    for (const part of repair.parts) await this.#serially(async () => (this.#closed ? undefined : part()))
+    return repair.found()
   }
 
   /** Leaves the kernel as it is. */
@@ -261,37 +268,57 @@ export class Fabric {
   }
 
   async #mendAll(load: boolean): Promise<readonly Drift[]> {
-    const nowMs = this.#clock.nowMs()
-    const renamed = await this.#namespace.ensure()
-    const notes = renamed ? [`namespace ${this.#config.namespace}`] : []
-    const [damage] = await Promise.all([load ? [] : this.#damage(), this.#settings.look()])
-    notes.push(...(await this.#settings.fabric()), ...damage)
-    // Rules before links: what is not filtered yet does not pass.
-    if (load || damage.length > 0) await this.#rules.load(this.#state, this.#locals())
-    const link = await this.#hostLink.ensure(this.#settings.hostIpv6)
-    if (link.length > 0) await this.#settings.look()
-    notes.push(...link)
-    const due = nowMs - this.#thoroughAtMs >= THOROUGH_EVERY_MS
-    const thorough = load || notes.length > 0 || this.#suspicious || this.#entries.hasRefused || due
-    this.#suspicious = false
-    const drift = thorough ? await this.#entries.mend() : []
-    if (thorough) this.#thoroughAtMs = nowMs
-    const [host, opened] = await Promise.all([this.#settings.host(), this.#hostLink.openFirewalls()])
-    notes.push(...host, ...opened)
-    await this.#rules.guardEngineBridges(this.#state, this.#locals)
-    notes.push(...(await this.#settings.forwarding()))
-    const found = [...notes.map((what): Drift => ({ kind: 'missing', what, repaired: true })), ...drift]
-    if (!load && found.length > 0) {
-      this.#repairs += found.length
-      const what = found.slice(0, 10).map((one) => `${one.kind}: ${one.what}`)
-      this.#log.warn(
-        { what, count: found.length, repairs: this.#repairs },
-        'the kernel was not as planned, and is mended',
-      )
+    const repair = this.#repair(load)
+    for (const part of repair.parts) await part()
+    return repair.found()
+  }
+
+  /** In parts, one after the other: after each of them the kernel is in a state that a change can go by. */
+  #repair(load: boolean): Repair {
+    const notes: string[] = []
+    const drift: Drift[] = []
+    let renamed = false
+    const base = async () => {
+      renamed = await this.#namespace.ensure()
+      if (renamed) notes.push(`namespace ${this.#config.namespace}`)
+      const [damage] = await Promise.all([load ? [] : this.#damage(), this.#settings.look()])
+      notes.push(...(await this.#settings.fabric()), ...damage)
+      // Rules before links: what is not filtered yet does not pass.
+      if (load || damage.length > 0) await this.#rules.load(this.#state, this.#locals())
+      const link = await this.#hostLink.ensure(this.#settings.hostIpv6)
+      if (link.length > 0) await this.#settings.look()
+      notes.push(...link)
     }
-    // Another namespace than the one that is watched.
-    if (renamed && this.#watching) await this.#watcher.start()
-    return found
+    const entries = async () => {
+      const nowMs = this.#clock.nowMs()
+      const due = nowMs - this.#thoroughAtMs >= THOROUGH_EVERY_MS
+      if (!load && notes.length === 0 && !this.#suspicious && !this.#entries.hasRefused && !due) return
+      this.#suspicious = false
+      this.#thoroughAtMs = nowMs
+      drift.push(...(await this.#entries.mend()))
+    }
+    const host = async () => {
+      const [settings, opened] = await Promise.all([this.#settings.host(), this.#hostLink.openFirewalls()])
+      notes.push(...settings, ...opened)
+      await this.#rules.guardEngineBridges(this.#state, this.#locals)
+      notes.push(...(await this.#settings.forwarding()))
+      // Another namespace than the one that is watched.
+      if (renamed && this.#watching) await this.#watcher.start()
+    }
+    const found = () => {
+      const all = [...notes.map((what): Drift => ({ kind: 'missing', what, repaired: true })), ...drift]
+      if (!load) this.#tell(all)
+      return all
+    }
+    return { parts: [base, entries, host], found }
+  }
+
+  #tell(drift: readonly Drift[]): void {
+    if (drift.length === 0) return
+    this.#repairs += drift.length
+    const what = drift.slice(0, 10).map((one) => `${one.kind}: ${one.what}`)
+    const fields = { what, count: drift.length, repairs: this.#repairs }
+    this.#log.warn(fields, 'the kernel was not as planned, and is mended')
   }
 
   /** What others did to the rules. */
