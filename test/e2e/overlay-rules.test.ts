@@ -260,6 +260,16 @@ t.test('datagrams of one client port go elsewhere once their task is about to st
   }
 })
 
+t.test('datagrams to a port reach it once it is published, also those of who asked too early', async (t) => {
+  const early = () => client.ask(one.address, 8053, { protocol: 'udp', localPort: 7053 })
+  t.equal(await early(), 'ECONNREFUSED')
+  const port = { protocol: 'udp', published: 8053, target: 80, preferLocal: false } as const
+  world.change([serviceRecord({ ...onIngress, ports: [...ports, port] })])
+  t.match(await early(), /^web\d 10\.78\.0\.100 7053$/)
+  world.change([serviceRecord(onIngress)])
+  t.equal(await early(), 'ECONNREFUSED', 'and no longer when it is not')
+})
+
 t.test('with affinity a client stays at one task, through whatever node', async (t) => {
   world.change([serviceRecord({ ...onFront, affinity: true }), serviceRecord({ ...onIngress, affinity: true })])
   t.equal(new Set(await asker.place.answerers('10.0.1.2', 80, 9)).size, 1)
