@@ -14,7 +14,6 @@ import {
   type DesiredState,
   DesiredStore,
   EGRESS_NETWORK_ID,
-  type HostModePort,
   type LocalAttachment,
 } from './desired-state.ts'
 import { DnsServer } from './dns/dns-server.ts'
@@ -22,7 +21,7 @@ import { HostNameServers } from './dns/host-name-servers.ts'
 import { dropDnsSockets, namespaceId, openDnsSockets } from './dns-sockets.ts'
 import { EngineState } from './driver/engine-state.ts'
 import { Leftovers } from './driver/leftovers.ts'
-import { HeldPorts, type HostPort, hostPortKey } from './held-ports.ts'
+import { HeldPorts, type HostPort } from './held-ports.ts'
 import type { HolderLink } from './holder-link.ts'
 import { hostRoutes, linksIn, mtuOfAddress, ownerOfPort } from './host-facts.ts'
 import { Fabric } from './kernel/fabric.ts'
@@ -75,8 +74,6 @@ export class DataPath {
   readonly #encryption: Encryption
   readonly #leftovers: Leftovers
   #store = new DesiredStore()
-  /** Of containers that have ports of this node for themselves. */
-  readonly #endpointsWithPorts = new Set<string>()
   #config: FabricConfig | undefined
   #fabric: Fabric | undefined
   #dns: DnsServer | undefined
@@ -122,7 +119,6 @@ export class DataPath {
   /** Goes on from the last state. What the kernel refuses now is tried again and stands in the report. */
   async open(): Promise<void> {
     await Promise.all([this.engine.load(), this.#nameServers.load(), this.#encryption.open()])
-    for (const { endpointId, ports } of this.engine.locals()) if (ports) this.#endpointsWithPorts.add(endpointId)
     this.#store = await this.#stateFile.load()
     if (this.state.self) await this.#program(undefined).catch(() => {})
     await this.refresh()
@@ -163,7 +159,6 @@ export class DataPath {
   async attach(local: LocalAttachment): Promise<{ readonly device: string }> {
     const fabric = this.#fabric
     if (!fabric) throw new CodedError('NOT_IN_CLUSTER', 'this node is in no cluster')
-    if (local.ports) await this.#holdOwnPorts(fabric, local)
     await this.#ports.claim(local.endpointId, hostPortsOf(local))
     const attached = await fabric.attach(local)
     this.#dns?.attachmentsChanged()
@@ -173,7 +168,6 @@ export class DataPath {
   async detach(endpointId: string): Promise<void> {
     await this.#fabric?.detach(endpointId)
     this.#ports.release(endpointId)
-    if (this.#fabric && this.#endpointsWithPorts.delete(endpointId)) await this.#holdPorts(this.#fabric)
     this.#dns?.attachmentsChanged()
   }
 
@@ -297,29 +291,7 @@ export class DataPath {
     const gateway = gatewayNetwork(this.state.networks.values())
     return [...this.state.services.values()]
       .filter(({ networkId }) => networkId === gateway?.id)
-      .flatMap(({ ports }) => ports)
-      .concat(this.#hostModePorts())
-      .map(({ protocol, published }) => ({ protocol, port: published }))
-  }
-
-  #hostModePorts(): readonly (HostModePort & { readonly endpointId: string; readonly preferLocal: boolean })[] {
-    return [...this.engine.locals()].flatMap(({ endpointId, ports = [] }) =>
-      this.#endpointsWithPorts.has(endpointId) ? ports.map((port) => ({ ...port, endpointId, preferLocal: true })) : [],
-    )
-  }
-
-  /** @throws {CodedError} PORT_IN_USE, in the engine's words */
-  async #holdOwnPorts(fabric: Fabric, { endpointId, ports = [] }: LocalAttachment): Promise<void> {
-    const others = new Set(this.#publishedPorts().map(hostPortKey))
-    this.#endpointsWithPorts.add(endpointId)
-    await this.#holdPorts(fabric)
-    const taken = ports
-      .map(({ protocol, published }) => ({ protocol, port: published }))
-      .find((port) => others.has(hostPortKey(port)) || this.#ports.taken.has(hostPortKey(port)))
-    if (taken === undefined) return
-    this.#endpointsWithPorts.delete(endpointId)
-    await this.#holdPorts(fabric)
-    throw new CodedError('PORT_IN_USE', `Bind for 0.0.0.0:${taken.port} failed: port is already allocated`)
+      .flatMap(({ ports }) => ports.map(({ protocol, published }) => ({ protocol, port: published })))
   }
 
   async #holdPorts(fabric: Fabric): Promise<void> {
