@@ -4,6 +4,16 @@
 import type { DataPathProblem, DataPathReport } from '../api/data-plane.ts'
 import type { ProbeAnswer, ProbeRequest } from '../api/network-check.ts'
 import type { DesiredChange } from './desired-state.ts'
+import type { KernelCounters } from './statistics.ts'
+
+/** What the node's data plane has counted; each number may begin anew. */
+export interface DataPlaneStatistics {
+  /** What the kernel had otherwise than planned and was put right without being asked, since swarmd-net's server began. */
+  readonly repairs: number
+  readonly kernel: KernelCounters
+  /** Of the last report. */
+  readonly problems: readonly DataPathProblem[]
+}
 
 /** What containers' bodies and engine networks need to know of the data plane. */
 export interface DataPlaneFacts {

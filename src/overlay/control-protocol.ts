@@ -3,7 +3,7 @@
 
 import type { DataPathReport } from '../api/data-plane.ts'
 import type { ProbeAnswer, ProbeRequest } from '../api/network-check.ts'
-import type { DataPlaneFacts, DrainOptions } from './client.ts'
+import type { DataPlaneFacts, DataPlaneStatistics, DrainOptions } from './client.ts'
 import type { DesiredChange } from './desired-state.ts'
 
 export const CONTROL_FILE = 'control.sock'
@@ -30,6 +30,7 @@ export interface ControlCalls {
   /** Answers when there is another report than the one of that serial number, or after WATCH_MS. */
   readonly Watch: { readonly request: { readonly serial: number }; readonly answer: ReportAnswer }
   readonly Report: { readonly request: object; readonly answer: ReportAnswer }
+  readonly Statistics: { readonly request: object; readonly answer: DataPlaneStatistics }
   readonly Drained: { readonly request: DrainOptions; readonly answer: object }
   /** The server is replaced by that program's; the answer comes before. */
   readonly Upgrade: { readonly request: { readonly program: string }; readonly answer: object }

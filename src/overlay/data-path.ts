@@ -8,7 +8,7 @@ import { type Clock, sleep, type Timer } from '../lib/clock.ts'
 import { CodedError, errorCode, errorMessage } from '../lib/errors.ts'
 import type { Log } from '../lib/log.ts'
 import type { Random } from '../lib/random.ts'
-import type { DrainOptions } from './client.ts'
+import type { DataPlaneStatistics, DrainOptions } from './client.ts'
 import {
   type DesiredChange,
   type DesiredState,
@@ -28,6 +28,7 @@ import { Fabric } from './kernel/fabric.ts'
 import { DNS_ADDRESS, type FabricConfig, fabricConfig, fabricPort, gatewayNetwork } from './kernel/fabric-config.ts'
 import { ReportBoard } from './report-board.ts'
 import { StateFile } from './state-file.ts'
+import { kernelCounters } from './statistics.ts'
 import { Encryption } from './wireguard/encryption.ts'
 
 export interface DataPathOptions {
@@ -57,6 +58,8 @@ const UNKNOWN: DataPathReport = {
   routes: [],
   problems: [NO_SELF],
 }
+
+const NOTHING_COUNTED = { masquerades: 0, isolatedPackets: 0, spoofedPackets: 0, guardedPackets: 0 }
 
 interface Waiter {
   readonly resolve: () => void
@@ -201,6 +204,11 @@ export class DataPath {
       this.#refreshing = undefined
     })
     return this.#refreshing
+  }
+
+  async statistics(): Promise<DataPlaneStatistics> {
+    const kernel = this.#fabric && this.#config ? await kernelCounters(this.#config) : NOTHING_COUNTED
+    return { repairs: this.#fabric?.repairs ?? 0, kernel, problems: this.reports.posted.report.problems }
   }
 
   rotateKeys(): Promise<void> {

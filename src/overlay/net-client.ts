@@ -6,7 +6,7 @@ import type { ProbeAnswer, ProbeRequest } from '../api/network-check.ts'
 import { type Clock, sleep } from '../lib/clock.ts'
 import { CodedError, errorCode, errorMessage } from '../lib/errors.ts'
 import type { Log } from '../lib/log.ts'
-import { type DataPlane, type DataPlaneFacts, type DrainOptions, reportOf } from './client.ts'
+import { type DataPlane, type DataPlaneFacts, type DataPlaneStatistics, type DrainOptions, reportOf } from './client.ts'
 import { callControl } from './control-client.ts'
 import type { VersionAnswer } from './control-protocol.ts'
 import { type DesiredChange, DesiredStore } from './desired-state.ts'
@@ -124,6 +124,12 @@ export class NetClient implements DataPlane {
     await this.#connect()
     const stop = AbortSignal.any([signal, this.#closed.signal])
     return await callControl(this.#options.socketPath, 'Probe', request, stop)
+  }
+
+  /** Starts nothing. @throws {CodedError} DATA_PLANE_DOWN; NO_METHOD of one of an older version */
+  statistics(signal: AbortSignal): Promise<DataPlaneStatistics> {
+    const stop = AbortSignal.any([signal, this.#closed.signal])
+    return callControl(this.#options.socketPath, 'Statistics', {}, stop)
   }
 
   async rotateKeys(): Promise<void> {

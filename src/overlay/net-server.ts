@@ -148,6 +148,7 @@ function controlMethods({
       await dataPath.refresh()
       return dataPath.reports.posted
     },
+    Statistics: () => dataPath.statistics(),
     Drained: async (options: DrainOptions, signal) => {
       await dataPath.drained(options, signal)
       return nothing
