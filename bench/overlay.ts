@@ -23,6 +23,9 @@ const IPERF_PORT = 5201
 const ECHO_PORT = 7007
 /** Published ports are held on the hosts: what is measured there without them has others. */
 const BARE = { iperf: 5301, echo: 7107 } as const
+/** Many short samples in turns: what else goes on here meets all paths alike. */
+const SAMPLE_SECONDS = 1
+const SAMPLE_MS = 500
 const BARE_HOSTS = 'bare hosts'
 
 interface TaskJson {
@@ -157,17 +160,16 @@ interface Taken {
 }
 
 async function measurePath(bench: Bench, taken: Taken, { title, from, to, address, iperf, echo }: Path): Promise<void> {
-  const seconds = bench.quick ? 1 : 3
-  const one = await gigabits(from, to, address, { port: iperf, streams: 1, seconds })
-  const four = await gigabits(from, to, address, { port: iperf, streams: 4, seconds })
+  const one = await gigabits(from, to, address, { port: iperf, streams: 1, seconds: SAMPLE_SECONDS })
+  const four = await gigabits(from, to, address, { port: iperf, streams: 4, seconds: SAMPLE_SECONDS })
   taken.one.add(title, one)
   taken.four.add(title, four)
   const server = await startEcho(to, echo)
   try {
-    const { p50Us, p99Us } = await roundTrips(from, address, echo, seconds * 700)
+    const { p50Us, p99Us } = await roundTrips(from, address, echo, SAMPLE_MS)
     taken.p50.add(title, p50Us)
     taken.p99.add(title, p99Us)
-    const perSecond = await connectionsPerSecond(from, address, echo, seconds * 700)
+    const perSecond = await connectionsPerSecond(from, address, echo, SAMPLE_MS)
     taken.connections.add(title, perSecond)
     bench.say(
       `${title}: ${one.toFixed(2)} Gbit/s, four streams ${four.toFixed(2)}; round trip ${p50Us.toFixed(0)} µs ` +
@@ -221,13 +223,12 @@ async function run(bench: Bench): Promise<readonly Figure[]> {
     datagrams: new Values(),
   }
   for (const each of paths) await warmUp(each)
-  for (const round of rounds(bench)) {
+  for (const round of rounds(bench, bench.quick ? 2 : 3 * bench.runs)) {
     for (const each of round % 2 === 0 ? paths : paths.toReversed()) await measurePath(bench, taken, each)
     for (const { title, from, to, address, iperf } of paths.filter(
       ({ title }) => title !== ENCRYPTED && title !== LOCAL && title !== REMOTE,
     )) {
-      const seconds = bench.quick ? 1 : 2
-      taken.datagrams.add(title, await datagramsPerSecond(from, to, address, { port: iperf, seconds }))
+      taken.datagrams.add(title, await datagramsPerSecond(from, to, address, { port: iperf, seconds: SAMPLE_SECONDS }))
     }
   }
   for (const cluster of pairs.keys()) await removePair(cluster)
