@@ -64,6 +64,10 @@ async function parts(host: LabHost): Promise<readonly string[]> {
   return listed.stdout.split('\n').filter(Boolean).sort()
 }
 
+/** As soon as the container's program listens. */
+const answerOf = (host: LabHost, port: number) =>
+  cluster.waitFor(`${host.name}:${port} answers`, () => ask(lab, host.address, port), WAIT_MS)
+
 async function failure(host: LabHost, ...args: string[]): Promise<string> {
   const { code, stderr } = await cluster.tryDocker(host, args, { timeoutMs: 60_000 })
   return code === 0 ? 'it succeeded' : stderr
@@ -153,12 +157,12 @@ t.test('host-mode ports are published beside overlay networks', async (t) => {
   const port = 'published=7402,target=8080,mode=host'
   const tasks = await global('oa-hosted', '--network', 'oa-ports', '--publish', port, 'hello:1')
   for (const { host, containerId } of tasks) {
-    const answer = await ask(lab, host.address, 7402)
+    const answer = await answerOf(host, 7402)
     t.equal(answer.hostname, containerId.slice(0, 12))
     t.equal(answer.client, lab.clientAddress, 'the client is known by its address')
   }
   t.match(await cluster.docker(n1, 'service', 'ps', 'oa-hosted', '--format', '{{.Ports}}'), /\*:7402->8080\/tcp/)
-  const answer = await fetchFrom(on(n1, tasks), 'oa-hosted')
+  const answer = await cluster.waitFor('its name', () => fetchFrom(on(n1, tasks), 'oa-hosted'), WAIT_MS)
   t.not(answer.hostname, '', 'and its names resolve')
   await removeService('oa-hosted')
   const both = await global('oa-both', ...['--network', 'oa-ports', '--publish', '7403:8080'], ...OWN_PORTS, 'hello:1')
@@ -172,14 +176,14 @@ t.test('host-mode ports are published beside overlay networks', async (t) => {
     t.equal(published.length, 2)
     t.ok(published.includes(7404))
     for (const port of published) {
-      const own = await ask(lab, host.address, port)
+      const own = await answerOf(host, port)
       t.equal(own.hostname, containerId.slice(0, 12), `${host.name}:${port} leads to its own task`)
       t.equal(own.client, lab.clientAddress)
     }
     t.match(await cluster.docker(host, 'ps', '--format', '{{.Ports}}'), '0.0.0.0:7404->8080/tcp')
     t.match(await failure(host, 'run', '--rm', '-p', '7404:80', 'hello:1'), /address already in use|already allocated/)
   }
-  t.ok((await ask(lab, n1.address, 7403)).hostname, 'beside the port that every node has')
+  t.ok((await answerOf(n1, 7403)).hostname, 'beside the port that every node has')
   await removeService('oa-both')
 })
 
