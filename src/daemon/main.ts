@@ -3,7 +3,7 @@
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import type { NodeDescription } from '../api/spec.ts'
-import { SystemClock } from '../lib/clock.ts'
+import { SystemClock, sleep } from '../lib/clock.ts'
 import { CodedError, errorCode, errorMessage } from '../lib/errors.ts'
 import { createLog, type Log } from '../lib/log.ts'
 import { SystemRandom } from '../lib/random.ts'
@@ -79,6 +79,9 @@ async function run(options: DaemonOptions, log: Log): Promise<void> {
   }
 }
 
+/** How long the start waits for the engine to say whether it is in swarm mode itself. */
+const ENGINE_ANSWER_MS = 500
+
 async function serve(options: DaemonOptions, log: Log): Promise<void> {
   const clock = new SystemClock()
   const random = new SystemRandom()
@@ -115,12 +118,15 @@ async function serve(options: DaemonOptions, log: Log): Promise<void> {
     for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => resolve(signal))
   })
   try {
-    if (await swarmd.isMember()) await refuseSwarmWhereReachable(new Engine(engineAddress, clock), log)
+    // A booting engine takes connections and answers once it has its networks, for which it needs our driver.
+    const refused = (await swarmd.isMember()) && refuseSwarmWhereReachable(new Engine(engineAddress, clock), log)
+    if (refused) await Promise.race([refused, sleep(clock, ENGINE_ANSWER_MS)])
     await swarmd.start()
     const group = await groupId(options.group)
     for (const host of options.hosts) await listen(server, host, group, log)
     await taskSocket.renew()
-    const signal = await Promise.race([stopped, swarmd.fatal])
+    const refusedLate = Promise.resolve(refused).then(() => new Promise<never>(() => {}))
+    const signal = await Promise.race([stopped, swarmd.fatal, refusedLate])
     log.info({ signal }, 'stopping')
   } finally {
     await server.close()
