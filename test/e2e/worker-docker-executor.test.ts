@@ -308,17 +308,22 @@ t.test('a host-mode port without a number gets a free one, and it is reported', 
   await executor.remove(refused, never)
 })
 
-t.test('predefined networks work by name, cluster networks are the node’s bridge for now', async (t) => {
-  for (const name of ['host', 'none', 'bridge']) {
-    const container = await executor.prepare(makeOrder(taskOf(shell(STEADY), { Networks: [{ Target: name }] })), never)
-    t.match(await inspected(container), { HostConfig: { NetworkMode: name } })
+t.test(
+  "the engine's own networks work by name, and a task on no network of the cluster stands on the bridge",
+  async (t) => {
+    for (const name of ['host', 'none', 'bridge']) {
+      const container = await executor.prepare(
+        makeOrder(taskOf(shell(STEADY), { Networks: [{ Target: name }] })),
+        never,
+      )
+      t.match(await inspected(container), { HostConfig: { NetworkMode: name } })
+      await executor.remove(container, never)
+    }
+    const container = await executor.prepare(makeOrder(taskOf(shell(STEADY))), never)
+    t.match(await inspected(container), { HostConfig: { NetworkMode: 'default' } })
     await executor.remove(container, never)
-  }
-  const overlay = taskOf(shell(STEADY), { Networks: [{ Target: 'backend' }] })
-  const container = await executor.prepare(makeOrder(overlay), never)
-  t.match(await inspected(container), { HostConfig: { NetworkMode: 'default' } })
-  await executor.remove(container, never)
-})
+  },
+)
 
 t.test('what the engine or the spec cannot do fails the task with the reason', async (t) => {
   const message = (spec: ContainerSpec) => failure(executor.prepare(makeOrder(taskOf(spec)), never))
@@ -336,7 +341,44 @@ t.test('what the engine or the spec cannot do fails the task with the reason', a
     /^expanding hostname failed: template: .*unclosed/,
   )
   t.equal(await message({}), 'dockerexec: image required')
+  const onOverlay = taskOf(
+    shell(STEADY),
+    {},
+    { attachments: [{ networkId: 'n', addresses: ['10.0.1.2/24'], aliases: [] }] },
+  )
+  t.match(await failure(executor.prepare(makeOrder(onOverlay), never)), /this node has no data plane/)
 })
+
+t.test(
+  'a container whose maker did not come to connect it is made anew, and removed where nobody makes it',
+  async (t) => {
+    const task = bench.task('steady')
+    const labels = Object.entries({
+      'com.docker.swarm.task.id': task.id,
+      'com.docker.swarm.node.id': NODE_ID,
+      'io.swarmctl.networks': '2',
+    }).flatMap(([key, value]) => ['--label', `${key}=${value}`])
+    const leave = async () =>
+      (await engine.docker('create', '--name', `web.1.${task.id}`, ...labels, BOX_IMAGE, 'true')).trim()
+    const left = await leave()
+    const made = await executor.prepare(makeOrder(task), never)
+    t.not(made.containerId, left)
+    t.equal((await executor.start(made)).state, 'running')
+    await executor.remove(made, never)
+    const again = await leave()
+    const abort = new AbortController()
+    let listed: readonly ObservedContainer[] | undefined
+    const onList = (containers: readonly ObservedContainer[]) => {
+      listed = containers
+    }
+    const watch = executor.watch({ onList, onChange: () => {}, onGone: () => {}, onLost: () => {} }, abort.signal)
+    await until(() => listed !== undefined, 'the list')
+    abort.abort()
+    await watch
+    t.notOk(listed?.some(({ containerId }) => containerId === again))
+    t.match(await failure(engine.docker('inspect', again)), /No such (object|container)/i)
+  },
+)
 
 t.test('an image by id or by a digest that is present is not pulled', async (t) => {
   const id = (await engine.docker('image', 'inspect', '-f', '{{.Id}}', BOX_IMAGE)).trim()

@@ -59,7 +59,7 @@ export interface DockerExecutorOptions {
   readonly log: Log
   /** What a service that binds /var/run/docker.sock is given, asked at each create; undefined: the engine's own. */
   readonly dockerSocket?: () => Promise<SocketSource | undefined>
-  /** What carries the cluster's networks here; undefined: tasks stand on the bridge of their node. */
+  /** What carries the cluster's networks here; undefined: tasks that are on one are refused. */
   readonly dataPlane?: Pick<DataPlane, 'facts'>
   /** Creates and starts under way at once (default 16, see bench/worker.ts). */
   readonly concurrency?: number
@@ -222,7 +222,8 @@ export class DockerExecutor implements Executor {
 
   async #networksOf(order: TaskOrder): Promise<ContainerNetworks | undefined> {
     const { dataPlane } = this.#options
-    if (!dataPlane || order.task.attachments.length === 0) return undefined
+    if (order.task.attachments.length === 0) return undefined
+    if (!dataPlane) throw taskFailed('this node has no data plane for the networks of the cluster')
     try {
       const ports = await numbered(hostPorts(order.task))
       return containerNetworks(order, await dataPlane.facts(), ports)
