@@ -328,8 +328,9 @@ function tunnelEntry(
   return { kind: 'tunnel-fdb', device, mac, target: normal(address), port }
 }
 
-function besideAddress({ fabricLinkAddress, fabricLinkAddressV6 }: FabricConfig, address: string): string {
-  return address.includes(':') ? fabricLinkAddressV6 : fabricLinkAddress
+/** Of an IPv6 underlay the checksum has to be right, and can't be made so: there such nodes reach each other's overlays only. */
+function besideAddress({ fabricLinkAddress }: FabricConfig, address: string): string {
+  return address.includes(':') ? address : fabricLinkAddress
 }
 
 function prefixOf(subnet: string): number {

@@ -47,6 +47,9 @@ table inet ${name} {
   chain raw_output {
     type filter hook output priority raw; policy accept;
     oifname != "lo" oifname != "${WIREGUARD_DEVICES}" ip daddr ${WIREGUARD_SUBNET} drop
+    # tunnels to nodes on this same host (besideAddress); the kernel can't translate the checksum of what is encapsulated
+    ip daddr ${fabricLinkAddress} udp dport @tunnels udp checksum set 0
+    ip daddr ${fabricLinkAddress} udp dport @tunnels_sealed udp checksum set 0
     udp dport @tunnels ip daddr @nodes4 notrack
     udp dport @tunnels ip6 daddr @nodes6 notrack
   }
@@ -59,6 +62,8 @@ table inet ${name} {
 
   chain output {
     type nat hook output priority -100; policy accept;
+    ip daddr ${fabricLinkAddress} udp dport @tunnels dnat ip to 127.0.0.1
+    ip daddr ${fabricLinkAddress} udp dport @tunnels_sealed dnat ip to 127.0.0.1
     ${published} dnat ip to ${fabricLinkAddress}
     ip6 daddr != ::1 ${published} dnat ip6 to ${fabricLinkAddressV6}
   }
