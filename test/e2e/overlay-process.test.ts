@@ -397,6 +397,8 @@ t.test('two nodes share the host’s network namespace, one overlay and one publ
   await run('other', 'hello:1', [['front1', '--ip', '10.0.1.50']])
   t.match(await fetchIn('client', '10.0.1.50'), 'client=10.0.1.20', 'from the first node’s container')
   t.match(await fetchIn('other', '10.0.1.10'), 'client=10.0.1.50', 'and to it')
+  const answers = [await fetchIn('client', 'web'), await fetchIn('client', 'web')]
+  t.equal(new Set(answers.map((text) => / hostname=(\S+)/.exec(text)?.[1])).size, 2, 'a service on both')
 
   t.match((await callControl(secondControl, 'Report', {})).report.problems, [
     { code: 'PORT_IN_USE', subject: '8080/tcp', message: /by .*swarmd-net|by node \(process \d+\)/ },
