@@ -30,6 +30,7 @@ import type { IdentityFile } from './identity/identity-file.ts'
 import { CertificateRenewer } from './identity/renewal.ts'
 import { ManagerPart } from './manager-part.ts'
 import type { Membership, MembershipFile } from './membership-file.ts'
+import type { MembershipFacts } from './metrics/node-facts.ts'
 import { Places } from './places.ts'
 
 export interface ClusterNodeOptions {
@@ -145,6 +146,19 @@ export class ClusterNode {
   /** The manager on this node, once it runs. */
   get manager(): ManagerPart['manager'] | undefined {
     return this.#membership.joined ? this.#part?.manager : undefined
+  }
+
+  /** What metrics show of this node. */
+  facts(): MembershipFacts {
+    const { nodeId, clusterId } = this.#identity.value
+    const { manager } = this
+    return {
+      nodeId,
+      clusterId,
+      certificateExpiresMs: certificateOf(this.#identity.value).expiresMs,
+      hasSession: this.#agent.connectedTo !== undefined,
+      manager: manager && { metrics: manager.metrics(), raft: manager.status() },
+    }
   }
 
   get client(): PeerClient {

@@ -17,6 +17,8 @@ import type { ListenAddress } from './api/connections.ts'
 import { Engine } from './api/engine.ts'
 import { refuseEnginesSwarm } from './api/swarm-routes.ts'
 import { DirectoryLock } from './directory-lock.ts'
+import type { MetricsServer } from './metrics/metrics-server.ts'
+import { Sampler } from './metrics/sampler.ts'
 import { netProgram, startNetProcess } from './net-process.ts'
 import { type DaemonOptions, parseEngineAddress, parseOptions } from './options.ts'
 import { Swarmd } from './swarmd.ts'
@@ -114,10 +116,20 @@ async function serve(options: DaemonOptions, log: Log): Promise<void> {
     log,
     version: VERSION,
   })
+  const sampler = new Sampler({
+    facts: () => swarmd.facts(),
+    engine: new Engine(engineAddress, clock),
+    dataPlane: (signal) => dataPlane.statistics(signal),
+    dataRoot: options.dataRoot,
+    clock,
+  })
+  let metrics: MetricsServer | undefined
   const stopped = new Promise<string>((resolve) => {
     for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => resolve(signal))
   })
   try {
+    // First, so that it says what the rest waits for.
+    metrics = await serveMetrics(options, sampler, log)
     // A booting engine takes connections and answers once it has its networks, for which it needs our driver.
     const refused = (await swarmd.isMember()) && refuseSwarmWhereReachable(new Engine(engineAddress, clock), log)
     if (refused) await Promise.race([refused, sleep(clock, ENGINE_ANSWER_MS)])
@@ -129,11 +141,26 @@ async function serve(options: DaemonOptions, log: Log): Promise<void> {
     const signal = await Promise.race([stopped, swarmd.fatal, refusedLate])
     log.info({ signal }, 'stopping')
   } finally {
+    await metrics?.close()
     await server.close()
     await swarmd.close()
     await dataPlane.close()
     await rm(options.pidfile, { force: true })
   }
+}
+
+/** Whoever does not ask for metrics does not load what makes them. */
+async function serveMetrics(
+  { metricsAddress }: DaemonOptions,
+  sampler: Sampler,
+  log: Log,
+): Promise<MetricsServer | undefined> {
+  if (!metricsAddress) return undefined
+  const { MetricsServer: Server } = await import('./metrics/metrics-server.ts')
+  const server = new Server({ sampler, log })
+  const port = await server.listen(metricsAddress.host, metricsAddress.port)
+  log.info({ host: metricsAddress.host, port }, 'metrics are served')
+  return server
 }
 
 function newDataPlane(options: DaemonOptions, clock: SystemClock, log: Log): NetClient {
@@ -163,7 +190,7 @@ async function main(): Promise<void> {
   let log = createLog({ level: 'info' })
   try {
     const options = await parseOptions(process.argv.slice(2), VERSION)
-    log = createLog({ level: options.logLevel })
+    log = createLog({ level: options.logLevel, format: options.logFormat })
     await run(options, log)
     process.exit(0)
   } catch (error) {

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import yargs from 'yargs'
 import type { GenericResource } from '../api/spec.ts'
 import { CodedError } from '../lib/errors.ts'
-import type { LogLevel } from '../lib/log.ts'
+import type { LogFormat, LogLevel } from '../lib/log.ts'
 import { type ListenAddress, parseListenAddress } from './api/connections.ts'
 import type { EngineAddress } from './api/engine.ts'
 
@@ -20,6 +20,9 @@ export interface DaemonOptions {
   readonly pidfile: string
   readonly defaultAdvertiseAddress: string
   readonly logLevel: LogLevel
+  readonly logFormat: LogFormat
+  /** Where metrics are served; undefined: nowhere. */
+  readonly metricsAddress: { readonly host: string; readonly port: number } | undefined
   readonly engineLabels: Readonly<Record<string, string>>
   readonly genericResources: readonly GenericResource[]
   /** Group of the unix socket, where the machine has it. */
@@ -30,6 +33,8 @@ export const DEFAULT_HOST = 'unix:///run/swarmd/swarmd.sock'
 export const DEFAULT_ENGINE = 'unix:///var/run/docker.sock'
 
 const LOG_LEVELS = ['debug', 'info', 'warn', 'error', 'fatal'] as const
+
+const LOG_FORMATS = ['json', 'text'] as const
 
 function invalid(flag: string, value: string, expected: string): CodedError {
   return new CodedError('INVALID_FLAG', `invalid value "${value}" for flag --${flag}: ${expected}`)
@@ -74,6 +79,17 @@ export function parseEngineAddress(text: string): EngineAddress {
 }
 
 /**
+ * A value of --metrics-addr, as dockerd takes it: host:port, [IPv6]:port, or :port for every address.
+ * @throws {CodedError} INVALID_FLAG
+ */
+export function parseMetricsAddress(text: string): DaemonOptions['metricsAddress'] {
+  if (text === '') return undefined
+  const [, six, plain = '', digits] = /^(?:\[([0-9a-fA-F:]+)\]|([^:[\]/]*)):(\d{1,5})$/.exec(text) ?? []
+  if (digits === undefined || Number(digits) > 65_535) throw invalid('metrics-addr', text, 'expected address:port')
+  return { host: six ?? (plain || '0.0.0.0'), port: Number(digits) }
+}
+
+/**
  * @throws {CodedError} INVALID_FLAG with a message for the user
  */
 export async function parseOptions(argv: readonly string[], version: string): Promise<DaemonOptions> {
@@ -112,6 +128,17 @@ export async function parseOptions(argv: readonly string[], version: string): Pr
       choices: LOG_LEVELS,
       default: 'info',
       describe: 'Least severe level that is logged',
+    })
+    .option('log-format', {
+      type: 'string',
+      choices: LOG_FORMATS,
+      default: 'json',
+      describe: 'How lines of the log are written',
+    })
+    .option('metrics-addr', {
+      type: 'string',
+      default: '',
+      describe: 'Serve metrics, /healthz and /readyz on this address and port (default: nowhere)',
     })
     .option('debug', { alias: 'D', type: 'boolean', default: false, describe: 'Log at level debug' })
     .option('label', {
@@ -152,6 +179,8 @@ export async function parseOptions(argv: readonly string[], version: string): Pr
     'pidfile',
     'swarm-default-advertise-addr',
     'log-level',
+    'log-format',
+    'metrics-addr',
     'group',
   ]) {
     const value: unknown = flags[name]
@@ -166,6 +195,8 @@ export async function parseOptions(argv: readonly string[], version: string): Pr
     pidfile: flags.pidfile ?? join(execRoot, 'swarmd.pid'),
     defaultAdvertiseAddress: flags['swarm-default-advertise-addr'],
     logLevel: flags.debug ? 'debug' : (flags['log-level'] as LogLevel),
+    logFormat: flags['log-format'] as LogFormat,
+    metricsAddress: parseMetricsAddress(flags['metrics-addr']),
     engineLabels: parseLabels(flags.label),
     genericResources: parseGenericResources(flags['node-generic-resource']),
     group: flags.group,

@@ -9,6 +9,7 @@ import type { Task } from '../api/objects.ts'
 import type { NodeDescription } from '../api/spec.ts'
 import { type Clock, sleep } from '../lib/clock.ts'
 import { CodedError, errorCode, errorMessage } from '../lib/errors.ts'
+import { Histogram } from '../lib/histogram.ts'
 import type { Log } from '../lib/log.ts'
 import type { Random } from '../lib/random.ts'
 import { createKey, createRequest } from '../lib/x509.ts'
@@ -25,6 +26,7 @@ import type { Identity } from './identity/identity.ts'
 import { IdentityFile } from './identity/identity-file.ts'
 import { joinCluster } from './identity/join.ts'
 import { type Membership, MembershipFile } from './membership-file.ts'
+import type { NodeFacts } from './metrics/node-facts.ts'
 
 export interface MachineDataPlane extends DataPlane {
   /** The machine is in no cluster any more, and the data plane has been told so. Never throws. */
@@ -70,6 +72,7 @@ export class Swarmd implements ClusterAccess {
   readonly #directory: string
   readonly #identityFile: IdentityFile
   readonly #membershipFile: MembershipFile
+  readonly #reads = new Histogram()
   #running: Running | undefined
   #joining: { readonly nodeId: string } | undefined
   #failure: string | undefined
@@ -131,10 +134,17 @@ export class Swarmd implements ClusterAccess {
     }
   }
 
+  facts(): NodeFacts {
+    return { state: this.state(), membership: this.#running?.node.facts(), reads: this.#reads }
+  }
+
   async readIndex(): Promise<void> {
     const manager = this.#running?.node.manager
     if (!manager) throw notAManager()
+    const { clock } = this.#options
+    const startMs = clock.nowMs()
     await manager.raft.readIndex()
+    this.#reads.observe(clock.nowMs() - startMs)
   }
 
   init(request: InitRequest): Promise<string> {
