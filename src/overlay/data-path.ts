@@ -1,7 +1,6 @@
 // This node's data plane as a whole: what is wanted (DesiredStore), the engine's end points, and the parts that make it so: kernel,
 // tunnels' encryption, names, held ports. Changes of many callers become one step of the kernel.
 
-import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import type { DataPathProblem, DataPathReport, DataPlaneKey } from '../api/data-plane.ts'
 import { type Clock, sleep, type Timer } from '../lib/clock.ts'
@@ -23,7 +22,7 @@ import { EngineState } from './driver/engine-state.ts'
 import { Leftovers } from './driver/leftovers.ts'
 import { HeldPorts, type HostPort } from './held-ports.ts'
 import type { HolderLink } from './holder-link.ts'
-import { hostRoutes, linksIn, mtuOfAddress, ownerOfPort } from './host-facts.ts'
+import { hasIpv6Address, hostRoutes, linksIn, mtuOfAddress, ownerOfPort } from './host-facts.ts'
 import { Fabric } from './kernel/fabric.ts'
 import { DNS_ADDRESS, type FabricConfig, fabricConfig, fabricPort, gatewayNetwork } from './kernel/fabric-config.ts'
 import { ReportBoard } from './report-board.ts'
@@ -112,8 +111,13 @@ export class DataPath {
     })
   }
 
-  /** The machine's kernel has IPv6. */
-  readonly ipv6 = existsSync('/proc/sys/net/ipv6')
+  /**
+   * Containers are to have IPv6 on their way out: this machine has it, too. Where it has not, they are spared it, since engines
+   * before 25 start two processes for the first IPv6 address in a container (some 90 ms).
+   */
+  get ipv6(): boolean {
+    return hasIpv6Address()
+  }
 
   get state(): DesiredState {
     return this.#store.state

@@ -1,6 +1,7 @@
 // What this machine is, for the report: its routes, the MTU of its way to the others, who has a port. Read anew each time:
 // machines change.
 
+import { readFileSync } from 'node:fs'
 import { isIP } from 'node:net'
 import { parseCidr } from '../lib/cidr.ts'
 import type { HostPort } from './held-ports.ts'
@@ -27,6 +28,22 @@ interface Link {
 
 /** Links that the data plane itself has made, of any of this machine's nodes. */
 const OWN_LINK = /^(fab\d+|fc[0-9a-f]{11}|swc-wg\d+[ab]?)$/
+
+const IPV6_ADDRESSES = '/proc/net/if_inet6'
+const GLOBAL_SCOPE = '00'
+
+/** It has an IPv6 address that others may know. Read at once: the file is small and the kernel's. */
+export function hasIpv6Address(): boolean {
+  try {
+    const lines = readFileSync(IPV6_ADDRESSES, 'utf8').trim().split('\n')
+    return lines.some((line) => {
+      const [, , , scope, , device = ''] = line.trim().split(/\s+/)
+      return scope === GLOBAL_SCOPE && !OWN_LINK.test(device)
+    })
+  } catch {
+    return false // its kernel has no IPv6
+  }
+}
 
 /** CIDRs that this machine reaches by routes of its own, without the default routes. */
 export async function hostRoutes(): Promise<readonly string[]> {

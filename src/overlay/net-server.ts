@@ -104,7 +104,9 @@ function driverMethods(dataPath: DataPath): Readonly<Record<string, Method>> {
       network: (networkId) => dataPath.network(networkId),
       attach: (local) => dataPath.attach(local),
       detach: (endpointId) => dataPath.detach(endpointId),
-      ipv6: dataPath.ipv6,
+      get ipv6() {
+        return dataPath.ipv6
+      },
     }),
     ...ipamDriverMethods(dataPath.engine),
   }

@@ -18,7 +18,7 @@ export interface DriverHost {
   /** Makes the container's cable; its far end lies in the host's namespace, for the engine to take. */
   readonly attach: (local: LocalAttachment) => Promise<{ readonly device: string }>
   readonly detach: (endpointId: string) => Promise<void>
-  /** The host's kernel has IPv6. */
+  /** Containers get IPv6 on their way out. */
   readonly ipv6: boolean
 }
 
