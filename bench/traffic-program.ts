@@ -10,7 +10,7 @@ import { Resolver } from 'node:dns/promises'
 import { once } from 'node:events'
 import { connect, createServer, type Socket } from 'node:net'
 
-const [mode, ...args] = process.argv.slice(2)
+const [mode = '', ...args] = process.argv.slice(2)
 const BYTE = Buffer.from('x')
 
 function serve(port: number): void {
