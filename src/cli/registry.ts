@@ -74,6 +74,11 @@ export const topCommands: readonly TopEntry[] = [
     load: async () => (await import('./info.ts')).infoCommand,
   },
   {
+    name: 'support-bundle',
+    summary: 'Save the state of the node as an archive, without secrets',
+    load: async () => (await import('./support-bundle.ts')).supportBundleCommand,
+  },
+  {
     name: 'version',
     summary: 'Show the version information',
     load: async () => (await import('./version.ts')).versionCommand,

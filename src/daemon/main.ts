@@ -21,6 +21,8 @@ import type { MetricsServer } from './metrics/metrics-server.ts'
 import { Sampler } from './metrics/sampler.ts'
 import { netProgram, startNetProcess } from './net-process.ts'
 import { type DaemonOptions, parseEngineAddress, parseOptions } from './options.ts'
+import { fileTail, ownLog } from './support/log-tail.ts'
+import { supportBundle } from './support/support-bundle.ts'
 import { Swarmd } from './swarmd.ts'
 
 /** A second swarmd that serves the same directories would fight with the first. */
@@ -108,20 +110,26 @@ async function serve(options: DaemonOptions, log: Log): Promise<void> {
     random,
     log,
   })
-  const server: ApiServer = new ApiServer({
-    cluster: swarmd,
-    engine: engineAddress,
-    clock,
-    random,
-    log,
-    version: VERSION,
-  })
   const sampler = new Sampler({
     facts: () => swarmd.facts(),
     engine: new Engine(engineAddress, clock),
     dataPlane: (signal) => dataPlane.statistics(signal),
     dataRoot: options.dataRoot,
     clock,
+  })
+  const logs = {
+    'swarmd.log': ownLog,
+    'swarmd-net.log': () => fileTail(join(options.execRoot, 'net', 'swarmd-net.log')),
+  }
+  const server: ApiServer = new ApiServer({
+    cluster: swarmd,
+    engine: engineAddress,
+    supportBundle: () =>
+      supportBundle({ sample: () => sampler.take(), engine: new Engine(engineAddress, clock), logs, clock }),
+    clock,
+    random,
+    log,
+    version: VERSION,
   })
   let metrics: MetricsServer | undefined
   const stopped = new Promise<string>((resolve) => {

@@ -27,6 +27,7 @@ import { plainContainerRoutes } from './plain-containers.ts'
 import { type Match, Router } from './router.ts'
 import type { ServerContext } from './server-context.ts'
 import { serviceRoutes } from './service-routes.ts'
+import { supportRoutes } from './support-routes.ts'
 import { swarmRoutes } from './swarm-routes.ts'
 import { systemRoutes } from './system-routes.ts'
 
@@ -36,6 +37,8 @@ export interface ApiServerOptions {
   readonly clock: Clock
   readonly random: Random
   readonly log: Log
+  /** Makes a support bundle (.tar.gz) of this node; without it there is none. */
+  readonly supportBundle?: () => Promise<Buffer>
   /** swarmd's own, for /version */
   readonly version: string
 }
@@ -79,6 +82,7 @@ export class ApiServer {
       ...configRoutes(context),
       ...networkRoutes(context),
       ...networkCheckRoutes(context),
+      ...supportRoutes(options.supportBundle),
       ...containerRoutes(context),
       ...plainContainerRoutes(context),
     ])
