@@ -1,7 +1,6 @@
 // Tasks as containers of a real Docker Engine (API 1.41 and later). Everything that happens to them comes over one
 // stream of events; nothing is polled.
 
-import { readFile } from 'node:fs/promises'
 import type { LogOptions } from '../../api/dispatcher.ts'
 import { type Task, taskName } from '../../api/objects.ts'
 import type { ContainerSpec, NodeDescription } from '../../api/spec.ts'
@@ -20,8 +19,6 @@ import {
   bindsEngineSocket,
   type ContainerBody,
   containerBody,
-  extraHosts,
-  type FileMount,
   type SocketSource,
   TASK_ID_LABEL,
 } from './container-body.ts'
@@ -36,16 +33,16 @@ import { Limiter } from './limiter.ts'
 import { lines } from './lines.ts'
 import { LocalNetworks } from './local-networks.ts'
 import { asMultiplexed } from './multiplexed.ts'
+import { NetworkFiles } from './network-files.ts'
 import { type InspectedContainer, isIncomplete } from './observed.ts'
+import { placesInUse } from './places-in-use.ts'
 import { TaskFiles } from './task-files.ts'
 import {
   type ContainerNetworks,
   containerNetworks,
   hostPorts,
-  hostsFile,
   type NetworkWishes,
   networksFor,
-  resolvConf,
 } from './task-networks.ts'
 
 export interface DockerExecutorOptions {
@@ -65,15 +62,6 @@ export interface DockerExecutorOptions {
   readonly concurrency?: number
 }
 
-/** What is read of GET /containers/json. */
-interface ConnectedContainer {
-  readonly NetworkSettings: {
-    readonly Networks: Readonly<
-      Record<string, { readonly IPAMConfig?: { readonly IPv4Address?: string; readonly IPv6Address?: string } | null }>
-    > | null
-  } | null
-}
-
 const CONCURRENCY = 16
 /** From this API version on, a container is made with all of its networks at once. */
 const SEVERAL_NETWORKS_API = '1.44'
@@ -82,13 +70,13 @@ const NETWORK_SWEEP_MS = 5_000
 const DEPARTURES_RETRY_MS = 1_000
 /** The engine names a container without a host name after the beginning of its id. */
 const HOSTNAME_LENGTH = 12
-const HOST_RESOLV_CONF = '/etc/resolv.conf'
 
 export class DockerExecutor implements Executor {
   readonly #options: DockerExecutorOptions
   readonly #engine: EngineClient
   readonly #puller: ImagePuller
   readonly #files: TaskFiles
+  readonly #networkFiles: NetworkFiles
   readonly #limiter: Limiter
   readonly #tracker: ContainerTracker
   readonly #networks: LocalNetworks
@@ -99,6 +87,7 @@ export class DockerExecutor implements Executor {
     this.#engine = new EngineClient(options.engine)
     this.#puller = new ImagePuller({ engine: this.#engine, clock: options.clock })
     this.#files = new TaskFiles(options.execRoot)
+    this.#networkFiles = new NetworkFiles(this.#files)
     this.#limiter = new Limiter(options.concurrency ?? CONCURRENCY)
     this.#tracker = new ContainerTracker({ engine: this.#engine, nodeId: options.nodeId, clock: options.clock })
     this.#networks = new LocalNetworks({ engine: this.#engine, log: options.log })
@@ -175,7 +164,7 @@ export class DockerExecutor implements Executor {
     const atOnce = several ? all : all.slice(0, 1)
     const body = containerBody(order, {
       spec,
-      files: [...files, ...(networks ? await this.#networkFiles(order, spec, networks) : [])],
+      files: [...files, ...(networks ? await this.#networkFiles.write(task.id, spec, networks) : [])],
       dockerSocket,
       networks: networks && {
         endpoints: Object.fromEntries(atOnce),
@@ -187,7 +176,7 @@ export class DockerExecutor implements Executor {
     if (typeof containerId !== 'string') return containerId
     if (networks) {
       await this.#connect(containerId, all.slice(atOnce.length))
-      if (!spec.Hostname) await this.#writeHosts(task.id, spec, networks, containerId.slice(0, HOSTNAME_LENGTH))
+      if (!spec.Hostname) await this.#networkFiles.name(task.id, spec, networks, containerId.slice(0, HOSTNAME_LENGTH))
     }
     return this.#tracker.created(task.id, containerId)
   }
@@ -230,27 +219,6 @@ export class DockerExecutor implements Executor {
     } catch (error) {
       throw errorCode(error) === 'DATA_PLANE_UNAVAILABLE' ? taskFailed(errorMessage(error), error) : error
     }
-  }
-
-  /** resolv.conf and hosts, unless the task brings its own. */
-  async #networkFiles(
-    { task }: TaskOrder,
-    spec: ContainerSpec,
-    networks: ContainerNetworks,
-  ): Promise<readonly FileMount[]> {
-    const { Search: search, Options: options } = spec.DNSConfig ?? {}
-    const hostFile = await readFile(HOST_RESOLV_CONF, 'utf8').catch(() => '')
-    const resolver = resolvConf(networks.nameServer, { search: search ?? [], options: options ?? [] }, hostFile)
-    const own = new Set((spec.Mounts ?? []).map(({ Target }) => Target))
-    return [
-      { source: await this.#files.put(task.id, 'resolv.conf', resolver), target: HOST_RESOLV_CONF },
-      { source: await this.#writeHosts(task.id, spec, networks, spec.Hostname ?? ''), target: '/etc/hosts' },
-    ].filter(({ target }) => !own.has(target))
-  }
-
-  #writeHosts(taskId: string, spec: ContainerSpec, networks: ContainerNetworks, hostname: string): Promise<string> {
-    const extra = extraHosts(spec.Hosts ?? []) ?? []
-    return this.#files.put(taskId, 'hosts', hostsFile(extra, hostname === '' ? [] : networks.addresses, hostname))
   }
 
   #sweepNetworksSoon(): void {
@@ -368,26 +336,7 @@ export class DockerExecutor implements Executor {
 
   /** Of these places of plain containers, those that a container (running or not) has. */
   async placesInUse(places: readonly Task[]): Promise<ReadonlySet<string>> {
-    const [ids, containers] = await Promise.all([
-      this.#networks.names(),
-      this.#engine.json<readonly ConnectedContainer[]>({
-        method: 'GET',
-        path: '/containers/json',
-        query: { all: true },
-      }),
-    ])
-    const used = new Set(
-      containers.flatMap(({ NetworkSettings: settings }) =>
-        Object.entries(settings?.Networks ?? {}).flatMap(([name, { IPAMConfig: given }]) =>
-          [given?.IPv4Address, given?.IPv6Address].map((address) => `${ids.get(name)}/${address}`),
-        ),
-      ),
-    )
-    const isUsed = ({ attachments }: Task) =>
-      attachments.some(({ networkId, addresses }) =>
-        addresses.some((address) => used.has(`${networkId}/${address.split('/')[0]}`)),
-      )
-    return new Set(places.filter(isUsed).map(({ id }) => id))
+    return placesInUse(this.#engine, await this.#networks.names(), places)
   }
 
   sweep(exists: (taskId: string) => boolean): Promise<void> {
