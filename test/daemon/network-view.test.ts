@@ -8,6 +8,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
 import { ApiServer } from '../../src/daemon/api/api-server.ts'
+import type { NetworkPart } from '../../src/daemon/api/network-parts.ts'
+import { shownContainer } from '../../src/daemon/api/network-view.ts'
 import { SystemClock } from '../../src/lib/clock.ts'
 import { silentLog } from '../../src/lib/log.ts'
 import { ask } from '../support/api-client.ts'
@@ -125,6 +127,24 @@ t.test("containers are shown on the cluster's networks, without what only the no
   t.match(task, { NetworkSettings: { Networks: { front: { NetworkID: FRONT } } }, Mounts: [DATA] })
   t.notMatch(task, { NetworkSettings: { Networks: { swarmctl_egress: {} } } })
   t.same(plain, LISTED[1])
+})
+
+t.test("host-mode ports that the node's own data plane publishes are shown as the engine shows its own", async (t) => {
+  const Labels = { ...TASK_LABELS, 'io.swarmctl.ports': 'tcp/8080/80,tcp/8081/80' }
+  const names = { parts: new Map<string, NetworkPart>(), idOf: () => '' }
+  const inspected = { ...INSPECTED, Config: { Labels }, State: { Running: true } }
+  t.match(shownContainer(inspected, names), {
+    Config: { Labels: { mine: 'x' } },
+    NetworkSettings: { Ports: { '80/tcp': [{ HostPort: '8080' }, { HostPort: '8081' }] } },
+  })
+  const [listed] = LISTED
+  t.match(shownContainer({ ...listed, Labels, Ports: [], State: 'running' }, names), {
+    Ports: [
+      { PrivatePort: 80, PublicPort: 8080, Type: 'tcp' },
+      { PrivatePort: 80, PublicPort: 8081, Type: 'tcp' },
+    ],
+  })
+  t.match(shownContainer({ ...listed, Labels, Ports: [], State: 'exited' }, names), { Ports: [] })
 })
 
 t.test("a filter by a cluster network's id is the engine's own id to the engine", async (t) => {
