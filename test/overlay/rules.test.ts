@@ -412,11 +412,47 @@ t.test('datagrams to who serves no more are forgotten, and those to ports that l
     'fabric -D -f ipv6 -p udp --orig-dst fd00:1::2 --reply-src fd00:1::12',
   ]
   t.same(args(off.flows), expected, 'not those that named the task themselves')
-  t.same(args([{ kind: 'others', addresses: ['10.0.1.11'] }]), expected, 'nor those of a start')
+  t.same(args([{ kind: 'others', addresses: ['10.0.1.11'], known: [] }]), expected, 'nor those of a start')
   t.same(args([{ kind: 'port', port: 53 }]), [
     'host -D -f ipv4 -p udp --orig-port-dst 53',
     'host -D -f ipv6 -p udp --orig-port-dst 53',
   ])
+})
+
+t.test('connections to an end point that is gone are forgotten, not those that are ending or that stay', async (t) => {
+  const node = new Node(base)
+  const task = endpoint('task12', 'front', '10.0.1.12 fd00:1::12', { nodeNumber: 2 })
+  const kinds = (flows: RuleChange['flows']) => flows.map(({ kind }) => kind)
+  t.same(kinds(node.change([endpoint('task12', 'front', '10.0.1.12 fd00:1::12', { serving: false })]).flows), [
+    'back-end',
+    'back-end',
+  ])
+  const { flows } = node.change([], [task])
+  t.same(flows, [
+    { kind: 'gone', address: '10.0.1.12' },
+    { kind: 'gone', address: 'fd00:1::12' },
+  ])
+  t.same(node.change([], [task]).flows, [], 'once')
+  const line = (state: string, from: string, to: string, by: string) =>
+    `tcp      6 431999 ${state} src=${from} dst=${to} sport=4 dport=80 src=${by} dst=${from} sport=80 dport=4 [ASSURED] mark=0 use=1`
+  const listing = [
+    line('ESTABLISHED', '10.0.1.21', '10.0.1.2', '10.0.1.12'),
+    line('SYN_SENT', '10.0.1.21', '10.0.1.2', '10.0.1.12'),
+    line('FIN_WAIT', '10.0.1.22', '10.0.1.2', '10.0.1.12'),
+    line('ESTABLISHED', '10.0.1.22', '10.0.1.2', '10.0.1.11'),
+    line('ESTABLISHED', '10.0.1.22', '10.0.1.12', '10.0.1.12'),
+    line('ESTABLISHED', 'fd00:1::9', 'fd00:1::2', 'fd00:1::12'),
+    'udp      17 29 src=10.0.1.21 dst=10.0.1.2 sport=4 dport=80 src=10.0.1.12 dst=10.0.1.21 sport=80 dport=4 mark=0 use=1',
+  ].join('\n')
+  const args = (flushes: RuleChange['flows']) => flowDeletions(flushes, listing).map((one) => one.args.join(' '))
+  const expected = [
+    '-D -f ipv4 -p tcp --state ESTABLISHED --orig-dst 10.0.1.2 --reply-src 10.0.1.12',
+    '-D -f ipv4 -p tcp --state SYN_SENT --orig-dst 10.0.1.2 --reply-src 10.0.1.12',
+    '-D -f ipv6 -p tcp --state ESTABLISHED --orig-dst fd00:1::2 --reply-src fd00:1::12',
+  ]
+  t.same(args(flows), expected)
+  const [start] = node.rules.full(node.store.state, []).flows
+  t.same(start && args([start]).filter((one) => one.includes('tcp')), expected, 'also where they went before a start')
 })
 
 t.test('packets and connections of what is about to stop, as nft and conntrack print them', async (t) => {

@@ -8,7 +8,7 @@ import type { DesiredState, LocalAttachment } from '../desired-state.ts'
 import { connectionListing, DRAINING_QUERIES, drainingPackets, hasConnections } from '../rules/draining.ts'
 import { PRESENCE_QUERIES } from '../rules/fabric-tables.ts'
 import { type RuleChange, RuleSet } from '../rules/rule-set.ts'
-import { flowDeletions, flowListing, needsListing } from '../rules/stale-flows.ts'
+import { flowDeletions, flowListings } from '../rules/stale-flows.ts'
 import { type CommandResult, type Commands, succeed } from './commands.ts'
 import { FABRIC_TABLE, type FabricConfig } from './fabric-config.ts'
 
@@ -163,16 +163,13 @@ export class RuleKeeper {
   async #forget({ flows }: RuleChange): Promise<void> {
     if (flows.length === 0) return
     try {
-      const families = needsListing(flows) ? ([4, 6] as const) : []
-      const listings = await Promise.all(
-        families.map((family) => this.#commands.fabric('conntrack', flowListing(family))),
-      )
+      const listings = await Promise.all(flowListings(flows).map((args) => this.#commands.fabric('conntrack', args)))
       const deletions = flowDeletions(flows, listings.map(({ stdout }) => stdout).join('\n'))
       await Promise.all(deletions.map(({ place, args }) => this.#commands[place]('conntrack', args)))
     } catch (error) {
       if (!(error instanceof CodedError)) throw error
-      // Without the tool a datagram's flow ends 30 s after its last packet, by itself.
-      this.#log.warn({ reason: error.message }, 'datagrams may go to tasks that are gone for a while')
+      // Without the tool a datagram's flow ends 30 s after its last packet, by itself; a connection when its client gives up.
+      this.#log.warn({ reason: error.message }, 'datagrams and connections may stay with tasks that are gone')
     }
   }
 }

@@ -3,7 +3,7 @@
 
 import type { DataPlaneKey, OverlayEndpoint, OverlayNetwork, OverlayService } from '../../api/data-plane.ts'
 import type { DesiredState, LocalAttachment } from '../desired-state.ts'
-import { type FabricConfig, gatewayNetwork } from '../kernel/fabric-config.ts'
+import { type FabricConfig, gatewayIpv6, gatewayNetwork } from '../kernel/fabric-config.ts'
 import { drainingFragment } from './draining.ts'
 import { fabricTables } from './fabric-tables.ts'
 import { additions, difference, EMPTY_FRAGMENT, elementFragment, type Fragment, type Scripts } from './fragment.ts'
@@ -96,15 +96,18 @@ export class RuleSet {
     return {
       host: `${hostTable(config)}${added.host}`,
       fabric: `${fabricTables(config)}${added.fabric}`,
-      flows: [{ kind: 'others', addresses: [...targets(fragments)] }],
+      flows: [{ kind: 'others', addresses: [...targets(fragments)], known: this.#knownAddresses(state) }],
     }
   }
 
   /** `keys`: of the records that came, changed or went. A change of `self` needs `full`. */
   change(state: DesiredState, keys: readonly DataPlaneKey[]): RuleChange {
     const ids = new Set<FragmentId>()
+    const known = keys.flatMap(({ kind, id }) => (kind === 'end-point' ? (this.#endpoints.get(id) ?? []) : []))
     for (const key of keys) for (const id of this.#concerned(state, key)) ids.add(id)
-    return this.#update(state, ids)
+    const gone = this.#goneAddresses(state, known)
+    const change = this.#update(state, ids)
+    return gone.length === 0 ? change : { ...change, flows: [...change.flows, ...gone] }
   }
 
   attach(state: DesiredState, local: LocalAttachment): RuleChange {
@@ -158,6 +161,28 @@ export class RuleSet {
     this.#locals.clear()
     for (const index of [this.#endpointsOfService, this.#endpointsOfTask, this.#servicesOfNetwork]) index.clear()
     for (const local of locals) this.#locals.set(local.endpointId, local)
+  }
+
+  /** Of end points whose records have gone. */
+  #goneAddresses({ networks }: DesiredState, before: readonly OverlayEndpoint[]): readonly FlowFlush[] {
+    const gone = before.filter((endpoint) => !this.#endpoints.has(endpointKey(endpoint)))
+    return gone.flatMap((endpoint) =>
+      addressesIn(endpoint, networks.get(endpoint.networkId) ?? { ingress: false }).map(
+        (address): FlowFlush => ({ kind: 'gone', address }),
+      ),
+    )
+  }
+
+  /** Of all who may have connections. */
+  #knownAddresses({ networks }: DesiredState): readonly string[] {
+    const known = [...this.#endpoints.values()].flatMap((endpoint) => {
+      const network = networks.get(endpoint.networkId)
+      return network ? addressesIn(endpoint, network) : []
+    })
+    const locals = [...this.#locals.values()].flatMap(({ addresses }) =>
+      addresses.flatMap((address) => (address.includes(':') ? [address] : [address, gatewayIpv6(address)])),
+    )
+    return [...known, ...locals]
   }
 
   #put(id: FragmentId, fragment: Fragment): void {
@@ -307,6 +332,7 @@ export class RuleSet {
   }
 }
 
+const endpointKey = ({ taskId, networkId }: OverlayEndpoint): string => `${taskId}/${networkId}`
 const serviceKey = ({ serviceId, networkId }: OverlayEndpoint): string => `${serviceId}/${networkId}`
 const serviceId = (key: string): FragmentId => `service ${key}`
 const localId = (endpointId: string): FragmentId => `local ${endpointId}`
@@ -338,6 +364,6 @@ function udpPorts(fragments: readonly Fragment[]): ReadonlySet<number> {
   return new Set(keys.map((key) => Number(key.slice('udp . '.length))))
 }
 
-function addressesIn(endpoint: OverlayEndpoint, network: OverlayNetwork): readonly string[] {
+function addressesIn(endpoint: OverlayEndpoint, network: Pick<OverlayNetwork, 'ingress'>): readonly string[] {
   return ([4, 6] as const).flatMap((family) => endpointAddresses(endpoint, network, family))
 }

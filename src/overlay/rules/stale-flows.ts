@@ -1,46 +1,62 @@
-// UDP has no end of a connection: a flow that was sent to a task goes there for as long as packets come, also when the task is
-// gone. Which flows are to be forgotten, so that their next packet is balanced anew.
+// Connections that conntrack would hold at an end point for longer than it can answer. Datagrams have no end: a flow goes where it
+// was sent first for as long as packets come, so flows to what serves no more are forgotten, and their next packet is balanced
+// anew. A TCP connection stays with its task until the end point is gone: a node that died says nothing. Then it is forgotten as
+// well, and its next packet meets another task, or none, which answers by a reset: the client knows at once.
 
 import { formatAddress, parseAddress } from '../../lib/cidr.ts'
 
 export type FlowFlush =
-  /** In the fabric: flows that were given to this end point. */
+  /** In the fabric: datagrams that were given to this end point. */
   | { readonly kind: 'back-end'; readonly address: string }
-  /** In the fabric: flows that were given to any other than these. Of a start, before which anything may have changed. */
-  | { readonly kind: 'others'; readonly addresses: readonly string[] }
-  /** In the host: flows to this port, which is published now, or no more. */
+  /** In the fabric: TCP connections that were given to this end point, of which there is no record any more. */
+  | { readonly kind: 'gone'; readonly address: string }
+  /**
+   * In the fabric: datagrams that were given to any other than `addresses`, TCP connections to any other than `known`. Of a
+   * start, before which anything may have changed.
+   */
+  | { readonly kind: 'others'; readonly addresses: readonly string[]; readonly known: readonly string[] }
+  /** In the host: datagrams to this port, which is published now, or no more. */
   | { readonly kind: 'port'; readonly port: number }
-
-/** Whether `flowDeletions` needs listings. */
-export function needsListing(flushes: readonly FlowFlush[]): boolean {
-  return flushes.some(({ kind }) => kind !== 'port')
-}
 
 export type FlushPlace = 'host' | 'fabric'
 
-/** Arguments of `conntrack` whose output `flowDeletions` reads: UDP flows of one family. */
-export function flowListing(family: 4 | 6): readonly string[] {
-  return ['-L', '-f', family === 4 ? 'ipv4' : 'ipv6', '-p', 'udp']
+/** Arguments of `conntrack` in the fabric's namespace, whose outputs together `flowDeletions` reads. */
+export function flowListings(flushes: readonly FlowFlush[]): readonly (readonly string[])[] {
+  const kinds = new Set(flushes.map(({ kind }) => kind))
+  const protocols = [
+    ...(kinds.has('back-end') || kinds.has('others') ? ['udp'] : []),
+    ...(kinds.has('gone') || kinds.has('others') ? ['tcp'] : []),
+  ]
+  return protocols.flatMap((protocol) => ['ipv4', 'ipv6'].map((family) => ['-L', '-f', family, '-p', protocol]))
 }
 
 /**
  * Commands (arguments of `conntrack`, in the host's or the fabric's namespace) that forget the flows. They fail with status 1
- * where nothing is left to forget. `listing`: of both families, in the fabric's namespace.
+ * where nothing is left to forget.
  */
 export function flowDeletions(
   flushes: readonly FlowFlush[],
   listing: string,
 ): readonly { readonly place: FlushPlace; readonly args: readonly string[] }[] {
   const ports = flushes.flatMap((flush) => (flush.kind === 'port' ? [String(flush.port)] : []))
-  const gone = new Set(flushes.flatMap((flush) => (flush.kind === 'back-end' ? [flush.address] : [])))
+  const addressesOf = (wanted: 'back-end' | 'gone') =>
+    new Set(flushes.flatMap((flush) => (flush.kind === wanted ? [flush.address] : [])))
   const others = flushes.find((flush) => flush.kind === 'others')
-  const kept = others && new Set(others.addresses)
+  const stale = {
+    udp: staleness(addressesOf('back-end'), others?.addresses),
+    tcp: staleness(addressesOf('gone'), others?.known),
+  }
   const flows = new Set<string>()
   for (const line of listing.split('\n')) {
-    const [originalTo = '', replyFrom = ''] = [addressOf(line, DESTINATIONS, 0), addressOf(line, SOURCES, 1)]
+    const flow = FLOW.exec(line)
+    const [, protocol, state = '', to = '', from = ''] = flow ?? []
+    if (protocol !== 'tcp' && protocol !== 'udp') continue
+    // Those that are ending were heard of on both sides: a reset could cost the client what it has not read yet.
+    if (protocol === 'tcp' && !LASTING_STATES.has(state)) continue
+    const [originalTo, replyFrom] = [plain(to), plain(from)]
     // Only those that were balanced: others know no better place.
-    if (originalTo !== replyFrom && (gone.has(replyFrom) || kept?.has(replyFrom) === false))
-      flows.add(`${originalTo} ${replyFrom}`)
+    if (originalTo !== replyFrom && stale[protocol](replyFrom))
+      flows.add(`${protocol} ${state} ${originalTo} ${replyFrom}`)
   }
   return [
     ...[...new Set(ports)].flatMap((port) =>
@@ -49,22 +65,26 @@ export function flowDeletions(
       ),
     ),
     ...[...flows].map((flow) => {
-      const [to = '', from = ''] = flow.split(' ')
+      const [protocol = '', state = '', to = '', from = ''] = flow.split(' ')
       const family = from.includes(':') ? 'ipv6' : 'ipv4'
-      return {
-        place: 'fabric',
-        args: ['-D', '-f', family, '-p', 'udp', '--orig-dst', to, '--reply-src', from],
-      } as const
+      const ofState = state === '' ? [] : ['--state', state]
+      const args = ['-D', '-f', family, '-p', protocol, ...ofState, '--orig-dst', to, '--reply-src', from]
+      return { place: 'fabric', args } as const
     }),
   ]
 }
 
-const DESTINATIONS = /\bdst=(\S+)/g
-const SOURCES = /\bsrc=(\S+)/g
+const LASTING_STATES: ReadonlySet<string> = new Set(['SYN_SENT', 'ESTABLISHED'])
 
-/** The `nth` of a line: the first is the original direction's, the second the reply's. */
-function addressOf(line: string, fields: RegExp, nth: number): string | undefined {
-  const text = [...line.matchAll(fields)][nth]?.[1]
-  const address = text === undefined ? undefined : parseAddress(text)
-  return address && formatAddress(address)
+/** The protocol, a state where it has some, to whom the connection was opened, and who answers. */
+const FLOW = /^(\w+) +\d+ +\d+ (?:([A-Z_0-9]+) )?src=\S+ dst=(\S+) .*?src=(\S+) /
+
+function staleness(gone: ReadonlySet<string>, kept: readonly string[] | undefined): (address: string) => boolean {
+  const stay = kept && new Set(kept)
+  return (address) => gone.has(address) || stay?.has(address) === false
+}
+
+function plain(text: string): string {
+  const address = text.includes(':') ? parseAddress(text) : undefined
+  return address ? formatAddress(address) : text
 }

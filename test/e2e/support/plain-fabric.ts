@@ -30,7 +30,7 @@ import {
   tunnelName,
 } from '../../../src/overlay/kernel/fabric-config.ts'
 import { type RuleChange, RuleSet } from '../../../src/overlay/rules/rule-set.ts'
-import { flowDeletions, flowListing } from '../../../src/overlay/rules/stale-flows.ts'
+import { flowDeletions, flowListings } from '../../../src/overlay/rules/stale-flows.ts'
 import type { AgentRequest } from './net-agent.ts'
 
 const PORT = 4789
@@ -354,8 +354,8 @@ export class PlainNode {
     this.host.nft(change.host)
     this.fabric.nft(change.fabric)
     if (change.flows.length === 0) return
-    const listing = ([4, 6] as const)
-      .map((family) => this.fabric.attempt('conntrack', ...flowListing(family)).output)
+    const listing = flowListings(change.flows)
+      .map((args) => this.fabric.attempt('conntrack', ...args).output)
       .join('\n')
     for (const { place, args } of flowDeletions(change.flows, listing)) {
       ;(place === 'host' ? this.host : this.fabric).attempt('conntrack', ...args)
