@@ -201,6 +201,21 @@ export interface Task extends Base {
   readonly settledAt?: string
   /** The cluster's default log driver at the task's making, where its spec names none. */
   readonly logDriver?: Driver
+  /** What the scheduler chose from, for people; absent where the node was given. Written with the assignment. */
+  readonly placement?: TaskPlacement
+}
+
+/** How the scheduler came to a task's node: what can't be found out later, when the nodes have changed. */
+export interface TaskPlacement {
+  /** RFC 3339 */
+  readonly at: string
+  /** Nodes that were considered, and those of them that would have done. */
+  readonly nodes: number
+  readonly fit: number
+  /** Which filters refused the others, in Swarm's words; at most 100 characters. */
+  readonly refused?: string
+  /** Tasks of the service that the chosen node had. */
+  readonly there: number
 }
 
 /** Why managers made a task. `restart` counts as an attempt of the restart policy. */

@@ -62,13 +62,18 @@ export class ClusterMap {
   }
 
   #add(node: Node, view: StoreView): void {
-    const info = new NodeInfo(node)
-    this.#nodes.set(node.id, info)
-    for (const task of view.tasksOfNode(node.id)) {
-      if (occupiesNode(task)) info.put(task)
-      else if (isFailure(task)) noteFailure(info, task)
-    }
+    this.#nodes.set(node.id, nodeInfoOf(node, view))
   }
+}
+
+/** One node as it is in the store now. */
+export function nodeInfoOf(node: Node, view: StoreView): NodeInfo {
+  const info = new NodeInfo(node)
+  for (const task of view.tasksOfNode(node.id)) {
+    if (occupiesNode(task)) info.put(task)
+    else if (isFailure(task)) noteFailure(info, task)
+  }
+  return info
 }
 
 /** Of tasks that the scheduler placed; where global ones run is not its choice. */

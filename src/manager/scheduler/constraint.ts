@@ -41,6 +41,17 @@ export function nodeMeets(node: Node, constraints: readonly Constraint[]): boole
   return constraints.every((constraint) => meets(node, constraint))
 }
 
+/** The first that the node does not meet, and what the node has in its place; undefined: it meets all. */
+export function unmetConstraint(node: Node, constraints: readonly Constraint[]): string | undefined {
+  const unmet = constraints.find((constraint) => !meets(node, constraint))
+  if (!unmet) return undefined
+  const { key, operator, value } = unmet
+  const lower = key.toLowerCase()
+  const actual = lower === 'node.ip' ? node.status.address : propertyOf(node, lower, key)
+  const has = actual === undefined ? 'no such property' : actual === '' ? 'the node has none' : `the node has ${actual}`
+  return `${key}${operator}${value}: ${has}`
+}
+
 /** Whether the node meets what a spec asks for; a spec that the API would have refused asks for nothing. */
 export function nodeMeetsExpressions(node: Node, expressions: readonly string[] | null | undefined): boolean {
   return nodeMeets(node, constraintsOf(expressions))

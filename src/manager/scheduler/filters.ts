@@ -2,27 +2,44 @@
 
 import type { Task } from '../../api/objects.ts'
 import type { MountSpec, NodeDescription, Platform } from '../../api/spec.ts'
-import { constraintsOf, nodeMeets } from './constraint.ts'
+import { constraintsOf, nodeMeets, unmetConstraint } from './constraint.ts'
 import { hostPortsOf, type NodeInfo } from './node-info.ts'
 
 export interface Filter {
   check(info: NodeInfo): boolean
   explain(nodes: number): string
+  /** What it refuses for, without counting. */
+  readonly what: string
   /** Of a node that it refuses: what that node says of it. */
   reason?(info: NodeInfo): string
+  /** Of a node that it refuses: what exactly is in the way, for a person who asks. */
+  detail?(info: NodeInfo): string
   /** What it refuses may pass once tasks end; else only once a node changes. */
   readonly dependsOnTasks: boolean
 }
 
-function onNodes(what: string): (nodes: number) => string {
-  return (nodes) => (nodes === 1 ? `${what} on 1 node` : `${what} on ${nodes} nodes`)
+function onNodes(what: string): Pick<Filter, 'what' | 'explain'> {
+  return { what, explain: (nodes) => (nodes === 1 ? `${what} on 1 node` : `${what} on ${nodes} nodes`) }
 }
 
 const ready: Filter = {
   check: ({ node }) => node.status.state === 'ready' && (node.spec.Availability ?? 'active') === 'active',
   explain: (nodes) =>
     nodes === 1 ? '1 node not available for new tasks' : `${nodes} nodes not available for new tasks`,
+  what: 'not available for new tasks',
+  detail: ({ node: { status, spec } }) =>
+    status.state === 'ready'
+      ? `its availability is ${spec.Availability}`
+      : `it is ${status.state}${status.message ? `: ${status.message}` : ''}`,
   dependsOnTasks: false,
+}
+
+function cpus(nanoCpus: number): number {
+  return Math.round(nanoCpus / 1e6) / 1e3
+}
+
+function mebibytes(bytes: number): number {
+  return Math.round(bytes / 2 ** 20)
 }
 
 function resources(task: Task): Filter | undefined {
@@ -34,7 +51,19 @@ function resources(task: Task): Filter | undefined {
       (NanoCPUs === 0 || NanoCPUs <= info.freeNanoCpus) &&
       (MemoryBytes === 0 || MemoryBytes <= info.freeMemoryBytes) &&
       (generic.length === 0 || info.freeGenericResources().choose(generic) !== undefined),
-    explain: onNodes('insufficient resources'),
+    ...onNodes('insufficient resources'),
+    detail: (info) =>
+      [
+        ...(NanoCPUs > info.freeNanoCpus
+          ? [`${cpus(NanoCPUs)} CPUs wanted, ${cpus(info.freeNanoCpus)} not reserved`]
+          : []),
+        ...(MemoryBytes > info.freeMemoryBytes
+          ? [`${mebibytes(MemoryBytes)} MiB wanted, ${mebibytes(info.freeMemoryBytes)} not reserved`]
+          : []),
+        ...(generic.length > 0 && info.freeGenericResources().choose(generic) === undefined
+          ? ['not enough generic resources']
+          : []),
+      ].join('; '),
     dependsOnTasks: true,
   }
 }
@@ -59,7 +88,14 @@ function plugins(task: Task): Filter | undefined {
     check: ({ node }) =>
       volumes.every((name) => hasPlugin(node.description, 'Volume', name)) &&
       (!log || hasPlugin(node.description, 'Log', log)),
-    explain: onNodes('missing plugin'),
+    ...onNodes('missing plugin'),
+    detail: ({ node }) =>
+      [
+        ...volumes
+          .filter((name) => !hasPlugin(node.description, 'Volume', name))
+          .map((name) => `volume driver ${name}`),
+        ...(log && !hasPlugin(node.description, 'Log', log) ? [`log driver ${log}`] : []),
+      ].join(', '),
     dependsOnTasks: false,
   }
 }
@@ -69,7 +105,8 @@ function constraints(task: Task): Filter | undefined {
   if (wanted.length === 0) return undefined
   return {
     check: ({ node }) => nodeMeets(node, wanted),
-    explain: onNodes('scheduling constraints not satisfied'),
+    ...onNodes('scheduling constraints not satisfied'),
+    detail: ({ node }) => unmetConstraint(node, wanted) ?? '',
     dependsOnTasks: false,
   }
 }
@@ -95,7 +132,12 @@ function platform(task: Task): Filter | undefined {
         )
       )
     },
-    explain: onNodes('unsupported platform'),
+    ...onNodes('unsupported platform'),
+    detail: ({ node }) => {
+      const { OS = '?', Architecture = '?' } = node.description.Platform ?? {}
+      const names = wanted.map((one) => `${one.OS || 'any'}/${one.Architecture || 'any'}`)
+      return `the node is ${OS}/${Architecture}, the image is for ${names.join(', ')}`
+    },
     dependsOnTasks: false,
   }
 }
@@ -105,7 +147,8 @@ function hostPorts(task: Task): Filter | undefined {
   if (ports.length === 0) return undefined
   return {
     check: (info) => !ports.some((port) => info.usesHostPort(port)),
-    explain: onNodes('host-mode port already in use'),
+    ...onNodes('host-mode port already in use'),
+    detail: (info) => ports.filter((port) => info.usesHostPort(port)).join(', '),
     dependsOnTasks: true,
   }
 }
@@ -116,6 +159,8 @@ function maxReplicas(task: Task): Filter | undefined {
   return {
     check: (info) => info.activeOf(task.serviceId) < limit,
     explain: () => 'max replicas per node limit exceed',
+    what: 'max replicas per node limit exceed',
+    detail: (info) => `it has ${info.activeOf(task.serviceId)} of at most ${limit}`,
     dependsOnTasks: true,
   }
 }
@@ -127,7 +172,7 @@ function networks(task: Task): Filter | undefined {
     node.dataPath?.problems.find(({ code }) => code === 'DATA_PLANE_UNAVAILABLE')?.message ?? ''
   return {
     check: (info) => reason(info) === '',
-    explain: onNodes('overlay networks not available'),
+    ...onNodes('overlay networks not available'),
     reason,
     dependsOnTasks: false,
   }
@@ -140,7 +185,7 @@ function encryption(task: Task, isEncrypted: (networkId: string) => boolean): Fi
     node.dataPath?.encryptionKeys.length === 0 ? node.dataPath.encryptionProblem : ''
   return {
     check: (info) => reason(info) === '',
-    explain: onNodes('encrypted networks not available'),
+    ...onNodes('encrypted networks not available'),
     reason,
     dependsOnTasks: false,
   }
@@ -163,6 +208,44 @@ export function filtersFor(task: Task, isEncrypted: (networkId: string) => boole
 
 export function passes(filters: readonly Filter[], info: NodeInfo): boolean {
   return filters.every((filter) => filter.check(info))
+}
+
+/** Counts nodes by the filter that refuses them: what is kept of a placement. */
+export class Tally {
+  readonly #filters: readonly Filter[]
+  readonly #refused = new Map<Filter, number>()
+  nodes = 0
+  fit = 0
+
+  constructor(filters: readonly Filter[]) {
+    this.#filters = filters
+  }
+
+  /** As `passes`; to be asked once of each node. */
+  passes(info: NodeInfo): boolean {
+    this.nodes++
+    for (const filter of this.#filters) {
+      if (filter.check(info)) continue
+      this.#refused.set(filter, (this.#refused.get(filter) ?? 0) + 1)
+      return false
+    }
+    this.fit++
+    return true
+  }
+
+  text(): string {
+    const sorted = [...this.#refused].sort(([, a], [, b]) => b - a)
+    return sorted.map(([filter, count]) => filter.explain(count)).join('; ')
+  }
+}
+
+/** The first filter that refuses the node; undefined: it would do. */
+export function refusalOf(
+  filters: readonly Filter[],
+  info: NodeInfo,
+): { readonly reason: string; readonly detail: string } | undefined {
+  const refusing = filters.find((filter) => !filter.check(info))
+  return refusing && { reason: refusing.what, detail: (refusing.detail ?? refusing.reason)?.(info) ?? '' }
 }
 
 export interface Explanation {

@@ -13,6 +13,8 @@ export interface PlacementRequest {
   readonly spread: readonly ((info: NodeInfo) => string)[]
   readonly nodes: Iterable<NodeInfo>
   readonly nowMs: number
+  /** The same question before anything is placed: asked once of each node. */
+  readonly admits?: (info: NodeInfo) => boolean
   /** Whether the node can take one (more) of the tasks, counting those placed so far. */
   readonly fits: (info: NodeInfo) => boolean
   /** Puts the next task on the node; the node's counts have changed when it returns. */
@@ -128,6 +130,7 @@ function ranking({ serviceId, specVersion, nowMs }: PlacementRequest): Before {
 /** Places up to `count` tasks. @returns how many it could place */
 export function placeTasks(request: PlacementRequest): number {
   const before = ranking(request)
+  const admits = request.admits ?? request.fits
   const root = new Branch()
   for (const info of request.nodes) {
     const tasks = info.activeOf(request.serviceId)
@@ -137,7 +140,7 @@ export function placeTasks(request: PlacementRequest): number {
       branch = branch.child(valueFor(info))
       branch.tasks += tasks
     }
-    if (request.fits(info)) branch.push(info, before)
+    if (admits(info)) branch.push(info, before)
   }
   let placed = 0
   while (placed < request.count && root.placeOne(request, before)) placed++

@@ -2,8 +2,9 @@
 // several services' proposals are under way at once, each counting on what the others have taken. Tasks that fit nowhere
 // say why, in Swarm's words, and are looked at again when a node changes or, where that could help, a task ends.
 
-import type { Task } from '../../api/objects.ts'
+import type { Task, TaskPlacement } from '../../api/objects.ts'
 import { compareTaskStates } from '../../api/spec.ts'
+import { formatTime } from '../../lib/clock.ts'
 import { groupBy } from '../../lib/group-by.ts'
 import type { Controller, Decision, ReconcileContext } from '../loop/controller.ts'
 import { packChanges } from '../loop/pack-changes.ts'
@@ -12,12 +13,14 @@ import { isEncrypted, occupiesNode } from '../store/indexes.ts'
 import type { Change, StoreEvent, StoreView } from '../store/types.ts'
 import { ClusterMap } from './cluster-map.ts'
 import { labelOf } from './constraint.ts'
-import { explain, filtersFor, passes } from './filters.ts'
+import { explain, filtersFor, passes, Tally } from './filters.ts'
 import type { NodeInfo } from './node-info.ts'
 import { placeTasks } from './placement.ts'
 
 /** More tasks of a service than this wait for the next pass, so that a pass stays short. */
 const MAX_TASKS_PER_PASS = 200
+/** Of what is kept with a task of the filters' refusals. */
+const MAX_REFUSED_LENGTH = 100
 
 export class Scheduler implements Controller {
   readonly name = 'scheduler'
@@ -106,6 +109,8 @@ class Pass {
   place(group: readonly Task[]): void {
     const first = group[0]!
     const filters = filtersFor(first, this.#isEncrypted)
+    const tally = new Tally(filters)
+    let kept: Omit<TaskPlacement, 'there'> | undefined
     let next = 0
     placeTasks({
       serviceId: first.serviceId,
@@ -114,8 +119,13 @@ class Pass {
       spread: spreadOf(first),
       nodes: this.#map.nodes(),
       nowMs: this.#nowMs,
+      admits: (info) => tally.passes(info),
       fits: (info) => passes(filters, info),
-      place: (info) => this.#assign(group[next++]!, info, 'scheduler assigned task to node'),
+      place: (info) => {
+        kept ??= this.#kept(tally)
+        const placement = { ...kept, there: info.activeOf(first.serviceId) }
+        this.#assign(group[next++]!, info, 'scheduler assigned task to node', placement)
+      },
     })
     if (next === group.length) return
     const { text, dependsOnTasks } = explain(filters, this.#map.nodes())
@@ -123,10 +133,17 @@ class Pass {
     for (const task of group.slice(next)) this.#leave(task, error, dependsOnTasks)
   }
 
-  #assign(task: Task, info: NodeInfo, message: string): void {
+  #kept(tally: Tally): Omit<TaskPlacement, 'there'> {
+    const { nodes, fit } = tally
+    const at = formatTime(this.#nowMs)
+    return nodes === fit ? { at, nodes, fit } : { at, nodes, fit, refused: tally.text().slice(0, MAX_REFUSED_LENGTH) }
+  }
+
+  #assign(task: Task, info: NodeInfo, message: string, placement?: TaskPlacement): void {
     const wanted = task.spec.Resources?.Reservations?.GenericResources ?? []
     const given = wanted.length > 0 ? info.freeGenericResources().choose(wanted) : []
-    const assigned: Task = { ...task, nodeId: info.node.id, genericResources: given ?? [] }
+    const chosen = { nodeId: info.node.id, genericResources: given ?? [], ...(placement ? { placement } : {}) }
+    const assigned: Task = { ...task, ...chosen }
     const status = statusAfter(task, { state: 'assigned', message }, this.#nowMs)
     const changes: Change[] = [{ kind: 'task-status', taskId: task.id, status }]
     // A preassigned task without generic resources is as its maker wrote it.
