@@ -61,7 +61,7 @@ export interface Command {
   readonly operands: Operands
   /** What the first operand ends: everything after it is an operand, also what looks like a flag. */
   readonly stopAtOperand?: boolean
-  readonly completeOperand?: ObjectKind
+  readonly completeOperand?: ObjectKind | readonly ObjectKind[]
   /** Without any flag it shows its help: there is nothing to do. */
   readonly helpWithoutFlags?: boolean
   run(context: Context, flags: Flags, operands: readonly string[]): Promise<void>

@@ -3,12 +3,13 @@
 
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import type { NetworkJson, NodeJson, SecretJson, ServiceJson } from './api-types.ts'
+import type { NetworkJson, SecretJson, ServiceJson } from './api-types.ts'
 import { CliError, type Command, type Context, type Environment, type Flag, type ObjectKind } from './command.ts'
 import { configDirectory } from './docker-config.ts'
 import { Flags } from './flags.ts'
 import { globalFlags } from './global-flags.ts'
 import { PROGRAM } from './help.ts'
+import { nodeNames } from './node-names.ts'
 import { groups, topCommands } from './registry.ts'
 
 const BASH = `# bash completion for ${PROGRAM}
@@ -176,7 +177,8 @@ async function operandCandidates(
   if (!command.completeOperand || state.waiting || current.startsWith('-')) return []
   const { max } = command.operands
   if (max !== undefined && state.operands.length >= max) return []
-  const found = await names(command.completeOperand)
+  const kinds = [command.completeOperand].flat()
+  const found = (await Promise.all(kinds.map(names))).flat()
   const fresh = found.filter(({ value }) => !state.operands.includes(value))
   return command.name === 'scale' ? fresh.map(({ value }) => ({ value: `${value}=` })) : fresh
 }
@@ -192,8 +194,7 @@ async function objectNames(
   try {
     const client = await makeContext(PROGRAM, globals).client()
     if (kind === 'node') {
-      const nodes = await client.json<NodeJson[]>('GET', '/nodes')
-      return [...nodes.map((node) => ({ value: node.Description?.Hostname ?? node.ID })), { value: 'self' }]
+      return [...(await nodeNames(client)), 'self'].map((value) => ({ value }))
     }
     if (kind === 'network') {
       const networks = await client.json<NetworkJson[]>('GET', '/networks')

@@ -2,7 +2,6 @@
 
 import type { NodeSpec } from '../api/spec.ts'
 import type { InfoJson, NodeJson, TaskJson } from './api-types.ts'
-import type { ApiClient } from './client.ts'
 import { CliError, type Command, type Context } from './command.ts'
 import {
   type Flags,
@@ -19,6 +18,7 @@ import {
 import { printValue } from './format/value.ts'
 import { NameResolver } from './names.ts'
 import { compareNatural } from './natural-order.ts'
+import { reference } from './node-names.ts'
 import { inspect } from './output/inspect.ts'
 import { renderListing, row } from './output/listing.ts'
 import { goTimeText, sortedPairs } from './output/pretty.ts'
@@ -83,17 +83,6 @@ function tlsStatus(node: NodeJson, info: InfoJson): string {
     wanted.CertIssuerSubject === actual.CertIssuerSubject &&
     wanted.CertIssuerPublicKey === actual.CertIssuerPublicKey
   return same ? 'Ready' : 'Needs Rotation'
-}
-
-/** The id that `self` stands for; any other reference is itself. */
-async function reference(client: ApiClient, ref: string): Promise<string> {
-  if (ref !== 'self') return ref
-  const info = await client.json<InfoJson>('GET', '/info')
-  const id = info.Swarm?.NodeID
-  if (id) return id
-  // a worker does not know: the daemon's own words say so
-  await client.json('GET', '/nodes')
-  throw new CliError('node ID not found in /info')
 }
 
 async function inspectNodes(context: Context, flags: Flags, operands: readonly string[]): Promise<void> {

@@ -83,4 +83,9 @@ export const topCommands: readonly TopEntry[] = [
     summary: 'Show the version information',
     load: async () => (await import('./version.ts')).versionCommand,
   },
+  {
+    name: 'why',
+    summary: 'Explain the state of a task, a service or a node',
+    load: async () => (await import('./why.ts')).whyCommand,
+  },
 ]

@@ -9,7 +9,7 @@ import { currentUpdateSettings, isGlobal, isJob, restartSettings } from './servi
 import { hasEnded, isDown, isInvalidNode, isRunning, mayRun, type Slot } from './slots.ts'
 
 /** A successor waits no longer than this for its predecessor to stop. */
-const STOP_TIMEOUT_MS = 60_000
+export const STOP_TIMEOUT_MS = 60_000
 
 /** @returns whether the plan now changes something in the slot, which then needs no other attention in this look */
 export function superviseSlot(plan: ServicePlan, slot: Slot): boolean {
