@@ -1,6 +1,6 @@
 // The kernel's part of the data plane on hosts that are namespaces: needs root, and no engine.
 
-import { spawn } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
 import t from 'tap'
 import type { DataPlaneRecord } from '../../src/api/data-plane.ts'
 import { DesiredStore } from '../../src/overlay/desired-state.ts'
@@ -98,6 +98,13 @@ t.test('what somebody breaks is mended without being asked', async (t) => {
     'a route of replies is deleted': () => void ip('-n', fabric, 'route', 'flush', 'table', '10002'),
     "a container's link is deleted": () => void ip('-n', fabric, 'link', 'del', fabricPort(one.local.endpointId)),
     'the link to the host is deleted': () => void ip('-n', one.host.namespace, 'link', 'del', one.host.config.hostLink),
+    "the host's rules are flushed": () => void inNamespace(one.host.namespace, 'nft', 'flush', 'ruleset'),
+    "a chain of the host's is deleted": () => {
+      const chain = `chain inet ${one.host.config.hostTable} forward`
+      inNamespace(one.host.namespace, 'nft', `flush ${chain}; delete ${chain}`)
+    },
+    "the host's table is deleted": () =>
+      void inNamespace(one.host.namespace, 'nft', 'delete', 'table', 'inet', one.host.config.hostTable),
     'the namespace has lost its name': () => void ip('netns', 'del', fabric),
   }
   for (const [what, breakIt] of Object.entries(breaks)) {
@@ -114,12 +121,25 @@ t.test('what somebody breaks is mended without being asked', async (t) => {
   await waitFor('mended', async () => (await one.fabric.attach(more)).device, 10_000)
   await one.fabric.detach(more.endpointId)
   t.ok(await pings(one.container, '10.0.1.6'), 'and takes nothing along')
-  inNamespace(one.host.namespace, 'nft', 'flush', 'ruleset')
-  t.match(
-    await one.fabric.audit(),
-    [{ what: /of the host$/ }, {}, {}, {}, {}],
-    "the host's table and its firewalls' leave",
-  )
+  t.same(await one.fabric.audit(), [])
+})
+
+t.test('who watches the rules may die, and what is done to them meanwhile and afterwards is mended', async (t) => {
+  const lab = new KernelLab('w', [1])
+  t.teardown(() => lab.down())
+  const [one] = await lab.overlay(front, addresses)
+  if (!one) throw new Error('no host')
+  const { namespace: fabric } = one.host.config
+  for (const pid of execFileSync('pgrep', ['-P', String(process.pid), '-x', 'nft'], { encoding: 'utf8' }).split('\n')) {
+    if (pid !== '') process.kill(Number(pid), 'SIGKILL')
+  }
+  const flush = () => void inNamespace(fabric, 'nft', 'flush', 'chain', 'inet', 'swarmctl', 'forward')
+  const isWhole = () => inNamespace(fabric, 'nft', 'list', 'chain', 'inet', 'swarmctl', 'forward').includes('overlays')
+  for (const when of ['meanwhile', 'afterwards']) {
+    one.drift.length = 0
+    flush()
+    await waitFor(`mended ${when}`, () => Promise.resolve(isWhole() && one.drift.length > 0), 10_000)
+  }
   t.same(await one.fabric.audit(), [])
 })
 

@@ -23,7 +23,7 @@ import {
 import { overlayMtu, underlayMtu } from '../../src/overlay/kernel/mtu.ts'
 import { observedEntries } from '../../src/overlay/kernel/observe.ts'
 import { type Plan, plan } from '../../src/overlay/kernel/plan.ts'
-import { tellsOfLoss } from '../../src/overlay/kernel/watcher.ts'
+import { tellsOfHostLoss, tellsOfLoss } from '../../src/overlay/kernel/watcher.ts'
 import { LineKernel } from './support/line-kernel.ts'
 import { endpoint, INGRESS, localOf, network, peer, service } from './support/records.ts'
 
@@ -427,6 +427,16 @@ t.test("the kernel's own texts are read as entries, without what it makes itself
     '-4 rule add pref 10002 fwmark 0x20002/0x3ffff lookup 10002',
   ])
   t.throws(() => observedEntries(['Cannot open network namespace']), { code: 'KERNEL_UNREADABLE' })
+})
+
+t.test("of the host's chains only those of its table are ours", async (t) => {
+  t.ok(tellsOfHostLoss('delete chain inet swarmctl prerouting', 'swarmctl'))
+  for (const line of [
+    'delete chain inet swarmctl1 prerouting',
+    'delete chain ip swarmctl raw',
+    'delete chain ip nat DOCKER',
+  ])
+    t.notOk(tellsOfHostLoss(line, 'swarmctl'), line)
 })
 
 t.test('lines of ip monitor that tell of a loss are told from those that do not', async (t) => {

@@ -83,11 +83,14 @@ export class Fabric {
     })
     this.#watcher = new Watcher({
       namespacePath: this.#commands.fabricPath,
+      hostNamespacePath: hostNamespace,
+      hostTable: config.hostTable,
       desired: () => this.#desired.entries,
       fabricLink: config.fabricLink,
       ownGenerations: () => this.#rules.generations,
       touchRules: () => this.#rules.touch(),
       lost: () => void this.#afterLoss(),
+      hostLost: () => void this.#lookAgain(() => true),
       clock,
       log,
     })
@@ -244,11 +247,16 @@ export class Fabric {
     return result
   }
 
-  async #afterLoss(): Promise<void> {
+  #afterLoss(): Promise<void> {
     this.#suspicious = true
+    return this.#lookAgain(() => this.#suspicious)
+  }
+
+  /** @param due asked when it is its turn: another look may have been there first */
+  async #lookAgain(due: () => boolean): Promise<void> {
     try {
       await this.#serially(async () => {
-        if (this.#closed || !this.#suspicious) return
+        if (this.#closed || !due()) return
         const drift = await this.#mendAll(false)
         if (drift.length > 0) this.#onDrift(drift)
       })
@@ -323,9 +331,14 @@ export class Fabric {
 
   /** What others did to the rules. */
   async #damage(): Promise<readonly string[]> {
-    const damage = await this.#rules.damage()
-    const foreign = this.#watcher.foreignRules
-    if (foreign || damage.length > 0) await this.#watcher.forgetForeign()
-    return foreign ? [...damage, 'rules of the fabric: changed by somebody'] : damage
+    const damage = [...(await this.#rules.damage())]
+    const { foreignRules, blind } = this.#watcher
+    if (foreignRules) damage.push('rules of the fabric: changed by somebody')
+    if (blind) {
+      await this.#watcher.regain()
+      damage.push('rules of the fabric: not watched for a while')
+    }
+    if (damage.length > 0) await this.#watcher.forgetForeign()
+    return damage
   }
 }

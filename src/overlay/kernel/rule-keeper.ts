@@ -7,6 +7,7 @@ import type { Log } from '../../lib/log.ts'
 import type { DesiredState, LocalAttachment } from '../desired-state.ts'
 import { connectionListing, DRAINING_QUERIES, drainingPackets, hasConnections } from '../rules/draining.ts'
 import { PRESENCE_QUERIES } from '../rules/fabric-tables.ts'
+import { hostTable } from '../rules/host-table.ts'
 import { type RuleChange, RuleSet } from '../rules/rule-set.ts'
 import { flowDeletions, flowListings } from '../rules/stale-flows.ts'
 import { type CommandResult, type Commands, succeed } from './commands.ts'
@@ -33,6 +34,7 @@ export class RuleKeeper {
   #generations = 0
   /** Names of the engine's bridges that the rules know. */
   #guarded = ''
+  readonly #hostChains: readonly string[]
   /** The host's table as it was first seen after our last change of it. */
   #hostSeen: string | undefined
 
@@ -41,6 +43,7 @@ export class RuleKeeper {
     this.#config = config
     this.#log = log
     this.#rules = new RuleSet({ config, controlPorts })
+    this.#hostChains = [...hostTable(config).matchAll(/^\s+chain (\S+) \{$/gm)].map(([, name = '']) => name)
   }
 
   get generations(): number {
@@ -60,15 +63,17 @@ export class RuleKeeper {
 
   /** What of the fabric's own is missing in the kernel. */
   async damage(): Promise<readonly string[]> {
-    const { hostTable } = this.#config
+    const { hostTable: table } = this.#config
     const [answers, host] = await Promise.all([
       Promise.all(PRESENCE_QUERIES.map(({ args }) => this.#commands.fabric('nft', args))),
-      this.#commands.host('nft', ['-s', 'list', 'table', 'inet', hostTable]),
+      this.#commands.host('nft', ['-s', 'list', 'table', 'inet', table]),
     ])
     const missing = PRESENCE_QUERIES.flatMap(({ table }, at) => (answers[at]?.status === 0 ? [] : [table]))
-    if (host.status !== 0) return [...missing, `table inet ${hostTable} of the host`]
+    if (host.status !== 0) return [...missing, `table inet ${table} of the host`]
+    const gone = this.#hostChains.filter((name) => !host.stdout.includes(`\tchain ${name} {\n`))
+    if (gone.length > 0) return [...missing, `chains of table inet ${table} of the host: ${gone.join(', ')}`]
     if (this.#hostSeen !== undefined && this.#hostSeen !== host.stdout) {
-      return [...missing, `table inet ${hostTable} of the host: changed by somebody`]
+      return [...missing, `table inet ${table} of the host: changed by somebody`]
     }
     this.#hostSeen = host.stdout
     return missing

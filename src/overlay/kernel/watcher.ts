@@ -1,5 +1,6 @@
-// Looks on while the kernel tells what happens to it (`ip monitor`, `nft monitor` in the fabric), to notice at once what the plan
-// did not do. Whether a line tells of a loss is pure; a periodic audit finds what no line tells.
+// Looks on while the kernel tells what happens to it (`ip monitor`, `nft monitor` in the fabric; in the host's namespace only what
+// becomes of chains, since much happens there that is not ours), to notice at once what the plan did not do. Whether a line tells of a
+// loss is pure; a periodic audit finds what no line tells.
 
 import { type ChildProcess, spawn } from 'node:child_process'
 import { createInterface } from 'node:readline'
@@ -38,8 +39,17 @@ export function tellsOfLoss(line: string, desired: EntryMap, fabricLink: string)
   return desired.has(`route 4 ${table} ${route[1]}`) || desired.has(`route 6 ${table} ${route[1]}`)
 }
 
+/** True where a line of `nft monitor destroy chains` in the host's namespace names a chain of our table (of family inet). */
+export function tellsOfHostLoss(line: string, hostTable: string): boolean {
+  return line.startsWith(`delete chain inet ${hostTable} `)
+}
+
 export interface WatcherOptions {
   readonly namespacePath: string
+  /** Empty: this process's own namespace. */
+  readonly hostNamespacePath: string
+  /** Of family inet, in the host's namespace. */
+  readonly hostTable: string
   readonly desired: () => EntryMap
   readonly fabricLink: string
   /** How often this process changed the fabric's ruleset so far, counted before it does. */
@@ -48,10 +58,16 @@ export interface WatcherOptions {
   readonly touchRules: () => Promise<void>
   /** Something planned was lost, or somebody else changed the rules. Called once for a burst. */
   readonly lost: () => void
+  /** Chains of the host's table were deleted: by somebody, or because this process replaces it. Called once for a burst. */
+  readonly hostLost: () => void
   readonly clock: Clock
   readonly log: Log
 }
 
+type Watched = 'links' | 'rules' | 'host'
+
+/** What `nft monitor` says when the kernel's news came faster than it read them. */
+const EVENTS_LOST = '# ERROR: We lost some netlink events'
 const SETTLE_MS = 30
 const RESTART_MS = 2000
 const READY_TRIES = 10
@@ -62,14 +78,16 @@ const QUIET_MAX_MS = 3000
 
 export class Watcher {
   readonly #options: WatcherOptions
-  readonly #children = new Map<string, ChildProcess>()
-  readonly #restarts = new Map<string, Timer>()
+  readonly #children = new Map<Watched, ChildProcess>()
+  readonly #restarts = new Map<Watched, Timer>()
   #settling: Timer | undefined
+  #settlingHost: Timer | undefined
   /** Generations of the ruleset that the kernel told of, and how many of them were not counted by us or not told. */
   #seen = 0
   #offset = 0
   #toldMs = 0
   #calibrated = false
+  #started = false
   #closed = false
 
   constructor(options: WatcherOptions) {
@@ -78,18 +96,34 @@ export class Watcher {
 
   /** Looks at the namespace that the path names now. Nobody may change its rules until this resolves. */
   async start(): Promise<void> {
+    const { namespacePath, hostNamespacePath } = this.#options
     this.#stopChildren()
-    this.#watch('ip', ['monitor', 'link', 'address', 'route', 'neigh', 'rule'], (line) => {
+    this.#watch('links', namespacePath, ['ip', 'monitor', 'link', 'address', 'route', 'neigh', 'rule'], (line) => {
       const { desired, fabricLink } = this.#options
       if (tellsOfLoss(line, desired(), fabricLink)) this.#notice()
     })
-    this.#watch('nft', ['monitor'], (line) => {
-      if (!line.startsWith('# new generation ')) return
-      this.#seen++
+    this.#watch('rules', namespacePath, ['nft', 'monitor'], (line) => {
+      // Then nobody knows how many generations there were.
+      if (line.startsWith(EVENTS_LOST)) this.#calibrated = false
+      else if (line.startsWith('# new generation ')) this.#seen++
+      else return
       this.#toldMs = this.#options.clock.nowMs()
-      if (this.foreignRules) this.#notice()
+      if (this.blind || this.foreignRules) this.#notice()
+    })
+    this.#watch('host', hostNamespacePath, ['nft', 'monitor', 'destroy', 'chains'], (line) => {
+      if (tellsOfHostLoss(line, this.#options.hostTable)) this.#noticeHost()
     })
     await this.#calibrate()
+  }
+
+  /** It has looked on, and has missed something since: whether rules are as they were left is not known. */
+  get blind(): boolean {
+    return this.#started && !this.#calibrated && this.#children.has('rules')
+  }
+
+  /** Looks on again. Nobody may change the rules until this resolves. */
+  regain(): Promise<void> {
+    return this.#calibrate()
   }
 
   /** Somebody else changed the fabric's rules since `start` or `forgetForeign`. */
@@ -116,6 +150,7 @@ export class Watcher {
   close(): void {
     this.#closed = true
     this.#settling?.cancel()
+    this.#settlingHost?.cancel()
     this.#stopChildren()
   }
 
@@ -135,6 +170,7 @@ export class Watcher {
     if (touches > 1) await this.#quiet()
     this.#offset = this.#seen - this.#options.ownGenerations()
     this.#calibrated = this.#seen > 0
+    this.#started = this.#calibrated
   }
 
   #notice(): void {
@@ -144,23 +180,34 @@ export class Watcher {
     })
   }
 
-  #watch(tool: string, args: readonly string[], line: (text: string) => void): void {
-    const { namespacePath, clock, log } = this.#options
+  #noticeHost(): void {
+    this.#settlingHost ??= this.#options.clock.setTimer(SETTLE_MS, () => {
+      this.#settlingHost = undefined
+      if (!this.#closed) this.#options.hostLost()
+    })
+  }
+
+  /** @param namespacePath empty: this process's own */
+  #watch(what: Watched, namespacePath: string, command: readonly string[], line: (text: string) => void): void {
+    const { clock, log } = this.#options
+    const within = namespacePath === '' ? [] : ['nsenter', `--net=${namespacePath}`]
     // It ends with this process, also when that is killed.
-    const command = ['--pdeathsig', 'TERM', 'nsenter', `--net=${namespacePath}`, tool, ...args]
-    const child = spawn('setpriv', command, { stdio: ['ignore', 'pipe', 'ignore'] })
-    this.#children.set(tool, child)
+    const child = spawn('setpriv', ['--pdeathsig', 'TERM', ...within, ...command], {
+      stdio: ['ignore', 'pipe', 'ignore'],
+    })
+    this.#children.set(what, child)
     createInterface({ input: child.stdout }).on('line', line)
-    child.on('error', (error) => log.warn({ tool, reason: error.message }, 'the kernel is not watched'))
+    child.on('error', (error) => log.warn({ what, reason: error.message }, 'the kernel is not watched'))
     child.on('close', () => {
-      if (this.#closed || this.#children.get(tool) !== child) return
-      this.#calibrated = this.#calibrated && tool !== 'nft'
+      if (this.#closed || this.#children.get(what) !== child) return
+      this.#children.delete(what)
+      this.#calibrated = this.#calibrated && what !== 'rules'
       const restart = clock.setTimer(RESTART_MS, () => {
-        this.#watch(tool, args, line)
+        this.#watch(what, namespacePath, command, line)
         // What happened meanwhile nobody told.
         this.#notice()
       })
-      this.#restarts.set(tool, restart)
+      this.#restarts.set(what, restart)
     })
   }
 
