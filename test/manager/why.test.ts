@@ -131,7 +131,7 @@ t.test('an update tells what it changed, what its next step waits for, and what 
   t.match(lines(delayed), /1 of 2 tasks are of another version; stop-first, 1 at a time/)
   t.match(delayed.Waits, [{ For: /^the update's next slot \(delay after web\.\d\)$/, Until: /^2026-/ }])
   t.match(told(delayed), /updater: web\.\d: made by the update for task \w+: Image ok:v=1 → ok:v=2/)
-  t.match(told(delayed), /told to stop: task \w+ takes over \(update\)/)
+  t.match(told(delayed), /orchestrator: web\.\d: stopped: task \w+ takes over \(update\)/)
   t.match(told(delayed), /updater: : update begun: the spec was changed/)
   await cluster.setImage('web', 'broken:v=3')
   await cluster.untilUpdate('web', 'paused')

@@ -4,7 +4,7 @@
 import type { Service, Task } from '../../api/objects.ts'
 import { compareTaskStates } from '../../api/spec.ts'
 import type { WhyEventJson } from '../../api/why.ts'
-import { isOlder } from '../orchestrator/slots.ts'
+import { hasEnded, isOlder } from '../orchestrator/slots.ts'
 import { specsEqual } from '../orchestrator/spec-equality.ts'
 import type { StoreView } from '../store/types.ts'
 
@@ -47,18 +47,30 @@ export function taskEvents(view: StoreView, task: Task): readonly WhyEventJson[]
   })
   const events = [event(task.meta.createdAt, makerOf(task), whyMade(view, task))]
   if (task.placement) events.push(event(task.placement.at, 'scheduler', placementText(view, task)))
-  if (compareTaskStates(task.desiredState, 'complete') > 0) {
+  const { state, timestamp } = task.status
+  const toldToStop = compareTaskStates(task.desiredState, 'complete') > 0
+  // When it was told is not kept once it has ended; what ended by itself is told to stop for the record only.
+  if (toldToStop && !hasEnded(task)) {
     events.push(event(task.meta.updatedAt, 'orchestrator', `told to stop: ${whyStopped(view, task)}`))
   }
-  const { state, timestamp, message, error } = task.status
-  if (compareTaskStates(state, 'assigned') > 0) {
-    const by =
-      state === 'orphaned' || error.startsWith('assigned node') ? 'manager' : `node ${hostname(view, task.nodeId)}`
-    // A task that runs says "started": no more than its state says.
-    const text = error || (compareTaskStates(state, 'running') > 0 || state === 'preparing' ? message : '')
-    events.push(event(timestamp, by, text && text !== state ? `${state}: ${text}` : state))
+  if (toldToStop && state === 'shutdown') {
+    events.push(event(timestamp, 'orchestrator', `stopped: ${whyStopped(view, task)}`))
+  } else if (compareTaskStates(state, 'assigned') > 0) {
+    events.push(event(timestamp, reporterOf(view, task), stateText(task)))
   }
   return events
+}
+
+function reporterOf(view: StoreView, { status, nodeId }: Task): string {
+  if (status.state === 'orphaned' || status.message.endsWith('by constraint enforcer')) return 'manager'
+  return `node ${hostname(view, nodeId)}`
+}
+
+function stateText({ status: { state, message, error } }: Task): string {
+  // A task that runs says "started": no more than its state says.
+  const says = compareTaskStates(state, 'running') > 0 || state === 'preparing' ? message : ''
+  const text = error || says
+  return text && text !== state ? `${state}: ${text}` : state
 }
 
 function makerOf({ origin }: Task): string {
