@@ -21,7 +21,7 @@ import type { MetricsServer } from './metrics/metrics-server.ts'
 import { Sampler } from './metrics/sampler.ts'
 import { netProgram, startNetProcess } from './net-process.ts'
 import { type DaemonOptions, parseEngineAddress, parseOptions } from './options.ts'
-import { fileTail, ownLog } from './support/log-tail.ts'
+import { netLog, ownLog } from './support/log-tail.ts'
 import { supportBundle } from './support/support-bundle.ts'
 import { Swarmd } from './swarmd.ts'
 
@@ -113,19 +113,19 @@ async function serve(options: DaemonOptions, log: Log): Promise<void> {
   const sampler = new Sampler({
     facts: () => swarmd.facts(),
     engine: new Engine(engineAddress, clock),
-    dataPlane: (signal) => dataPlane.statistics(signal),
+    dataPlane: (kernel, signal) => dataPlane.statistics(kernel, signal),
     dataRoot: options.dataRoot,
     clock,
   })
   const logs = {
     'swarmd.log': ownLog,
-    'swarmd-net.log': () => fileTail(join(options.execRoot, 'net', 'swarmd-net.log')),
+    'swarmd-net.log': () => netLog(join(options.execRoot, 'net', 'swarmd-net.log')),
   }
   const server: ApiServer = new ApiServer({
     cluster: swarmd,
     engine: engineAddress,
     supportBundle: () =>
-      supportBundle({ sample: () => sampler.take(), engine: new Engine(engineAddress, clock), logs, clock }),
+      supportBundle({ sample: () => sampler.take(true), engine: new Engine(engineAddress, clock), logs, clock }),
     clock,
     random,
     log,

@@ -10,7 +10,8 @@ import type { KernelCounters } from './statistics.ts'
 export interface DataPlaneStatistics {
   /** What the kernel had otherwise than planned and was put right without being asked, since swarmd-net's server began. */
   readonly repairs: number
-  readonly kernel: KernelCounters
+  /** undefined where they were not asked for */
+  readonly kernel: KernelCounters | undefined
   /** Of the last report. */
   readonly problems: readonly DataPathProblem[]
 }

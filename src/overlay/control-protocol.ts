@@ -30,7 +30,8 @@ export interface ControlCalls {
   /** Answers when there is another report than the one of that serial number, or after WATCH_MS. */
   readonly Watch: { readonly request: { readonly serial: number }; readonly answer: ReportAnswer }
   readonly Report: { readonly request: object; readonly answer: ReportAnswer }
-  readonly Statistics: { readonly request: object; readonly answer: DataPlaneStatistics }
+  /** `kernel`: with what the kernel counts, which costs it some time. */
+  readonly Statistics: { readonly request: { readonly kernel: boolean }; readonly answer: DataPlaneStatistics }
   readonly Drained: { readonly request: DrainOptions; readonly answer: object }
   /** The server is replaced by that program's; the answer comes before. */
   readonly Upgrade: { readonly request: { readonly program: string }; readonly answer: object }

@@ -27,7 +27,7 @@ import { Fabric } from './kernel/fabric.ts'
 import { DNS_ADDRESS, type FabricConfig, fabricConfig, fabricPort, gatewayNetwork } from './kernel/fabric-config.ts'
 import { ReportBoard } from './report-board.ts'
 import { StateFile } from './state-file.ts'
-import { kernelCounters } from './statistics.ts'
+import { type KernelCounters, kernelCounters } from './statistics.ts'
 import { Encryption } from './wireguard/encryption.ts'
 
 export interface DataPathOptions {
@@ -210,9 +210,14 @@ export class DataPath {
     return this.#refreshing
   }
 
-  async statistics(): Promise<DataPlaneStatistics> {
-    const kernel = this.#fabric && this.#config ? await kernelCounters(this.#config) : NOTHING_COUNTED
+  /** @param counted with what the kernel counts */
+  async statistics(counted: boolean): Promise<DataPlaneStatistics> {
+    const kernel = counted ? await this.#kernelCounters() : undefined
     return { repairs: this.#fabric?.repairs ?? 0, kernel, problems: this.reports.posted.report.problems }
+  }
+
+  async #kernelCounters(): Promise<KernelCounters> {
+    return this.#fabric && this.#config ? kernelCounters(this.#config) : NOTHING_COUNTED
   }
 
   rotateKeys(): Promise<void> {

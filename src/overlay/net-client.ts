@@ -127,9 +127,9 @@ export class NetClient implements DataPlane {
   }
 
   /** Starts nothing. @throws {CodedError} DATA_PLANE_DOWN; NO_METHOD of one of an older version */
-  statistics(signal: AbortSignal): Promise<DataPlaneStatistics> {
+  statistics(kernel: boolean, signal: AbortSignal): Promise<DataPlaneStatistics> {
     const stop = AbortSignal.any([signal, this.#closed.signal])
-    return callControl(this.#options.socketPath, 'Statistics', {}, stop)
+    return callControl(this.#options.socketPath, 'Statistics', { kernel }, stop)
   }
 
   async rotateKeys(): Promise<void> {

@@ -150,7 +150,7 @@ function controlMethods({
       await dataPath.refresh()
       return dataPath.reports.posted
     },
-    Statistics: () => dataPath.statistics(),
+    Statistics: ({ kernel }) => dataPath.statistics(kernel),
     Drained: async (options: DrainOptions, signal) => {
       await dataPath.drained(options, signal)
       return nothing

@@ -58,14 +58,14 @@ export class MetricsServer {
   }
 
   async #metrics(response: ServerResponse): Promise<void> {
-    const sample = await this.#options.sampler.take()
+    const sample = await this.#options.sampler.take(true)
     const text = await renderMetrics({ ...sample, loopDelay: this.#loop.take() })
     response.writeHead(200, { 'Content-Type': CONTENT_TYPE })
     response.end(text)
   }
 
   async #ready(response: ServerResponse): Promise<void> {
-    const { ready, reasons } = readinessOf(await this.#options.sampler.take())
+    const { ready, reasons } = readinessOf(await this.#options.sampler.take(false))
     sendJson(response, ready ? 200 : 503, ready ? { status: 'ready' } : { status: 'not ready', reasons })
   }
 }

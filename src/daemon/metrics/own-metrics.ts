@@ -268,7 +268,7 @@ const MACHINE: readonly Metric[] = [
     kind: 'counter',
     name: 'swarmctl_data_plane_masqueraded_connections_total',
     help: 'Connections whose container does not see the address of its client',
-    read: (scrape) => one(planeOf(scrape)?.kernel.masquerades),
+    read: (scrape) => one(planeOf(scrape)?.kernel?.masquerades),
   },
   {
     kind: 'counter',

@@ -12,7 +12,7 @@ export interface SamplerOptions {
   readonly facts: () => NodeFacts
   readonly engine: Engine
   /** @throws {CodedError} where nobody answers */
-  readonly dataPlane: (signal: AbortSignal) => Promise<DataPlaneStatistics>
+  readonly dataPlane: (kernel: boolean, signal: AbortSignal) => Promise<DataPlaneStatistics>
   readonly dataRoot: string
   readonly clock: Clock
   /** Default: 2 s. */
@@ -28,11 +28,12 @@ export class Sampler {
     this.#options = options
   }
 
-  async take(): Promise<Sample> {
+  /** @param counted with what the kernel counts, which costs it some time */
+  async take(counted: boolean): Promise<Sample> {
     const { facts, engine, dataPlane, dataRoot, clock } = this.#options
     const [engineAnswer, dataPlaneAnswer, disk] = await Promise.all([
       this.#within(async () => versionOf((await engine.get('/version')).body)),
-      this.#within((signal) => dataPlane(signal)),
+      this.#within((signal) => dataPlane(counted, signal)),
       statfs(dataRoot),
     ])
     return {

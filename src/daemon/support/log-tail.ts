@@ -27,7 +27,21 @@ export async function ownLog(): Promise<string> {
   const path = await readlink('/proc/self/fd/2')
   if (path.startsWith('/') && (await stat(path)).isFile()) return fileTail(path)
   if (!process.env.JOURNAL_STREAM) throw new Error(`swarmd's log goes to ${path}, which can't be read again`)
-  const args = ['--no-pager', '--output=cat', `--lines=${JOURNAL_LINES}`, `_PID=${process.pid}`]
+  return journalTail(`_PID=${process.pid}`)
+}
+
+/** What swarmd-net has written: to its file where swarmd started it, to the journal where systemd did. */
+export async function netLog(path: string): Promise<string> {
+  try {
+    return await fileTail(path)
+  } catch (error) {
+    if (!process.env.JOURNAL_STREAM) throw error
+    return journalTail('_SYSTEMD_UNIT=swarmd-net.service')
+  }
+}
+
+async function journalTail(match: string): Promise<string> {
+  const args = ['--no-pager', '--output=cat', `--lines=${JOURNAL_LINES}`, match]
   const { stdout } = await promisify(execFile)('journalctl', args, {
     timeout: JOURNAL_TIMEOUT_MS,
     maxBuffer: 16 * TAIL_BYTES,
