@@ -19,7 +19,7 @@ import { refuseEnginesSwarm } from './api/swarm-routes.ts'
 import { DirectoryLock } from './directory-lock.ts'
 import type { MetricsServer } from './metrics/metrics-server.ts'
 import { Sampler } from './metrics/sampler.ts'
-import { netProgram, startNetProcess } from './net-process.ts'
+import { netProgram, removeNetProcess, startNetProcess } from './net-process.ts'
 import { type DaemonOptions, parseEngineAddress, parseOptions } from './options.ts'
 import { netLog, ownLog } from './support/log-tail.ts'
 import { supportBundle } from './support/support-bundle.ts'
@@ -173,12 +173,14 @@ async function serveMetrics(
 
 function newDataPlane(options: DaemonOptions, clock: SystemClock, log: Log): NetClient {
   const runDirectory = join(options.execRoot, 'net')
+  const netProcess = { stateDirectory: join(options.dataRoot, 'net'), runDirectory, log }
   const program = netProgram()
   return new NetClient({
     socketPath: join(runDirectory, CONTROL_FILE),
     program,
     build: () => buildOf(program),
-    start: () => startNetProcess({ stateDirectory: join(options.dataRoot, 'net'), runDirectory, log }),
+    start: () => startNetProcess(netProcess),
+    remove: () => removeNetProcess(netProcess),
     clock,
     log,
   })

@@ -22,6 +22,8 @@ export interface NetClientOptions {
    * @throws {CodedError} DATA_PLANE_UNAVAILABLE where this machine can't have one
    */
   readonly start: () => Promise<void>
+  /** Takes away what one has left behind on this machine, once it has ended. */
+  readonly remove: () => Promise<void>
   readonly clock: Clock
   readonly log: Log
 }
@@ -147,6 +149,7 @@ export class NetClient implements DataPlane {
     } catch (error) {
       log.debug({ reason: errorMessage(error) }, 'no swarmd-net to end')
     }
+    await this.#options.remove()
   }
 
   /** swarmd-net goes on without us. */

@@ -1,5 +1,6 @@
 /** The parts of swarmd-net that need no kernel: its state on disk, held ports, passed sockets, and swarmd's client of it. */
 
+import { execFileSync } from 'node:child_process'
 import { createSocket } from 'node:dgram'
 import { appendFileSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { type AddressInfo, connect, createServer } from 'node:net'
@@ -91,6 +92,24 @@ t.test('the state on disk', async (t) => {
     t.same(addressesOf((await open(path)).store), ['10.0.0.1'])
     writeFileSync(path, readFileSync(path, 'utf8').replace('"format":1', '"format":2'))
     t.same(addressesOf((await open(path)).store), [])
+  })
+
+  t.test('is whole again after a disk was full in the middle of a change', async (t) => {
+    const path = join(t.testdir({}), 'desired.jsonl')
+    const { change } = await open(path)
+    await change(everything(1, endpoint('t1', '10.0.0.1')))
+    const ignore = () => {}
+    process.on('SIGXFSZ', ignore) // which would end it
+    t.teardown(() => process.off('SIGXFSZ', ignore))
+    const limit = (bytes: string) => execFileSync('prlimit', [`--pid=${process.pid}`, `--fsize=${bytes}:`])
+    limit(String(statSync(path).size + 20))
+    try {
+      await t.rejects(change(set(2, endpoint('t2', '10.0.0.2'))), { code: 'EFBIG' })
+    } finally {
+      limit('unlimited')
+    }
+    await change(set(3, endpoint('t3', '10.0.0.3')))
+    t.same(addressesOf((await open(path)).store), ['10.0.0.1', '10.0.0.2', '10.0.0.3'])
   })
 
   t.test('does not grow with the number of changes', async (t) => {
@@ -261,6 +280,7 @@ t.test('swarmd’s client', async (t) => {
       program: '/program',
       build: async () => 'own',
       start,
+      remove: async () => {},
       clock: new SystemClock(),
       log: silentLog,
     })
