@@ -167,9 +167,15 @@ export class DataPath {
     const fabric = this.#fabric
     if (!fabric) throw new CodedError('NOT_IN_CLUSTER', 'this node is in no cluster')
     await this.#ports.claim(local.endpointId, hostPortsOf(local))
-    const attached = await fabric.attach(local)
-    this.#dns?.attachmentsChanged()
-    return attached
+    try {
+      const attached = await fabric.attach(local)
+      this.#dns?.attachmentsChanged()
+      return attached
+    } catch (error) {
+      // The engine takes back what was joined, and nothing else.
+      this.#ports.release(local.endpointId)
+      throw error
+    }
   }
 
   async detach(endpointId: string): Promise<void> {
@@ -278,6 +284,8 @@ export class DataPath {
     const config = this.#configFor(self.dataPathPort)
     if (!this.#fabric || this.#config?.dataPathPort !== config.dataPathPort) {
       await this.#fabric?.close()
+      // Should the next one not open, there is none: this one does nothing any more.
+      this.#fabric = undefined
       const { clock, log } = this.#options
       this.#config = config
       for (const local of this.engine.locals()) await this.#claimAgain(local)

@@ -67,8 +67,15 @@ export class StateFile {
       await this.#rewrite(store)
       return
     }
-    await this.#file.write(line)
-    this.#sizeBytes += line.length
+    try {
+      await this.#file.appendFile(line)
+      this.#sizeBytes += line.length
+    } catch (error) {
+      // What follows half a line would be lost with it: the next change writes everything.
+      await this.#file.close().catch(() => {})
+      this.#file = undefined
+      throw error
+    }
   }
 
   async #rewrite(store: DesiredStore): Promise<void> {
@@ -80,7 +87,7 @@ export class StateFile {
     try {
       let sizeBytes = 0
       for (const line of linesOf(store)) {
-        await file.write(line)
+        await file.appendFile(line)
         sizeBytes += line.length
       }
       await rename(temporary, this.#path)

@@ -5,7 +5,7 @@ import t from 'tap'
 import type { DataPlaneRecord } from '../../src/api/data-plane.ts'
 import { DesiredStore } from '../../src/overlay/desired-state.ts'
 import { Fabric } from '../../src/overlay/kernel/fabric.ts'
-import { fabricConfig, fabricPort, peerMark } from '../../src/overlay/kernel/fabric-config.ts'
+import { containerPort, fabricConfig, fabricPort, peerMark } from '../../src/overlay/kernel/fabric-config.ts'
 import { endpoint, INGRESS, localOf, network, peer } from '../overlay/support/records.ts'
 import { inNamespace, ip, type KernelHost, KernelLab, pings } from './support/kernel-hosts.ts'
 import { waitFor } from './support/wait-for.ts'
@@ -263,6 +263,26 @@ t.test('a network that the kernel refuses is a problem of its own, and stands as
   t.match(await one.fabric.audit(), [{ what: /^link vx4098/, repaired: true }, {}, {}, {}, {}])
   t.same(one.fabric.problems, [])
   await one.fabric.attach(place)
+})
+
+t.test('of a container whose link the kernel refuses nothing stays', async (t) => {
+  const lab = new KernelLab('l', [1])
+  t.teardown(() => lab.down())
+  const [one] = await lab.overlay(front, addresses)
+  if (!one) throw new Error('no host')
+  const { namespace, config } = one.host
+  const ports = [{ protocol: 'tcp', published: 8080, target: 80 }] as const
+  const local = { ...localOf(endpoint('x', 'ingress', 1, ['100.64.2.9'])), ports }
+  const published = () => inNamespace(namespace, 'nft', 'list', 'set', 'inet', config.hostTable, 'ports')
+  ip('-n', namespace, 'link', 'add', containerPort(local.endpointId), 'type', 'bridge')
+  await t.rejects(one.fabric.attach(local), { code: 'KERNEL_REFUSED', message: /File exists/ })
+  t.notMatch(published(), '8080', 'its port leads nowhere')
+  ip('-n', namespace, 'link', 'del', containerPort(local.endpointId))
+  await one.fabric.attach(local)
+  t.match(published(), '8080')
+  await one.fabric.detach(local.endpointId)
+  t.notMatch(published(), '8080')
+  t.same(await one.fabric.audit(), [])
 })
 
 t.test('1,000 nodes and 10,000 end points; node numbers around the routing tables of the kernel', async (t) => {

@@ -166,7 +166,9 @@ export class Fabric {
       try {
         await this.#entries.join(local)
       } catch (error) {
+        // What the rules know of it goes too: a host-mode port must not lead to a container that never came.
         this.#desired.detach(local.endpointId)
+        await this.#rules.detach(this.#state, local.endpointId, this.#locals).catch(() => {})
         void this.#afterLoss()
         throw error
       }
@@ -206,8 +208,10 @@ export class Fabric {
   }
 
   /** Of a task's end points on this node. The first call begins to count packets; no call between two audits ends it. */
-  traffic(taskId: string): Promise<Traffic> {
-    return this.#serially(() => this.#rules.traffic(this.#state, taskId, this.#locals))
+  async traffic(taskId: string): Promise<Traffic> {
+    const addresses = await this.#serially(() => this.#rules.count(this.#state, taskId, this.#locals))
+    // Many tasks that stop together do not keep changes waiting.
+    return this.#rules.traffic(addresses)
   }
 
   /** Compares the kernel with the plan and mends it. Answers what was wrong. Losses that the kernel tells of need no call. */

@@ -35,6 +35,7 @@ export class RuleKeeper {
   /** Names of the engine's bridges that the rules know. */
   #guarded = ''
   readonly #hostChains: readonly string[]
+  #counting: Promise<ReadonlyMap<string, number>> | undefined
   /** The host's table as it was first seen after our last change of it. */
   #hostSeen: string | undefined
 
@@ -105,20 +106,36 @@ export class RuleKeeper {
     this.#guarded = names.join()
   }
 
-  /** Begins to count the task's packets with its first call. */
-  async traffic(state: DesiredState, taskId: string, locals: () => Iterable<LocalAttachment>): Promise<Traffic> {
+  /** Counts the task's packets from the first call on. Answers its addresses. */
+  async count(
+    state: DesiredState,
+    taskId: string,
+    locals: () => Iterable<LocalAttachment>,
+  ): Promise<readonly string[]> {
     if (!this.#counted.has(taskId)) await this.#runOrLoad(this.#rules.drain(state, taskId), state, locals)
     this.#counted.set(taskId, true)
-    const addresses = this.#rules.addressesOf(state, taskId)
-    const [listings, counts] = await Promise.all([
+    return this.#rules.addressesOf(state, taskId)
+  }
+
+  /** Of a task that is counted. Changes nothing, and asks nothing that a change may be about to change. */
+  async traffic(addresses: readonly string[]): Promise<Traffic> {
+    // Those who ask at the same time share a look.
+    this.#counting ??= this.#countedPackets().finally(() => {
+      this.#counting = undefined
+    })
+    const [listings, packets] = await Promise.all([
       Promise.all(addresses.map((address) => this.#connections(address))),
-      Promise.all(DRAINING_QUERIES.map((query) => this.#commands.fabric('nft', query))),
+      this.#counting,
     ])
-    const packets = counts.flatMap(({ stdout }) => [...drainingPackets(stdout)])
     return {
       connections: listings.filter((listing) => listing === undefined || hasConnections(listing)).length,
-      packets: packets.reduce((sum, [address, count]) => (addresses.includes(address) ? sum + count : sum), 0),
+      packets: addresses.reduce((sum, address) => sum + (packets.get(address) ?? 0), 0),
     }
+  }
+
+  async #countedPackets(): Promise<ReadonlyMap<string, number>> {
+    const counts = await Promise.all(DRAINING_QUERIES.map((query) => this.#commands.fabric('nft', query)))
+    return new Map(counts.flatMap(({ stdout }) => [...drainingPackets(stdout)]))
   }
 
   /** Undefined where nothing can tell: then there may be some, and only the packets say whether they move. */
