@@ -70,7 +70,9 @@ t.test('the table says what each metric is, and no other', (t) => {
   const rows = read('observability.md')
     .split('\n')
     .filter((line) => line.startsWith('| `'))
-  const documented = rows.flatMap((line) => [...(line.split('|')[1] ?? '').matchAll(/`(\w+)/g)].map(([, name]) => name))
+  const documented = rows.flatMap((line) =>
+    [...(line.split('|')[1] ?? '').matchAll(/`(\w+)/g)].map(([, name = '']) => name),
+  )
   t.same(documented.toSorted(), METRICS.map(({ name }) => name).toSorted())
   t.end()
 })
