@@ -19,6 +19,13 @@ export const EGRESS_NETWORK_NAME = 'swarmctl_egress'
 export const PORTS_NETWORK_ID = 'ports'
 export const PORTS_NETWORK_NAME = 'swarmctl_ports'
 
+/**
+ * Resolver option of a container (HostConfig.DnsOptions) that keeps engines before 25 from starting their own resolver in it: that
+ * is a process of the engine and eleven of iptables, a quarter of a container's start, and nobody would ask it. The engine logs that
+ * it can't be read. It must come first.
+ */
+export const NO_ENGINE_RESOLVER = 'ndots:'
+
 /** Option of an end point: the container's own name servers (`--dns`), asked for names that are not the cluster's. */
 export const ENDPOINT_DNS_KEY = DNS_DRIVER_OPTION
 

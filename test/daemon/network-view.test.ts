@@ -44,7 +44,7 @@ const INSPECTED = {
   Id: id('c'),
   Mounts: [FILES, DATA],
   Config: { Labels: TASK_LABELS },
-  HostConfig: { NetworkMode: 'front', Mounts: [FILES] },
+  HostConfig: { NetworkMode: 'front', Mounts: [FILES], DnsOptions: ['ndots:', 'timeout:1'] },
   NetworkSettings: { Ports: {}, Networks: ENDPOINTS },
 }
 const LISTED = [
@@ -117,7 +117,7 @@ t.test("containers are shown on the cluster's networks, without what only the no
     Id: id('c'),
     Mounts: [DATA],
     Config: { Labels: { 'com.docker.swarm.task.id': 'task1', mine: 'x' } },
-    HostConfig: { NetworkMode: 'default', Mounts: [] },
+    HostConfig: { NetworkMode: 'default', Mounts: [], DnsOptions: ['timeout:1'] },
     NetworkSettings: {
       Ports: {},
       Networks: { front: { NetworkID: FRONT, IPAddress: '10.0.1.9', DriverOpts: null } },

@@ -155,7 +155,7 @@ t.test(
       spec: { Image: 'x' },
       files: [],
       dockerSocket: undefined,
-      networks: { endpoints: {}, count: 0, ports },
+      networks: { endpoints: {}, count: 0, ports, skipResolver: false },
     })
     t.match(body, { Labels: { 'io.swarmctl.ports': 'tcp/8080/80' }, ExposedPorts: { '80/tcp': {} } })
     t.notHas(body.HostConfig, { PortBindings: Object }, 'the engine is not to hold the port')
@@ -214,12 +214,25 @@ t.test('a container whose networks are connected one by one says how many it is 
       spec: { Image: 'x' },
       files: [],
       dockerSocket: undefined,
-      networks: { endpoints: { ...endpoints }, count: 2 },
+      networks: { endpoints: { ...endpoints }, count: 2, skipResolver: false },
     })
   const one = body({ 'front-net': {} })
   t.match(one, { NetworkingConfig: { EndpointsConfig: { 'front-net': {} } }, HostConfig: { NetworkMode: 'front-net' } })
   t.match(one, { Labels: { [NETWORK_COUNT_LABEL]: '2' } })
   t.notHas(body({ 'front-net': {}, other: {} }), { Labels: { [NETWORK_COUNT_LABEL]: String } })
+})
+
+t.test("an older engine's own resolver is kept out of the container, before the task's own options", async (t) => {
+  const body = (skipResolver: boolean, Options: readonly string[]) =>
+    containerBody(orderOf(['front']), {
+      spec: { Image: 'x', DNSConfig: { Options: [...Options] } },
+      files: [],
+      dockerSocket: undefined,
+      networks: { endpoints: { 'front-net': {} }, count: 1, skipResolver },
+    }).HostConfig as { readonly DnsOptions?: readonly string[] }
+  t.strictSame(body(true, ['ndots:3']).DnsOptions, ['ndots:', 'ndots:3'])
+  t.strictSame(body(false, ['ndots:3']).DnsOptions, ['ndots:3'])
+  t.equal(body(false, []).DnsOptions, undefined)
 })
 
 t.test("resolv.conf has the node's search domains and options where the task asks for none", async (t) => {

@@ -7,6 +7,7 @@ import {
   ENDPOINT_DNS_KEY,
   ENDPOINT_PORTS_KEY,
   NETWORK_VNI_KEY,
+  NO_ENGINE_RESOLVER,
   PORTS_NETWORK_NAME,
   portsOf,
   upstreamsOf,
@@ -65,6 +66,7 @@ export function shownContainer(container: JsonObject, names: NetworkNames): Json
         ...(isTask && isChanged && { NetworkMode: 'default' }),
         // A plain container's are told to our resolver, which it asks instead.
         ...(taskId === '' && host.Dns !== undefined && { Dns: ownNameServers(networks) }),
+        ...(taskId !== '' && host.DnsOptions !== undefined && { DnsOptions: ownOptions(host.DnsOptions) }),
         ...(host.Mounts !== undefined && { Mounts: asList(host.Mounts).filter(visible) }),
       },
     }),
@@ -89,6 +91,10 @@ function withOwnPorts(bindings: JsonObject, ports: readonly HostModePort[]): Jso
     return [key, lead.map(({ published }) => ({ HostIp: '0.0.0.0', HostPort: String(published) }))] as const
   })
   return { ...bindings, ...Object.fromEntries(own) }
+}
+
+function ownOptions(options: unknown): readonly unknown[] {
+  return asList(options).filter((option) => option !== NO_ENGINE_RESOLVER)
 }
 
 function ownNameServers(networks: readonly (readonly [string, unknown])[]): readonly string[] {

@@ -11,7 +11,7 @@ import type {
   TaskSpec,
 } from '../../api/spec.ts'
 import type { HostModePort } from '../../overlay/desired-state.ts'
-import { ENDPOINT_PORTS_KEY, portsOption } from '../../overlay/driver-options.ts'
+import { ENDPOINT_PORTS_KEY, NO_ENGINE_RESOLVER, portsOption } from '../../overlay/driver-options.ts'
 import { type TaskOrder, taskFailed } from '../executor.ts'
 import { hostPorts, predefinedNetworks } from './task-networks.ts'
 
@@ -38,6 +38,8 @@ export interface BodyNetworks {
   readonly ports?: readonly HostModePort[]
   /** How many it will have when it is complete: older engines take only one at the making. */
   readonly count: number
+  /** The engine is to be kept from starting its resolver, which costs much there; resolv.conf names ours. */
+  readonly skipResolver: boolean
 }
 
 /** On a container whose networks are connected one by one: their number. */
@@ -96,7 +98,7 @@ export function containerBody(order: TaskOrder, options: ContainerBodyOptions): 
       OomScoreAdj: spec.OomScoreAdj,
       Dns: spec.DNSConfig?.Nameservers,
       DnsSearch: spec.DNSConfig?.Search,
-      DnsOptions: spec.DNSConfig?.Options,
+      DnsOptions: [...(networks?.skipResolver ? [NO_ENGINE_RESOLVER] : []), ...(spec.DNSConfig?.Options ?? [])],
       ExtraHosts: extraHosts(spec.Hosts ?? []),
       SecurityOpt: securityOptions(spec.Privileges ?? {}),
       LogConfig: logConfig(task.spec.LogDriver ?? task.logDriver),

@@ -65,7 +65,7 @@ export interface DockerExecutorOptions {
 const CONCURRENCY = 16
 /** From this API version on, a container is made with all of its networks at once. */
 const SEVERAL_NETWORKS_API = '1.44'
-/** After a task has ended, before its node's parts of networks go: the next task may be about to come. */
+/** After a task has ended, between looks at its node's parts of networks. */
 const NETWORK_SWEEP_MS = 5_000
 const DEPARTURES_RETRY_MS = 1_000
 /** The engine names a container without a host name after the beginning of its id. */
@@ -81,6 +81,7 @@ export class DockerExecutor implements Executor {
   readonly #tracker: ContainerTracker
   readonly #networks: LocalNetworks
   #sweepTimer: Timer | undefined
+  #watching = false
 
   constructor(options: DockerExecutorOptions) {
     this.#options = options
@@ -90,7 +91,7 @@ export class DockerExecutor implements Executor {
     this.#networkFiles = new NetworkFiles(this.#files)
     this.#limiter = new Limiter(options.concurrency ?? CONCURRENCY)
     this.#tracker = new ContainerTracker({ engine: this.#engine, nodeId: options.nodeId, clock: options.clock })
-    this.#networks = new LocalNetworks({ engine: this.#engine, log: options.log })
+    this.#networks = new LocalNetworks(this.#engine, options)
   }
 
   async describe(): Promise<NodeDescription> {
@@ -117,9 +118,11 @@ export class DockerExecutor implements Executor {
       },
       onLost: (error) => watcher.onLost(error),
     }
+    this.#watching = true
     try {
       await this.#tracker.watch(watching, signal)
     } finally {
+      this.#watching = false
       this.#sweepTimer?.cancel()
       this.#sweepTimer = undefined
     }
@@ -170,6 +173,7 @@ export class DockerExecutor implements Executor {
         endpoints: Object.fromEntries(atOnce),
         count: all.length,
         ports: networks.ports,
+        skipResolver: !several,
       },
     })
     const containerId = await this.#create(task, body)
@@ -224,8 +228,13 @@ export class DockerExecutor implements Executor {
   #sweepNetworksSoon(): void {
     this.#sweepTimer ??= this.#options.clock.setTimer(NETWORK_SWEEP_MS, () => {
       this.#sweepTimer = undefined
-      void this.#networks.sweep()
+      void this.#sweepNetworks()
     })
+  }
+
+  async #sweepNetworks(): Promise<void> {
+    const waiting = await this.#networks.sweep()
+    if (waiting && this.#watching) this.#sweepNetworksSoon()
   }
 
   async start(container: ObservedContainer): Promise<ObservedContainer> {
@@ -346,7 +355,7 @@ export class DockerExecutor implements Executor {
   /** After the last task is gone for good: nothing of this executor stays on the machine. */
   async dispose(): Promise<void> {
     this.#sweepTimer?.cancel()
-    await this.#networks.sweep()
+    await this.#networks.sweep({ keepMs: 0 })
     await this.#files.unmount()
     this.#engine.close()
   }

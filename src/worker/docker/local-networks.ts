@@ -1,6 +1,7 @@
-// The engine's networks that are this node's part of cluster networks: made when the first container needs them, removed when
-// the last one has left. Whoever needs one holds it, so that none goes between a container's making and its start.
+// The engine's networks that are this node's part of cluster networks: made when the first container needs them, removed some
+// time after the last one has left, since the next is often about to come, and would wait for it. Whoever needs one holds it, so that none goes between a container's making and its start.
 
+import type { Clock } from '../../lib/clock.ts'
 import { errorMessage } from '../../lib/errors.ts'
 import type { Log } from '../../lib/log.ts'
 import { NETWORK_ID_KEY } from '../../overlay/driver-options.ts'
@@ -27,8 +28,12 @@ interface ListedContainer {
 
 const ENDED: ReadonlySet<string> = new Set(['exited', 'dead', 'removing'])
 
+/** The cluster's network may be removed and made again meanwhile: then the part is made anew. */
+const KEEP_MS = 60_000
+
 export class LocalNetworks {
   readonly #engine: EngineClient
+  readonly #clock: Clock
   readonly #log: Log
   /** Names of networks that are known to be there as they should. */
   readonly #ready = new Map<string, LocalNetwork>()
@@ -36,10 +41,13 @@ export class LocalNetworks {
   readonly #holders = new Map<string, Set<string>>()
   /** By name: the last thing under way with it. */
   readonly #work = new Map<string, Promise<void>>()
+  /** By the engine's id: since when nobody is known to be on it. */
+  #unusedSinceMs = new Map<string, number>()
 
-  constructor(options: { readonly engine: EngineClient; readonly log: Log }) {
-    this.#engine = options.engine
-    this.#log = options.log
+  constructor(engine: EngineClient, { clock, log }: { readonly clock: Clock; readonly log: Log }) {
+    this.#engine = engine
+    this.#clock = clock
+    this.#log = log
   }
 
   /**
@@ -70,11 +78,14 @@ export class LocalNetworks {
     this.#ready.clear()
   }
 
-  /** Removes what no container is on, and nobody holds. Never throws. */
-  async sweep(): Promise<void> {
+  /**
+   * Removes what no container has been on, and nobody held, since a sweep `keepMs` ago. Never throws.
+   * @returns whether there may be something to remove later
+   */
+  async sweep({ keepMs = KEEP_MS } = {}): Promise<boolean> {
     try {
       const networks = await this.#ours()
-      if (networks.length === 0) return
+      if (networks.length === 0) return false
       const containers = await this.#engine.json<readonly ListedContainer[]>({
         method: 'GET',
         path: '/containers/json',
@@ -86,10 +97,15 @@ export class LocalNetworks {
           .filter(({ State, Labels }) => !ENDED.has(State) || Labels?.[TASK_ID_LABEL] === undefined)
           .flatMap(({ NetworkSettings }) => Object.keys(NetworkSettings?.Networks ?? {})),
       )
+      const nowMs = this.#clock.nowMs()
       const unused = networks.filter(({ Name }) => !used.has(Name) && !this.#holders.has(Name))
-      await Promise.all(unused.map((network) => this.#after(network.Name, () => this.#removeUnheld(network))))
+      this.#unusedSinceMs = new Map(unused.map(({ Id }) => [Id, this.#unusedSinceMs.get(Id) ?? nowMs]))
+      const over = unused.filter(({ Id }) => nowMs - (this.#unusedSinceMs.get(Id) ?? nowMs) >= keepMs)
+      await Promise.all(over.map((network) => this.#after(network.Name, () => this.#removeUnheld(network))))
+      return over.length < unused.length
     } catch (error) {
       this.#log.debug({ reason: errorMessage(error) }, 'unused networks stay on the engine for now')
+      return true
     }
   }
 
