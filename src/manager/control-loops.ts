@@ -12,6 +12,7 @@ import { ConstraintEnforcer } from './orchestrator/constraint-enforcer.ts'
 import { OrphanController } from './orchestrator/orphan-controller.ts'
 import { PublishedPortsWatch } from './orchestrator/published-ports-watch.ts'
 import { ServiceController } from './orchestrator/service-controller.ts'
+import { StartFirstWatch } from './orchestrator/start-first-watch.ts'
 import { TaskReaper } from './orchestrator/task-reaper.ts'
 import { Scheduler } from './scheduler/scheduler.ts'
 import type { Proposer, StoreView } from './store/types.ts'
@@ -42,6 +43,7 @@ export function createControlLoops(options: ControlLoopOptions): readonly KeyedL
     new TaskReaper(),
     new OrphanController(),
     new PublishedPortsWatch(),
+    new StartFirstWatch(),
   ]
   return controllers.map((controller) => new KeyedLoop({ ...options, controller, budget }))
 }

@@ -484,3 +484,108 @@ t.test('a failing update rolls back over elections, and the last monitor is not 
   t.ok(watched >= MONITOR_MS && watched < MONITOR_MS + 50, `watched ${watched} ms`)
   await cluster.stop()
 })
+
+const DEADLINE = { 'io.swarmctl.update.progress-deadline': '10s' }
+
+t.test(
+  'a new task that does not run by the progress deadline fails the update, as its failure action says',
+  async (t) => {
+    const stuck = 'ok:v=2:start=3600000'
+    const pausing = await started(3, { MaxFailureRatio: 1 }, { Labels: DEADLINE })
+    await pausing.setImage('web', stuck)
+    await pausing.untilUpdate('web', 'updating')
+    const begunMs = pausing.clock.nowMs()
+    await pausing.clock.advance(9_000)
+    t.equal(pausing.service('web').updateStatus?.State, 'updating', 'it has time')
+    pausing.elect()
+    await pausing.untilUpdate('web', 'paused')
+    const tookMs = pausing.clock.nowMs() - begunMs
+    t.ok(tookMs >= 9_900 && tookMs < 10_500, `paused after ${tookMs} ms`)
+    const late = pausing.tasks('web').find((task) => imageOf(task) === stuck)!
+    const { updateStatus, updateProgress } = pausing.service('web')
+    t.equal(updateStatus?.Message, `update paused as task ${late.id} did not run within 10s`)
+    t.same(updateProgress?.failedTaskIds, [late.id])
+    await pausing.setImage('web', 'ok:v=3')
+    await pausing.untilUpdate('web', 'completed')
+    t.equal(pausing.running('web').length, 3, 'the next update goes on, in the stuck slot too')
+    await pausing.stop()
+
+    const back = await started(3, { FailureAction: 'rollback', Order: 'start-first' }, { Labels: DEADLINE })
+    const seen = watch(back, 'web')
+    await back.setImage('web', stuck)
+    await back.untilUpdate('web', 'rollback_completed')
+    t.match(seen, { leastRunning: 3, states: ['', 'updating', 'rollback_started', 'rollback_completed'] })
+    t.match(back.running('web').map(imageOf), ['ok:v=1', 'ok:v=1', 'ok:v=1'])
+    await back.stop()
+
+    const on = await started(2, { FailureAction: 'continue' }, { Labels: DEADLINE })
+    await on.setImage('web', stuck)
+    await on.untilUpdate('web', 'completed')
+    t.equal(on.tasks('web').filter((task) => imageOf(task) === stuck).length, 2, 'every slot was tried')
+    await on.stop()
+  },
+)
+
+t.test('without a progress deadline an update waits for its tasks as long as they take', async (t) => {
+  for (const Labels of [{}, { 'io.swarmctl.update.progress-deadline': '0s' }]) {
+    const cluster = await started(1, {}, { Labels })
+    await cluster.setImage('web', 'ok:v=2:start=3600000')
+    await cluster.clock.advance(3_000_000)
+    t.equal(cluster.service('web').updateStatus?.State, 'updating')
+    await cluster.stop()
+  }
+})
+
+t.test('a start-first update that its own old tasks keep from every node says so, until there is room', async (t) => {
+  const Ports = [{ TargetPort: 80, PublishedPort: 8080, PublishMode: 'host' as const }]
+  const hosts = await started(2, { Order: 'start-first' }, { EndpointSpec: { Ports } }, 2)
+  await hosts.setImage('web', 'ok:v=2')
+  await hosts.until(() => hosts.service('web').problem !== undefined, 'a problem')
+  const { problem } = hosts.service('web')
+  t.equal(problem?.code, 'START_FIRST_BLOCKED')
+  t.match(
+    problem?.message,
+    /new one of web\.\d runs, and of the 2 nodes that it may run on, 2 have an old task on host-mode port tcp\/8080; use the update order stop-first/,
+  )
+  hosts.elect()
+  await hosts.clock.advance(5_000)
+  t.same(hosts.service('web').problem, problem, 'said once, by any leader')
+  await hosts.addNode('n3')
+  await hosts.untilUpdate('web', 'completed')
+  t.equal(hosts.service('web').problem, undefined)
+  await hosts.stop()
+
+  const limited = await started(2, { Order: 'start-first' }, {}, 2)
+  await limited.update('web', (spec) => ({
+    ...spec,
+    TaskTemplate: { ...spec.TaskTemplate, Placement: { MaxReplicas: 1 } },
+  }))
+  await limited.setImage('web', 'ok:v=2')
+  await limited.until(() => limited.service('web').problem !== undefined, 'a problem')
+  t.match(
+    limited.service('web').problem?.message,
+    /of the 2 nodes that it may run on, 2 have the 1 that a node may have;/,
+  )
+  await limited.update('web', (spec) => ({ ...spec, UpdateConfig: { ...spec.UpdateConfig, Order: 'stop-first' } }))
+  await limited.untilUpdate('web', 'completed')
+  await limited.until(() => limited.service('web').problem === undefined, 'the end of the problem')
+  await limited.stop()
+})
+
+t.test('a start-first update with room, or one that something else keeps waiting, is not called blocked', async (t) => {
+  const Ports = [{ TargetPort: 80, PublishedPort: 8080, PublishMode: 'host' as const }]
+  const cluster = await started(2, { Order: 'start-first' }, { EndpointSpec: { Ports } }, 3)
+  const problems: string[] = []
+  cluster.store.subscribe(() => problems.push(cluster.service('web').problem?.code ?? ''))
+  await cluster.setImage('web', 'ok:v=2')
+  await cluster.untilUpdate('web', 'completed')
+  t.same(new Set(problems), new Set(['']))
+  await cluster.update('web', (spec) => ({
+    ...spec,
+    TaskTemplate: { ...withImage(spec.TaskTemplate, 'ok:v=3'), Placement: { Constraints: ['node.labels.disk==ssd'] } },
+  }))
+  await cluster.clock.advance(5_000)
+  t.match(cluster.service('web').updateStatus?.State, 'updating')
+  t.same(new Set(problems), new Set(['']))
+  await cluster.stop()
+})
