@@ -1,4 +1,4 @@
-// Labels of services that the data plane keeps to. Docker's API has no field for them, and labels pass through every client
+// Labels of services that managers and the data plane keep to. Docker's API has no field for them, and labels pass through every client
 // and compose file. Read with what is wrong taken for absent; `serviceLabelProblem` says what is wrong, at the API.
 
 import type { Labels } from './spec.ts'
@@ -9,6 +9,9 @@ export const DRAIN_LABEL = 'io.swarmctl.drain'
 export const AFFINITY_LABEL = 'io.swarmctl.affinity'
 /** `true`, `false`, or published ports (`8080,5353/udp`) at which a node with tasks of the service gives them all that enters. */
 export const PREFER_LOCAL_LABEL = 'io.swarmctl.prefer-local'
+
+/** How long a new task of an update may take to run before the update counts as failed, as a duration; `0s`: as long as it likes. */
+export const PROGRESS_DEADLINE_LABEL = 'io.swarmctl.update.progress-deadline'
 
 const DEFAULT_DRAIN_MS = 2_000
 const MAX_DRAIN_MS = 3_600_000
@@ -43,6 +46,12 @@ export function drainTimeMs(labels: Labels | undefined): number {
   return wanted === undefined ? DEFAULT_DRAIN_MS : Math.min(wanted, MAX_DRAIN_MS)
 }
 
+/** undefined: a new task of an update may take as long as it likes. */
+export function progressDeadlineMs(labels: Labels | undefined): number | undefined {
+  const given = labels?.[PROGRESS_DEADLINE_LABEL]
+  return (given === undefined ? undefined : durationMs(given)) || undefined
+}
+
 export function hasClientAffinity(labels: Labels | undefined): boolean {
   return labels?.[AFFINITY_LABEL] === 'client'
 }
@@ -75,6 +84,8 @@ function labelProblem(name: string, value: string): string | undefined {
       if (drainMs === undefined) return `invalid duration ${quoted}: write it like 500ms, 2s or 1m30s`
       return drainMs > MAX_DRAIN_MS ? `${quoted} is longer than 1h` : undefined
     }
+    case PROGRESS_DEADLINE_LABEL:
+      return durationMs(value) === undefined ? `invalid duration ${quoted}: write it like 90s, 5m or 1m30s` : undefined
     case AFFINITY_LABEL:
       return value === 'client' || value === 'none' ? undefined : `invalid value ${quoted}: must be client or none`
     case PREFER_LOCAL_LABEL:

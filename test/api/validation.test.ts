@@ -224,6 +224,11 @@ t.test('a service that breaks a rule is refused with the text that Swarm has for
       grpc('label io.swarmctl.drain: "25h" is longer than 1h'),
     ],
     [
+      'progress deadline that is no duration',
+      spec({ Labels: { 'io.swarmctl.update.progress-deadline': '90' } }),
+      grpc('label io.swarmctl.update.progress-deadline: invalid duration "90": write it like 90s, 5m or 1m30s'),
+    ],
+    [
       'an affinity to nobody',
       spec({ Labels: { 'io.swarmctl.affinity': 'server' } }),
       grpc('label io.swarmctl.affinity: invalid value "server": must be client or none'),

@@ -140,6 +140,16 @@ t.test('an update tells what it changed, what its next step waits for, and what 
   t.match(lines(paused), /web\.\d \(task \w+\) failed on node n\d: task: non-zero exit/)
   t.match(lines(paused), /goes on with the next update or rollback/)
   t.equal(paused.History.length, 8, 'no more than was asked for')
+  await cluster.changeService('web', ({ spec }) => ({
+    spec: { ...spec, Labels: { 'io.swarmctl.update.progress-deadline': '1m' } },
+  }))
+  await cluster.setImage('web', 'ok:v=4:start=3600000')
+  await cluster.clock.advance(20_000)
+  t.match(ask(cluster, 'web').Waits, [{ For: /^web\.\d to run \(progress deadline\)$/ }])
+  await cluster.untilUpdate('web', 'paused')
+  const late = ask(cluster, 'web')
+  t.match(late.Now, /update paused as task \w+ did not run within 60s/)
+  t.match(lines(late), /web\.\d \(task \w+\) starting on node/)
   await cluster.stop()
 })
 

@@ -1,6 +1,7 @@
 // Where an update stands and what its next step waits for, read as the updater reads it.
 
 import type { Service, Task } from '../../api/objects.ts'
+import { progressDeadlineMs } from '../../api/service-labels.ts'
 import { compareTaskStates } from '../../api/spec.ts'
 import type { WhyEventJson, WhyWaitJson } from '../../api/why.ts'
 import { formatTime, parseTime } from '../../lib/clock.ts'
@@ -66,6 +67,12 @@ function underWay(
       : []),
     ...failures,
   ]
+  const deadlineMs = progressDeadlineMs(service.spec.Labels)
+  const deadlines = starting.flatMap((task): WhyWaitJson[] => {
+    const untilMs = deadlineMs === undefined ? 0 : parseTime(task.meta.createdAt) + deadlineMs
+    if (untilMs <= nowMs) return []
+    return [{ For: `${slotName(view, task)} to run (progress deadline)`, Until: formatTime(untilMs) }]
+  })
   const delays = made.flatMap(({ settledAt, ...task }): WhyWaitJson[] => {
     const untilMs = settledAt ? parseTime(settledAt) + settings.delayMs : 0
     if (untilMs <= nowMs) return []
@@ -79,7 +86,7 @@ function underWay(
   const watchMs = settings.delayMs >= settings.monitorMs ? settings.delayMs + 1_000 : settings.monitorMs
   const endMs = lastSlotDoneAt ? parseTime(lastSlotDoneAt) + watchMs : 0
   const end = endMs > nowMs ? [{ For: 'the end of the update (last monitor period)', Until: formatTime(endMs) }] : []
-  return { because, waits: [...delays.slice(0, MAX_LINES), ...end] }
+  return { because, waits: [...deadlines.slice(0, MAX_LINES), ...delays.slice(0, MAX_LINES), ...end] }
 }
 
 function actionText(action: 'pause' | 'continue' | 'rollback'): string {

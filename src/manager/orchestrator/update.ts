@@ -3,6 +3,7 @@
 // the run that made it and says when it had settled; the service holds the failures and the end of the last slot.
 
 import type { Service, Task, UpdateProgress } from '../../api/objects.ts'
+import { progressDeadlineMs } from '../../api/service-labels.ts'
 import { compareTaskStates, type TaskState, type UpdateState } from '../../api/spec.ts'
 import { formatTime, parseTime } from '../../lib/clock.ts'
 import type { Change } from '../store/types.ts'
@@ -43,6 +44,13 @@ export function judgeUpdate(plan: ServicePlan, tasks: readonly Task[]): 'go' | '
   const progress = progressOf(service)
   const settings = currentUpdateSettings(service)
   if (!isUnderWay(service.updateStatus?.State) || !progress || settings.failureAction === 'continue') return 'go'
+  const late = lateTask(plan, tasks, progress)
+  if (late) {
+    const failedTaskIds = [...progress.failedTaskIds, late.task.id]
+    const cause = `as task ${late.task.id} did not run within ${late.withinMs / 1000}s`
+    actOnFailure(plan, settings, cause, { ...progress, failedTaskIds })
+    return 'stop'
+  }
   const failed = tasks.filter((task) => isNewFailure(task, progress, settings.monitorMs, plan.nowMs)).sort(byEnd)
   if (failed.length === 0) return 'go'
   const before = progress.failedTaskIds.length
@@ -52,7 +60,8 @@ export function judgeUpdate(plan: ServicePlan, tasks: readonly Task[]): 'go' | '
     plan.updateService({ updateProgress: { ...progress, failedTaskIds } })
     return 'go'
   }
-  actOnFailure(plan, settings, decisive, { ...progress, failedTaskIds })
+  const cause = `due to failure or early termination of task ${decisive.id}`
+  actOnFailure(plan, settings, cause, { ...progress, failedTaskIds })
   return 'stop'
 }
 
@@ -65,14 +74,45 @@ function isNewFailure(task: Task, progress: UpdateProgress, monitorMs: number, n
   return endedMs - settledMs <= monitorMs
 }
 
+/**
+ * A task of the run that is still not running at the progress deadline. It ends the update whatever failures that allows, since
+ * it would wait for the task for ever.
+ */
+function lateTask(
+  plan: ServicePlan,
+  tasks: readonly Task[],
+  progress: UpdateProgress,
+): { readonly task: Task; readonly withinMs: number } | undefined {
+  const withinMs = progressDeadlineMs(plan.service.spec.Labels)
+  if (withinMs === undefined) return undefined
+  for (const task of tasks) {
+    if (task.origin?.updateId === undefined || task.origin.updateId !== progress.id) continue
+    if (isLate(plan, task, withinMs)) return { task, withinMs }
+  }
+  return undefined
+}
+
+/** Sees to it that it is asked again when the time has come. */
+function isLate(plan: ServicePlan, task: Task, withinMs: number | undefined): boolean {
+  if (withinMs === undefined || !isLive(task) || compareTaskStates(task.status.state, 'running') >= 0) return false
+  const deadlineMs = parseTime(task.meta.createdAt) + withinMs
+  if (deadlineMs <= plan.nowMs) return true
+  plan.lookAgainAt(deadlineMs)
+  return false
+}
+
 function byEnd(a: Task, b: Task): number {
   if (a.status.timestamp !== b.status.timestamp) return a.status.timestamp < b.status.timestamp ? -1 : 1
   return a.id < b.id ? -1 : 1
 }
 
-function actOnFailure(plan: ServicePlan, settings: UpdateSettings, task: Task, updateProgress: UpdateProgress): void {
+function actOnFailure(
+  plan: ServicePlan,
+  settings: UpdateSettings,
+  cause: string,
+  updateProgress: UpdateProgress,
+): void {
   const { service } = plan
-  const cause = `due to failure or early termination of task ${task.id}`
   const rollsBack = settings.failureAction === 'rollback'
   if (rollsBack && !isRollingBack(service) && service.previousSpec) {
     plan.updateService({
@@ -140,6 +180,7 @@ class UpdateStep {
   readonly #plan: ServicePlan
   readonly #settings: UpdateSettings
   readonly #runId: string
+  readonly #progressDeadlineMs: number | undefined
   readonly #startable: StandingSlot[] = []
   readonly #changes: (readonly Change[])[] = []
   /** Slots that hold one of the `parallelism` places. */
@@ -151,6 +192,7 @@ class UpdateStep {
     this.#plan = plan
     this.#settings = currentUpdateSettings(service)
     this.#runId = progressOf(service)?.id ?? `v${service.specVersion}`
+    this.#progressDeadlineMs = progressDeadlineMs(service.spec.Labels)
   }
 
   /** Every slot has been updated, and what was made for it has run or failed. */
@@ -191,7 +233,10 @@ class UpdateStep {
   #follow(made: Task): readonly Change[] {
     const { nowMs } = this.#plan
     if (compareTaskStates(made.status.state, 'running') < 0) {
-      if (isLive(made)) {
+      // With the failure action `continue` the update goes on without it.
+      const abandoned =
+        this.#settings.failureAction === 'continue' && isLate(this.#plan, made, this.#progressDeadlineMs)
+      if (isLive(made) && !abandoned) {
         this.#places++
         this.#unsettled++
       }
