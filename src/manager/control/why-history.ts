@@ -32,9 +32,20 @@ export function newestEvents(events: readonly WhyEventJson[], limit: number): re
 
 /** Tasks that can have any of the newest `limit` events: those that were made or changed last. */
 export function newestTasks(tasks: readonly Task[], limit: number): readonly Task[] {
-  const lastChange = ({ meta, status }: Task) => (meta.updatedAt > status.timestamp ? meta.updatedAt : status.timestamp)
-  const times = new Map(tasks.map((task) => [task, lastChange(task)]))
-  return tasks.toSorted((a, b) => (times.get(a)! < times.get(b)! ? 1 : -1)).slice(0, limit)
+  // A service may have tens of thousands: they are not sorted for a few.
+  const newest: Task[] = []
+  for (const task of tasks) {
+    if (newest.length >= limit && lastChange(task) <= lastChange(newest.at(-1)!)) continue
+    const at = newest.findIndex((one) => lastChange(one) < lastChange(task))
+    newest.splice(at < 0 ? newest.length : at, 0, task)
+    if (newest.length > limit) newest.pop()
+  }
+  return newest
+}
+
+/** Statuses count as changes. */
+function lastChange({ meta }: Task): string {
+  return meta.updatedAt
 }
 
 export function taskEvents(view: StoreView, task: Task): readonly WhyEventJson[] {

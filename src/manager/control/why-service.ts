@@ -77,9 +77,13 @@ function failing(view: StoreView, tasks: readonly Task[]): readonly string[] {
 /** Slots that nobody starts again. */
 function resting(view: StoreView, service: Service, tasks: readonly Task[]): readonly string[] {
   if (isJob(service.spec)) return []
-  const resting = slotsOf(tasks, isGlobal(service.spec)).flatMap((slot) => {
+  const byNode = isGlobal(service.spec)
+  const place = (task: Task) => (byNode ? task.nodeId : task.slot)
+  const served = new Set(tasks.filter((task) => isLive(task) && !hasEnded(task)).map(place))
+  const left = tasks.filter((task) => !served.has(place(task)))
+  const resting = slotsOf(left, byNode).flatMap((slot) => {
     const last = newest(slot.tasks)
-    const rests = slot.live.every(hasEnded) && last !== undefined && hasEnded(last) && last.desiredState !== 'remove'
+    const rests = last !== undefined && hasEnded(last) && last.desiredState !== 'remove'
     return rests && !shouldRestart(service, last, slot.tasks) ? [last] : []
   })
   const lines = resting.slice(0, MAX_LINES).map((task) => {

@@ -44,13 +44,22 @@ function firstOf(lists: Iterable<readonly WhySubject[]>): readonly WhySubject[] 
 
 /** From the most to the least exact reading. */
 function* candidates(view: StoreView, input: string, kinds: readonly WhyKind[]): Iterable<readonly WhySubject[]> {
-  yield kinds.flatMap((kind): readonly WhySubject[] => objects(view, kind).filter((one) => nameOf(one) === input))
+  yield kinds.flatMap((kind): readonly WhySubject[] =>
+    kind === 'task' ? named(view, input) : view.list(kind).filter((one) => nameOf(one) === input),
+  )
   if (kinds.includes('task')) yield inSlot(view, input)
-  yield kinds.flatMap((kind): readonly WhySubject[] => objects(view, kind).filter((one) => one.id.startsWith(input)))
+  yield kinds.flatMap((kind): readonly WhySubject[] => startingWith(view, kind, input))
 }
 
-function objects(view: StoreView, kind: WhyKind): readonly WhySubject[] {
-  return kind === 'task' ? view.list('task').filter((task) => !isAttachment(task)) : view.list(kind)
+/** A task's name ends with its id. */
+function named(view: StoreView, input: string): readonly Task[] {
+  const task = view.get('task', input.slice(input.lastIndexOf('.') + 1))
+  return task && nameOf(task) === input ? [task] : []
+}
+
+function startingWith(view: StoreView, kind: WhyKind, input: string): readonly WhySubject[] {
+  const found: readonly WhySubject[] = view.list(kind)
+  return found.filter((one) => one.id.startsWith(input) && !(one.kind === 'task' && isAttachment(one)))
 }
 
 /** `web.2`, or `web.host` of a global service: the task there, the newest if it has several. */
