@@ -5,7 +5,9 @@ import t from 'tap'
 import type { DataPlaneKey, DataPlaneRecord } from '../../src/api/data-plane.ts'
 import { dataPlaneKey } from '../../src/api/data-plane.ts'
 import { containsAddress, parseAddress, parseCidr } from '../../src/lib/cidr.ts'
+import { SystemClock, sleep } from '../../src/lib/clock.ts'
 import { SeededRandom } from '../../src/lib/random.ts'
+import { inSlices } from '../../src/lib/slices.ts'
 import { DesiredStore, EGRESS_NETWORK_ID, type Self } from '../../src/overlay/desired-state.ts'
 import { DesiredKernel, type KernelChange } from '../../src/overlay/kernel/desired-kernel.ts'
 import { describeEntry, type EntryMap } from '../../src/overlay/kernel/entry.ts'
@@ -24,6 +26,7 @@ import { overlayMtu, underlayMtu } from '../../src/overlay/kernel/mtu.ts'
 import { observedEntries } from '../../src/overlay/kernel/observe.ts'
 import { type Plan, plan } from '../../src/overlay/kernel/plan.ts'
 import { tellsOfHostLoss, tellsOfLoss } from '../../src/overlay/kernel/watcher.ts'
+import { RuleSet } from '../../src/overlay/rules/rule-set.ts'
 import { LineKernel } from './support/line-kernel.ts'
 import { endpoint, INGRESS, localOf, network, peer, service } from './support/records.ts'
 
@@ -427,6 +430,43 @@ t.test("the kernel's own texts are read as entries, without what it makes itself
     '-4 rule add pref 10002 fwmark 0x20002/0x3ffff lookup 10002',
   ])
   t.throws(() => observedEntries(['Cannot open network namespace']), { code: 'KERNEL_UNREADABLE' })
+})
+
+t.test('a full load lets others have their turn, and what changes meanwhile comes with its own key', async (t) => {
+  const records = [
+    overlay,
+    peerRecord(1),
+    peerRecord(2),
+    ...Array.from({ length: 200 }, (_, at): DataPlaneRecord => {
+      return { kind: 'end-point', endpoint: endpoint(`t${at}`, 'front', 2, [`10.0.1.${at + 20}`]) }
+    }),
+  ]
+  const store = new DesiredStore()
+  const kernel = new DesiredKernel(config)
+  const rules = new RuleSet({ config, controlPorts: [] })
+  store.apply({ self, revision: 1, complete: true, set: records, removed: [] })
+  let turns = 0
+  let isDone = false
+  const others = async () => {
+    for (; !isDone; turns++) await sleep(new SystemClock(), 0)
+  }
+  const load = async () => {
+    await inSlices(kernel.applySteps(store.state, undefined), new SystemClock(), 0)
+    await inSlices(rules.fullSteps(store.state, []), new SystemClock(), 0)
+    isDone = true
+  }
+  const loading = Promise.all([load(), others()])
+  await sleep(new SystemClock(), 5)
+  const late: DataPlaneRecord = { kind: 'end-point', endpoint: endpoint('late', 'front', 2, ['10.0.1.240']) }
+  const removed: readonly DataPlaneKey[] = [{ kind: 'end-point', id: 't199/front' }]
+  const keys = store.apply({ self, revision: 2, complete: false, set: [late], removed })
+  await loading
+  t.ok(turns > 100, `${turns} turns`)
+  kernel.apply(store.state, keys)
+  rules.change(store.state, keys)
+  const fresh = new DesiredKernel(config)
+  fresh.apply(store.state, undefined)
+  t.same(new Set(lines(kernel.entries)), new Set(lines(fresh.entries)))
 })
 
 t.test("of the host's chains only those of its table are ours", async (t) => {

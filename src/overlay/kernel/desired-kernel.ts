@@ -2,6 +2,7 @@
 // cost. What other records depend on (a network, a node's address, the smallest MTU) is followed to those.
 
 import type { DataPlaneKey, OverlayNetwork, Peer } from '../../api/data-plane.ts'
+import { atOnce, type Steps } from '../../lib/slices.ts'
 import { type DesiredState, EMPTY_STATE, type LocalAttachment } from '../desired-state.ts'
 import {
   deriveBase,
@@ -67,6 +68,11 @@ export class DesiredKernel {
 
   /** `changed`: what differs from the state of the last call; undefined: anything may. */
   apply(state: DesiredState, changed: readonly DataPlaneKey[] | undefined): KernelChange {
+    return atOnce(this.applySteps(state, changed))
+  }
+
+  /** As `apply`. No other change may begin before its last step; records may change meanwhile, and their keys are told later. */
+  *applySteps(state: DesiredState, changed: readonly DataPlaneKey[] | undefined): Steps<KernelChange> {
     this.#state = state
     const keys = changed ?? this.#everything()
     for (const key of keys) if (key.kind === 'end-point') this.#place(key.id)
@@ -80,18 +86,22 @@ export class DesiredKernel {
     const all = changed === undefined || this.#changedForAll(before)
     const concerned = all ? this.#everything() : this.#withDependents(keys)
     for (const key of keys) if (key.kind === 'peer') this.#note(key.id)
-    return this.#collect(() => {
-      const subjects = new Set<string>()
-      for (const key of concerned) subjects.add(`${key.kind}/${key.id}`)
-      for (const subject of subjects) this.#derive(subject)
-      if (all || before.encryptedGateway !== this.#around.encryptedGateway || gatewayChanged(before, this.#around)) {
-        this.#put(BASE, deriveBase(this.#around))
-      }
-      const networks = new Set(keys.filter(({ kind }) => kind === 'overlay-network').map(({ id }) => id))
-      for (const local of this.#locals.values()) {
-        if (all || networks.has(local.networkId)) this.#putLocal(local)
-      }
-    })
+    this.#touched = new Map()
+    const subjects = new Set<string>()
+    for (const key of concerned) subjects.add(`${key.kind}/${key.id}`)
+    for (const subject of subjects) {
+      this.#derive(subject)
+      yield
+    }
+    if (all || before.encryptedGateway !== this.#around.encryptedGateway || gatewayChanged(before, this.#around)) {
+      this.#put(BASE, deriveBase(this.#around))
+    }
+    const networks = new Set(keys.filter(({ kind }) => kind === 'overlay-network').map(({ id }) => id))
+    for (const local of this.#locals.values()) {
+      if (all || networks.has(local.networkId)) this.#putLocal(local)
+    }
+    yield
+    return yield* this.#difference()
   }
 
   attach(local: LocalAttachment): KernelChange {
@@ -241,6 +251,11 @@ export class DesiredKernel {
   #collect(work: () => void): KernelChange {
     this.#touched = new Map()
     work()
+    return atOnce(this.#difference())
+  }
+
+  /** What was touched since `#touched` was emptied. */
+  *#difference(): Steps<KernelChange> {
     const before = new Map<string, KernelEntry>()
     const after = new Map<string, KernelEntry>()
     for (const [key, old] of this.#touched) {
@@ -248,6 +263,7 @@ export class DesiredKernel {
       if (old && now && sameEntry(old, now)) continue
       if (old) before.set(key, old)
       if (now) after.set(key, now)
+      yield
     }
     return { before, after }
   }

@@ -6,6 +6,7 @@ import type { DataPlaneKey } from '../../api/data-plane.ts'
 import type { Clock } from '../../lib/clock.ts'
 import { CodedError, errorCode, errorMessage } from '../../lib/errors.ts'
 import type { Log } from '../../lib/log.ts'
+import { inSlices } from '../../lib/slices.ts'
 import { type DesiredState, EMPTY_STATE, type LocalAttachment } from '../desired-state.ts'
 import { Commands } from './commands.ts'
 import { bridgeOfLocal, localMtu } from './derive.ts'
@@ -73,7 +74,13 @@ export class Fabric {
     this.#hostLink = new HostLink(this.#commands, config)
     this.#settings = new KernelSettings(this.#commands, config, log)
     this.#desired = new DesiredKernel(config, existsSync('/proc/sys/net/ipv6'))
-    this.#rules = new RuleKeeper(this.#commands, config, settings.controlPorts ?? DEFAULT_CONTROL_PORTS, log)
+    this.#rules = new RuleKeeper({
+      commands: this.#commands,
+      config,
+      controlPorts: settings.controlPorts ?? DEFAULT_CONTROL_PORTS,
+      clock,
+      log,
+    })
     this.#entries = new EntryKeeper({
       desired: this.#desired,
       commands: this.#commands,
@@ -108,7 +115,7 @@ export class Fabric {
   open(state: DesiredState, locals: readonly LocalAttachment[]): Promise<void> {
     return this.#serially(async () => {
       this.#state = state
-      this.#desired.apply(state, undefined)
+      await inSlices(this.#desired.applySteps(state, undefined), this.#clock)
       for (const local of locals) this.#desired.attach(local)
       try {
         const drift = await this.#mendAll(true)
@@ -134,7 +141,7 @@ export class Fabric {
       const before = this.#state.self
       const mtuBefore = this.#desired.surroundings.underlayMtu
       this.#state = state
-      const change = this.#desired.apply(state, changed)
+      const change = await inSlices(this.#desired.applySteps(state, changed), this.#clock)
       const wide = changed === undefined || JSON.stringify(before) !== JSON.stringify(state.self)
       if (wide) await this.#mendAll(true)
       else await this.#entries.perform(change, () => this.#rules.change(state, changed, this.#locals))

@@ -2,8 +2,10 @@
 // kernel's tables are still those that it loaded.
 
 import type { DataPlaneKey } from '../../api/data-plane.ts'
+import type { Clock } from '../../lib/clock.ts'
 import { CodedError, errorMessage } from '../../lib/errors.ts'
 import type { Log } from '../../lib/log.ts'
+import { inSlices } from '../../lib/slices.ts'
 import type { DesiredState, LocalAttachment } from '../desired-state.ts'
 import { connectionListing, DRAINING_QUERIES, drainingPackets, hasConnections } from '../rules/draining.ts'
 import { PRESENCE_QUERIES } from '../rules/fabric-tables.ts'
@@ -23,9 +25,19 @@ export interface Traffic {
 /** As the engine names bridges that nobody named. A host's own may be called `br-lan`. */
 const ENGINE_BRIDGE = /^br-[0-9a-f]{12}$/
 
+export interface RuleKeeperOptions {
+  readonly commands: Commands
+  readonly config: FabricConfig
+  /** TCP ports that containers may reach on no node. */
+  readonly controlPorts: readonly number[]
+  readonly clock: Clock
+  readonly log: Log
+}
+
 export class RuleKeeper {
   readonly #commands: Commands
   readonly #config: FabricConfig
+  readonly #clock: Clock
   readonly #log: Log
   readonly #rules: RuleSet
   /** Tasks whose packets are counted, and whether somebody asked since the last `forgetDrained`. */
@@ -39,9 +51,10 @@ export class RuleKeeper {
   /** The host's table as it was first seen after our last change of it. */
   #hostSeen: string | undefined
 
-  constructor(commands: Commands, config: FabricConfig, controlPorts: readonly number[], log: Log) {
+  constructor({ commands, config, controlPorts, clock, log }: RuleKeeperOptions) {
     this.#commands = commands
     this.#config = config
+    this.#clock = clock
     this.#log = log
     this.#rules = new RuleSet({ config, controlPorts })
     this.#hostChains = [...hostTable(config).matchAll(/^\s+chain (\S+) \{$/gm)].map(([, name = '']) => name)
@@ -53,7 +66,7 @@ export class RuleKeeper {
 
   /** Replaces all tables, each namespace's at once: nothing passes unfiltered, no connection breaks. */
   async load(state: DesiredState, locals: Iterable<LocalAttachment>): Promise<void> {
-    await this.#run(this.#rules.full(state, locals))
+    await this.#run(await inSlices(this.#rules.fullSteps(state, locals), this.#clock))
   }
 
   /** A change that changes nothing, for who counts changes. */
@@ -180,18 +193,5 @@ export class RuleKeeper {
     const result = await this.#commands.fabric('nft', ['-f', '-'], script)
     if (result.status !== 0) this.#generations--
     return result
-  }
-
-  async #forget({ flows }: RuleChange): Promise<void> {
-    if (flows.length === 0) return
-    try {
-      const listings = await Promise.all(flowListings(flows).map((args) => this.#commands.fabric('conntrack', args)))
-      const deletions = flowDeletions(flows, listings.map(({ stdout }) => stdout).join('\n'))
-      await Promise.all(deletions.map(({ place, args }) => this.#commands[place]('conntrack', args)))
-    } catch (error) {
-      if (!(error instanceof CodedError)) throw error
-      // Without the tool a datagram's flow ends 30 s after its last packet, by itself; a connection when its client gives up.
-      this.#log.warn({ reason: error.message }, 'datagrams and connections may stay with tasks that are gone')
-    }
   }
 }

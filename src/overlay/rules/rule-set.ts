@@ -2,6 +2,7 @@
 // texts, the Fabric runs them. It remembers what it made, so that the work of a change is that of the services it concerns.
 
 import type { DataPlaneKey, OverlayEndpoint, OverlayNetwork, OverlayService } from '../../api/data-plane.ts'
+import { atOnce, type Steps } from '../../lib/slices.ts'
 import type { DesiredState, LocalAttachment } from '../desired-state.ts'
 import { type FabricConfig, gatewayIpv6, gatewayNetwork } from '../kernel/fabric-config.ts'
 import { drainingFragment } from './draining.ts'
@@ -81,6 +82,11 @@ export class RuleSet {
 
   /** Replaces every table, whatever is there: one transaction a namespace. */
   full(state: DesiredState, locals: Iterable<LocalAttachment>): RuleChange {
+    return atOnce(this.fullSteps(state, locals))
+  }
+
+  /** As `full`. No other method may be called before its last step; records may change meanwhile, and their keys are told later. */
+  *fullSteps(state: DesiredState, locals: Iterable<LocalAttachment>): Steps<RuleChange> {
     const { config } = this.#options
     this.#reset(locals)
     for (const [key, endpoint] of state.endpoints) this.#indexEndpoint(state, key, endpoint)
@@ -90,9 +96,13 @@ export class RuleSet {
     for (const key of state.endpoints.keys()) for (const id of this.#idsOfEndpoint(state, key)) ids.add(id)
     for (const key of this.#locals.keys()) ids.add(localId(key))
     for (const key of this.#draining.keys()) ids.add(drainId(key))
-    for (const id of ids) this.#put(id, this.#derive(state, id))
+    for (const id of ids) {
+      this.#put(id, this.#derive(state, id))
+      yield
+    }
     const fragments = [...this.#fragments.values()]
     const added = additions(config, fragments)
+    yield
     return {
       host: `${hostTable(config)}${added.host}`,
       fabric: `${fabricTables(config)}${added.fabric}`,
