@@ -1,42 +1,22 @@
 // The stack commands against swarmd's API over a real store. No loops run: the tests make the tasks.
 // biome-ignore-all lint/suspicious/noTemplateCurlyInString: they are the compose files' variables
 
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import type { Service, Task } from '../../src/api/objects.ts'
 import type { TaskState, UpdateStatus } from '../../src/api/spec.ts'
-import { ApiServer } from '../../src/daemon/api/api-server.ts'
-import { SystemClock } from '../../src/lib/clock.ts'
 import { CodedError } from '../../src/lib/errors.ts'
-import { silentLog } from '../../src/lib/log.ts'
-import { ask, standInEngine } from '../support/api-client.ts'
-import { ApiCluster, NODE_ID } from '../support/api-cluster.ts'
+import { ask } from '../support/api-client.ts'
+import { NODE_ID } from '../support/api-cluster.ts'
 import { aTask, statusOf } from '../support/objects.ts'
+import { serveApi } from '../support/served-api.ts'
 import { type Ran, swarmctl } from './compose-run.ts'
 
 type Test = Pick<typeof t, 'teardown'>
 
 async function serve(test: Test, isManager = true) {
-  const folder = mkdtempSync(join(tmpdir(), 'stack-'))
-  const engine = await standInEngine(join(folder, 'engine.sock'))
-  const cluster = new ApiCluster()
-  const server = new ApiServer({
-    cluster,
-    engine: { kind: 'unix', path: engine.path },
-    clock: new SystemClock(),
-    random: cluster.random,
-    log: silentLog,
-    version: '1.2.3',
-  })
-  const socket = join(folder, 'swarmd.sock')
-  await server.listen({ kind: 'unix', path: socket })
-  test.teardown(async () => {
-    await server.close()
-    await engine.close()
-    rmSync(folder, { recursive: true })
-  })
+  const { folder, socket, cluster } = await serveApi(test)
   if (isManager) await ask(socket, 'POST', '/swarm/init', { body: { ListenAddr: '127.0.0.1:2377' } })
   const environment = { HOME: folder, DOCKER_HOST: `unix://${socket}` }
   const write = (name: string, text: string) => {

@@ -1,18 +1,15 @@
 // Responses against Docker's own description of its API, where that file stands beside the project: every field that we
 // answer with is one of Docker's, of Docker's type.
 
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { Ajv } from 'ajv'
 import t from 'tap'
 import { parse } from 'yaml'
-import { ApiServer } from '../../src/daemon/api/api-server.ts'
-import { SystemClock } from '../../src/lib/clock.ts'
-import { silentLog } from '../../src/lib/log.ts'
-import { ask, standInEngine } from '../support/api-client.ts'
-import { ApiCluster, NODE_ID } from '../support/api-cluster.ts'
+import { ask } from '../support/api-client.ts'
+import { NODE_ID } from '../support/api-cluster.ts'
 import { aNode, aTask, statusOf } from '../support/objects.ts'
+import { serveApi } from '../support/served-api.ts'
 
 const DESCRIPTION = join(process.cwd(), '../shared/specs/docker-engine-api-v1.51.yaml')
 
@@ -94,24 +91,7 @@ if (!existsSync(DESCRIPTION)) t.pass('the description of the API is not here: no
 else {
   t.test('responses are as Docker describes them', async (t) => {
     const description = asObject(parse(readFileSync(DESCRIPTION, 'utf8')))
-    const folder = mkdtempSync(join(tmpdir(), 'swarmd-spec-'))
-    const engine = await standInEngine(join(folder, 'engine.sock'))
-    const cluster = new ApiCluster()
-    const server = new ApiServer({
-      cluster,
-      engine: { kind: 'unix', path: engine.path },
-      clock: new SystemClock(),
-      random: cluster.random,
-      log: silentLog,
-      version: '0',
-    })
-    const socket = join(folder, 's.sock')
-    await server.listen({ kind: 'unix', path: socket })
-    t.teardown(async () => {
-      await server.close()
-      await engine.close()
-      rmSync(folder, { recursive: true })
-    })
+    const { socket, cluster } = await serveApi(t)
 
     const ajv = new Ajv({ strict: false, allErrors: true })
     const check = async (method: string, template: string, path = template, body?: unknown) => {

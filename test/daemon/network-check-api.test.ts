@@ -1,36 +1,14 @@
 // /swarmd/network-check and /swarmd/network-keys/rotate: what Docker's API has no word for.
 
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import t from 'tap'
 import type { ProbeAnswer, ProbeRequest } from '../../src/api/network-check.ts'
-import { ApiServer } from '../../src/daemon/api/api-server.ts'
-import { SystemClock } from '../../src/lib/clock.ts'
 import { CodedError } from '../../src/lib/errors.ts'
-import { silentLog } from '../../src/lib/log.ts'
-import { ask, standInEngine } from '../support/api-client.ts'
-import { ApiCluster, NODE_ID } from '../support/api-cluster.ts'
+import { ask } from '../support/api-client.ts'
+import { NODE_ID } from '../support/api-cluster.ts'
 import { aNode } from '../support/objects.ts'
+import { serveApi } from '../support/served-api.ts'
 
-const folder = mkdtempSync(join(tmpdir(), 'swarmd-check-'))
-const engine = await standInEngine(join(folder, 'engine.sock'))
-const cluster = new ApiCluster()
-const server = new ApiServer({
-  cluster,
-  engine: { kind: 'unix', path: engine.path },
-  clock: new SystemClock(),
-  random: cluster.random,
-  log: silentLog,
-  version: '1.2.3',
-})
-const socket = join(folder, 'swarmd.sock')
-await server.listen({ kind: 'unix', path: socket })
-t.teardown(async () => {
-  await server.close()
-  await engine.close()
-  rmSync(folder, { recursive: true })
-})
+const { socket, cluster } = await serveApi(t)
 const call = (method: string, path: string, body?: unknown) =>
   ask(socket, method, path, body === undefined ? {} : { body })
 

@@ -1,37 +1,15 @@
 // /swarmd/why, and `swarmctl why` as a person sees it.
 
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { PassThrough } from 'node:stream'
 import t from 'tap'
 import type { WhyJson } from '../../src/api/why.ts'
 import { run } from '../../src/cli/run.ts'
-import { ApiServer } from '../../src/daemon/api/api-server.ts'
-import { SystemClock } from '../../src/lib/clock.ts'
-import { silentLog } from '../../src/lib/log.ts'
-import { ask, standInEngine } from '../support/api-client.ts'
-import { ApiCluster, NODE_ID } from '../support/api-cluster.ts'
+import { ask } from '../support/api-client.ts'
+import { NODE_ID } from '../support/api-cluster.ts'
 import { aNode, aTask, statusOf } from '../support/objects.ts'
+import { serveApi } from '../support/served-api.ts'
 
-const folder = mkdtempSync(join(tmpdir(), 'swarmd-why-'))
-const engine = await standInEngine(join(folder, 'engine.sock'))
-const cluster = new ApiCluster()
-const server = new ApiServer({
-  cluster,
-  engine: { kind: 'unix', path: engine.path },
-  clock: new SystemClock(),
-  random: cluster.random,
-  log: silentLog,
-  version: '1.2.3',
-})
-const socket = join(folder, 'swarmd.sock')
-await server.listen({ kind: 'unix', path: socket })
-t.teardown(async () => {
-  await server.close()
-  await engine.close()
-  rmSync(folder, { recursive: true })
-})
+const { folder, socket, cluster } = await serveApi(t)
 const call = (method: string, path: string, body?: unknown) =>
   ask(socket, method, path, body === undefined ? {} : { body })
 
