@@ -172,6 +172,28 @@ t.test('a node that is down or drained says so, and what it lost', async (t) => 
   await cluster.stop()
 })
 
+t.test('tasks of a global service wait for their own nodes; a job tells what it has done', async (t) => {
+  const cluster = await SmallCluster.start({ nodes: 3 })
+  await cluster.changeNode('n3', ({ description }) => ({
+    description: { ...description, Resources: { NanoCPUs: 9e9 } },
+  }))
+  const Resources = { Reservations: { NanoCPUs: 5e9 } }
+  await cluster.create('agent', { TaskTemplate: { ...withImage({}, 'ok'), Resources }, Mode: { Global: {} } })
+  await cluster.untilRunning('agent', 1)
+  await cluster.clock.advance(1_000)
+  const agent = ask(cluster, 'agent')
+  t.match(agent.Placement, { Waiting: 2, Nodes: 2, Fit: 0, Candidates: [{ Hostname: 'n1' }, { Hostname: 'n2' }] })
+  t.match(agent.Now, /^1 running of one on each node/)
+  t.match(ask(cluster, 'agent.n1').Placement, { Waiting: 1, Nodes: 1 })
+  const Mode = { ReplicatedJob: { MaxConcurrent: 1, TotalCompletions: 3 } }
+  const jobStatus = { iteration: 0, lastExecution: '' }
+  await cluster.create('job', { TaskTemplate: withImage({}, 'exit=500'), Mode }, { jobStatus })
+  await cluster.until(() => cluster.tasks('job').some((task) => task.slot === 2), 'the second run')
+  t.match(ask(cluster, 'job').Now, /^1 completed of 3/)
+  t.match(lines(ask(cluster, 'job.1')), /nobody follows: the job has done it\nmade for run 1 of the job/)
+  await cluster.stop()
+})
+
 t.test('names: ids, their beginnings, slots, hosts; what is ambiguous or unknown is refused', async (t) => {
   const cluster = await SmallCluster.start({ nodes: 2 })
   await cluster.create('n1', replicatedSpec(1))

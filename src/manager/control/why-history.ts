@@ -100,7 +100,7 @@ export function whyMade(view: StoreView, task: Task): string {
     case 'node':
       return `made because node ${hostname(view, task.nodeId)} had no task of the service`
     case 'job':
-      return `made for run ${task.jobIteration ?? 0} of the job`
+      return `made for run ${(task.jobIteration ?? 0) + 1} of the job`
     case 'restart': {
       const cause = origin.detail ?? 'the task before it ended'
       return `made because ${cause}${startAfter ? `; to start after ${startAfter}` : ''}`
@@ -141,7 +141,7 @@ export function placementText(view: StoreView, task: Task): string {
   const others = nodes - fit
   const considered = `${nodes} ${nodes === 1 ? 'node' : 'nodes'} considered`
   const left = others === 0 ? 'all would do' : `${others} refused (${refused ?? ''})`
-  const chosen = there === 0 ? 'it had no task of the service' : `it had ${there} of the service, no other had fewer`
+  const chosen = `it had ${there === 0 ? 'no task' : there === 1 ? '1 task' : `${there} tasks`} of the service`
   return `placed on ${hostname(view, task.nodeId)}: ${considered}, ${left}; ${fit > 1 ? chosen : 'no other would do'}`
 }
 

@@ -32,7 +32,7 @@ export function whyNode(view: StoreView, node: Node, { nowMs, limit }: WhyOption
       ...resources(info),
     ],
     Waits: [],
-    History: newestEvents([...events, ...nodeEvents(node)], limit),
+    History: newestEvents([...nodeEvents(node), ...events], limit),
   }
 }
 

@@ -3,6 +3,7 @@
 import type { Task } from '../../api/objects.ts'
 import { compareTaskStates } from '../../api/spec.ts'
 import type { WhyCandidateJson, WhyPlacementJson } from '../../api/why.ts'
+import { newest } from '../orchestrator/slots.ts'
 import type { ClusterMap } from '../scheduler/cluster-map.ts'
 import { type Filter, filtersFor, refusalOf } from '../scheduler/filters.ts'
 import type { NodeInfo } from '../scheduler/node-info.ts'
@@ -20,11 +21,12 @@ export function filtersOf(view: StoreView, task: Task): readonly Filter[] {
   return filtersFor(task, (networkId) => isEncrypted(view.get('network', networkId)))
 }
 
-/** For `task`, and as many more like it as `waiting` says; of global services the task's own node is asked only. */
-export function placementOf(view: StoreView, task: Task, waiting: number, map: ClusterMap): WhyPlacementJson {
+/** For tasks that wait, as the last of them asks for it; those of global services ask for their own nodes only. */
+export function placementOf(view: StoreView, waiting: readonly Task[], map: ClusterMap): WhyPlacementJson | undefined {
+  const task = newest(waiting)
+  if (!task) return undefined
   const filters = filtersOf(view, task)
-  const own = task.nodeId ? map.get(task.nodeId) : undefined
-  const nodes = task.nodeId ? (own ? [own] : []) : [...map.nodes()]
+  const nodes = task.nodeId ? waiting.flatMap(({ nodeId }) => map.get(nodeId) ?? []) : [...map.nodes()]
   const counts = new Map<string, number>()
   const candidates = nodes.map((info): WhyCandidateJson => {
     const refusal = refusalOf(filters, info)
@@ -32,7 +34,7 @@ export function placementOf(view: StoreView, task: Task, waiting: number, map: C
     return candidate(info, task.serviceId, refusal?.reason ?? '', refusal?.detail ?? '')
   })
   return {
-    Waiting: waiting,
+    Waiting: waiting.length,
     Nodes: nodes.length,
     Fit: candidates.filter(({ Reason }) => Reason === '').length,
     Refusals: [...counts].sort(([, a], [, b]) => b - a).map(([Reason, Nodes]) => ({ Reason, Nodes })),

@@ -25,17 +25,20 @@ export function whyService(
   const tasks = view.tasksOfService(service.id)
   const update = updateAccount(view, service, tasks, nowMs)
   const waiting = tasks.filter(awaitsNode)
-  const last = newest(waiting)
-  const placement = last && map ? placementOf(view, last, waiting.length, map) : undefined
+  const placement = map && placementOf(view, waiting, map)
   const because = [
     ...(service.problem ? [service.problem.message] : []),
-    ...(placement ? [`${waiting.length} of its tasks wait for a node; ${placementSummary(placement)}`] : []),
+    ...(placement
+      ? [
+          `${waiting.length} of its tasks ${waiting.length === 1 ? 'waits' : 'wait'} for a node; ${placementSummary(placement)}`,
+        ]
+      : []),
     ...update.because,
     ...failing(view, tasks),
     ...resting(view, service, tasks),
   ]
   const waits = [...update.waits, ...tasks.flatMap((task) => taskWaits(view, task, nowMs)).slice(0, MAX_WAITS)]
-  const events = [...newestTasks(tasks, limit).flatMap((task) => taskEvents(view, task)), ...updateEvents(service)]
+  const events = [...updateEvents(service), ...newestTasks(tasks, limit).flatMap((task) => taskEvents(view, task))]
   return {
     Kind: 'service',
     ID: service.id,

@@ -26,7 +26,7 @@ import { awaitsNode, placementOf, placementSummary } from './why-placement.ts'
 export function whyTask(view: StoreView, task: Task, map: ClusterMap | undefined, options: WhyOptions): WhyJson {
   const service = view.get('service', task.serviceId)
   const slot = slotTasks(view, task)
-  const placement = map && awaitsNode(task) ? placementOf(view, task, 1, map) : undefined
+  const placement = map && awaitsNode(task) ? placementOf(view, [task], map) : undefined
   const waits = taskWaits(view, task, options.nowMs)
   const because = [
     ...(placement ? [placementSummary(placement)] : []),
