@@ -3,11 +3,13 @@
 
 import { join } from 'node:path'
 import t from 'tap'
+import { Lab } from '../../lab/lab.ts'
 import type { LabHost } from '../../lab/lab-host.ts'
-import { projectRoot, SUBNET_PREFIX_LENGTH } from '../../lab/layout.ts'
+import { defaultLabDir, projectRoot, SUBNET_PREFIX_LENGTH } from '../../lab/layout.ts'
 import { must } from '../../lab/run.ts'
 import { Browser } from './support/browser.ts'
-import { freshCluster } from './support/fresh-cluster.ts'
+import { Cluster } from './support/cluster.ts'
+import { FILE_TIMEOUT_MS } from './support/shared-lab.ts'
 
 const WAIT_MS = 120_000
 const STACK = 'voting'
@@ -17,11 +19,13 @@ const stackFile = join(projectRoot, 'compose-examples/voting-app/docker-stack.ym
 /** Looked at by people; not part of the test's result. */
 const pictures = join(projectRoot, '.build/screenshots')
 
-const cluster = await freshCluster(t, { workers: ['n3'] })
-const { lab } = cluster
+const own = { name: 'e2evote', dir: defaultLabDir('e2evote') }
+t.setTimeout(FILE_TIMEOUT_MS)
+t.teardown(() => Lab.down(own))
+const log = (line: string): void => t.comment(line)
+const lab = await Lab.up({ ...own, managers: 1, workers: 2, images: 'voting-app', log })
+const cluster = await Cluster.form(lab)
 const first = cluster.manager()
-await lab.loadImages('voting-app')
-t.teardown(() => cluster.reset(STACK))
 
 interface Seen {
   readonly task: string
