@@ -132,10 +132,15 @@ export interface DataPathProblem {
   readonly subject: string
 }
 
-/** The address that an end point's MAC is derived from has four bytes: 02:42 and these. */
+/**
+ * Of what an end point's MAC is made: 02:42 and its IPv4 address. One that has none: its IPv6 address, whose four words are folded
+ * into one; those of one subnet differ in the last.
+ */
 export function endpointMac(addresses: readonly string[]): string {
-  const four = addresses.map(parseAddress).find((address): address is IpAddress => address?.family === 4)
-  const value = four?.value ?? 0n
+  const parsed = addresses.flatMap((address) => parseAddress(address) ?? [])
+  const address: IpAddress = parsed.find(({ family }) => family === 4) ?? parsed[0] ?? { family: 4, value: 0n }
+  const words = [96n, 64n, 32n, 0n].map((shift) => (address.value >> shift) & 0xffffffffn)
+  const value = words.reduce((sum, word) => sum ^ word, 0n)
   const bytes = [24n, 16n, 8n, 0n].map((shift) => ((value >> shift) & 0xffn).toString(16).padStart(2, '0'))
   return `02:42:${bytes.join(':')}`
 }

@@ -3,7 +3,7 @@
 
 import t from 'tap'
 import type { DataPlaneKey, DataPlaneRecord } from '../../src/api/data-plane.ts'
-import { dataPlaneKey } from '../../src/api/data-plane.ts'
+import { dataPlaneKey, endpointMac } from '../../src/api/data-plane.ts'
 import { containsAddress, parseAddress, parseCidr } from '../../src/lib/cidr.ts'
 import { SystemClock, sleep } from '../../src/lib/clock.ts'
 import { SeededRandom } from '../../src/lib/random.ts'
@@ -12,6 +12,7 @@ import { DesiredStore, EGRESS_NETWORK_ID, type Self } from '../../src/overlay/de
 import { DesiredKernel, type KernelChange } from '../../src/overlay/kernel/desired-kernel.ts'
 import { describeEntry, type EntryMap } from '../../src/overlay/kernel/entry.ts'
 import {
+  bridgeMac,
   DNS_ADDRESS,
   encryptedPortOf,
   fabricConfig,
@@ -49,6 +50,21 @@ const peerRecord = (number: number, over = {}): DataPlaneRecord => ({
 })
 const gateway: DataPlaneRecord = { kind: 'overlay-network', network: INGRESS }
 const overlay: DataPlaneRecord = { kind: 'overlay-network', network: front }
+
+t.test('end points without an IPv4 address have MACs of their own', async (t) => {
+  t.equal(endpointMac(['fd00:1::5', '10.0.1.5']), '02:42:0a:00:01:05')
+  const six = network('six', 4102, { subnets: [{ subnet: 'fd00:6::/64', gateway: 'fd00:6::1' }] })
+  const kernel = desired([
+    { kind: 'overlay-network', network: six },
+    peerRecord(1),
+    peerRecord(2),
+    ...['fd00:6::5', 'fd00:6::6'].map((address): DataPlaneRecord => {
+      return { kind: 'end-point', endpoint: endpoint(address, 'six', 2, [address]) }
+    }),
+  ])
+  const macs = [...kernel.entries.values()].flatMap((entry) => (entry.kind === 'tunnel-fdb' ? [entry.mac] : []))
+  t.equal(new Set([...macs, bridgeMac(six)]).size, 3, macs.join())
+})
 
 t.test('names and numbers', async (t) => {
   const taken = new Set<string>()
