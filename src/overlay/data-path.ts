@@ -91,6 +91,9 @@ export class DataPath {
   #auditTimer: Timer | undefined
   #audits = 0
   #refreshing: Promise<void> | undefined
+  #refreshAgain = false
+  /** As the machine was when it was last looked at. */
+  #machine: Pick<DataPathReport, 'routes' | 'mtu'> | undefined
   #closed = false
 
   constructor(options: DataPathOptions) {
@@ -105,7 +108,7 @@ export class DataPath {
     this.#encryption = new Encryption({
       config: { instance },
       stateDirectory,
-      changed: () => void this.refresh(),
+      changed: () => this.#tell(),
       clock,
       log,
     })
@@ -208,11 +211,10 @@ export class DataPath {
     return timeout.signal
   }
 
-  /** Looks at the machine again. */
+  /** Looks at the machine again, and tells what it is after the call. */
   refresh(): Promise<void> {
-    this.#refreshing ??= this.#refresh().finally(() => {
-      this.#refreshing = undefined
-    })
+    this.#refreshAgain = true
+    this.#refreshing ??= this.#refresh()
     return this.#refreshing
   }
 
@@ -322,7 +324,7 @@ export class DataPath {
   async #holdPorts(fabric: Fabric): Promise<void> {
     if (!(await this.#ports.set(this.#publishedPorts()))) return
     await fabric.setUnserved(this.#ports.taken)
-    void this.refresh()
+    this.#tell()
   }
 
   /** Of a container that runs: what it had is its own, whoever listens there now. */
@@ -377,7 +379,7 @@ export class DataPath {
         message: `the data plane's state can't be saved: ${errorMessage(error)}`,
         subject: '',
       }
-      void this.refresh()
+      this.#tell()
     }
   }
 
@@ -429,12 +431,27 @@ export class DataPath {
   #fail(problem: DataPathProblem | undefined): void {
     if (problem?.message === this.#failure?.message) return
     this.#failure = problem
-    void this.refresh()
+    this.#tell()
   }
 
   async #refresh(): Promise<void> {
+    try {
+      while (this.#refreshAgain) {
+        this.#refreshAgain = false
+        const { self } = this.state
+        const [routes, mtu] = await Promise.all([hostRoutes(), self ? mtuOfAddress(self.address) : 0])
+        this.#machine = { routes, mtu }
+      }
+    } finally {
+      this.#refreshing = undefined
+    }
+    this.#tell()
+  }
+
+  /** What has changed in this process: the machine is not looked at for that. */
+  #tell(): void {
+    if (!this.#machine) return // the first look is about to come
     const { self } = this.state
-    const [routes, mtu] = await Promise.all([hostRoutes(), self ? mtuOfAddress(self.address) : 0])
     const problems = [
       ...(self ? [] : [NO_SELF]),
       ...(this.#failure ? [this.#failure] : []),
@@ -443,10 +460,10 @@ export class DataPath {
     ]
     const report: DataPathReport = {
       port: this.#configFor(self?.dataPathPort ?? DEFAULT_PORT).dataPathPort,
-      mtu,
+      mtu: this.#machine.mtu,
       encryptionKeys: this.#encryption.publicKeys(),
       encryptionProblem: this.#encryption.problem(),
-      routes,
+      routes: this.#machine.routes,
       problems,
     }
     this.reports.post(report)

@@ -234,7 +234,10 @@ export class Fabric {
   async close(): Promise<void> {
     this.#closed = true
     this.#watcher.close()
-    await this.#serially(() => this.#namespace.close())
+    await this.#serially(async () => {
+      await this.#rules.settled()
+      await this.#namespace.close()
+    })
   }
 
   /** Removes everything of this node from the kernel. */

@@ -3,7 +3,7 @@
 
 import type { DataPlaneKey } from '../../api/data-plane.ts'
 import type { Clock } from '../../lib/clock.ts'
-import { CodedError, errorMessage } from '../../lib/errors.ts'
+import { errorMessage } from '../../lib/errors.ts'
 import type { Log } from '../../lib/log.ts'
 import { inSlices } from '../../lib/slices.ts'
 import type { DesiredState, LocalAttachment } from '../desired-state.ts'
@@ -11,9 +11,9 @@ import { connectionListing, DRAINING_QUERIES, drainingPackets, hasConnections } 
 import { PRESENCE_QUERIES } from '../rules/fabric-tables.ts'
 import { hostTable } from '../rules/host-table.ts'
 import { type RuleChange, RuleSet } from '../rules/rule-set.ts'
-import { flowDeletions, flowListings } from '../rules/stale-flows.ts'
 import { type CommandResult, type Commands, succeed } from './commands.ts'
 import { FABRIC_TABLE, type FabricConfig } from './fabric-config.ts'
+import { FlowKeeper } from './flow-keeper.ts'
 
 export interface Traffic {
   /** Of the task's end points on this node; those that are closing count for nothing. */
@@ -40,6 +40,7 @@ export class RuleKeeper {
   readonly #clock: Clock
   readonly #log: Log
   readonly #rules: RuleSet
+  readonly #flows: FlowKeeper
   /** Tasks whose packets are counted, and whether somebody asked since the last `forgetDrained`. */
   readonly #counted = new Map<string, boolean>()
   /** Scripts of the fabric's namespace that the kernel took: each makes one generation of its ruleset. */
@@ -57,6 +58,7 @@ export class RuleKeeper {
     this.#clock = clock
     this.#log = log
     this.#rules = new RuleSet({ config, controlPorts })
+    this.#flows = new FlowKeeper(commands, log)
     this.#hostChains = [...hostTable(config).matchAll(/^\s+chain (\S+) \{$/gm)].map(([, name = '']) => name)
   }
 
@@ -66,7 +68,14 @@ export class RuleKeeper {
 
   /** Replaces all tables, each namespace's at once: nothing passes unfiltered, no connection breaks. */
   async load(state: DesiredState, locals: Iterable<LocalAttachment>): Promise<void> {
-    await this.#run(await inSlices(this.#rules.fullSteps(state, locals), this.#clock))
+    const full = await inSlices(this.#rules.fullSteps(state, locals), this.#clock)
+    await this.#run(full)
+    await this.#flows.forget(full.flows)
+  }
+
+  /** Resolves when conntrack has forgotten all that it was to forget. */
+  settled(): Promise<void> {
+    return this.#flows.settled()
   }
 
   /** A change that changes nothing, for who counts changes. */
@@ -174,8 +183,8 @@ export class RuleKeeper {
     } catch (error) {
       this.#log.warn({ reason: errorMessage(error) }, 'the kernel refused a change of rules; all are loaded anew')
       await this.load(state, locals())
-      await this.#forget(change)
     }
+    void this.#flows.forget(change.flows)
   }
 
   async #run(change: RuleChange): Promise<void> {
@@ -185,7 +194,6 @@ export class RuleKeeper {
       change.host === '' ? undefined : this.#commands.host('nft', ['-f', '-'], change.host),
     ])
     for (const result of results) if (result) succeed(result, 'nft')
-    await this.#forget(change)
   }
 
   async #fabricScript(script: string): Promise<CommandResult> {

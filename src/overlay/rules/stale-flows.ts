@@ -27,7 +27,12 @@ export function flowListings(flushes: readonly FlowFlush[]): readonly (readonly 
     ...(kinds.has('back-end') || kinds.has('others') ? ['udp'] : []),
     ...(kinds.has('gone') || kinds.has('others') ? ['tcp'] : []),
   ]
-  return protocols.flatMap((protocol) => ['ipv4', 'ipv6'].map((family) => ['-L', '-f', family, '-p', protocol]))
+  // Each walks the table: only of the families that the addresses are of.
+  const addresses = flushes.flatMap((flush) => ('address' in flush ? [flush.address] : []))
+  const families = ['ipv4', 'ipv6'].filter(
+    (family) => kinds.has('others') || addresses.some((address) => address.includes(':') === (family === 'ipv6')),
+  )
+  return protocols.flatMap((protocol) => families.map((family) => ['-L', '-f', family, '-p', protocol]))
 }
 
 /**

@@ -1,0 +1,53 @@
+// Has conntrack forget what ../rules says is stale. Looking for it walks the whole table of connections, which a change of the rules
+// need not wait for: those who ask meanwhile share the next look.
+
+import { errorMessage } from '../../lib/errors.ts'
+import type { Log } from '../../lib/log.ts'
+import { type FlowFlush, flowDeletions, flowListings } from '../rules/stale-flows.ts'
+import type { Commands } from './commands.ts'
+
+export class FlowKeeper {
+  readonly #commands: Commands
+  readonly #log: Log
+  #pending: readonly FlowFlush[] = []
+  #running: Promise<void> | undefined
+
+  constructor(commands: Commands, log: Log) {
+    this.#commands = commands
+    this.#log = log
+  }
+
+  /** Resolves when the kernel has forgotten these and all that were asked for before. Never rejects. */
+  forget(flows: readonly FlowFlush[]): Promise<void> {
+    const isComplete = flows.some(({ kind }) => kind === 'others')
+    const before = isComplete ? this.#pending.filter(({ kind }) => kind !== 'others') : this.#pending
+    this.#pending = [...before, ...flows]
+    return this.settled()
+  }
+
+  /** Resolves when nothing is left to forget. */
+  settled(): Promise<void> {
+    if (this.#pending.length > 0) this.#running ??= this.#run()
+    return this.#running ?? Promise.resolve()
+  }
+
+  async #run(): Promise<void> {
+    while (this.#pending.length > 0) {
+      const flows = this.#pending
+      this.#pending = []
+      await this.#flush(flows)
+    }
+    this.#running = undefined
+  }
+
+  async #flush(flows: readonly FlowFlush[]): Promise<void> {
+    try {
+      const listings = await Promise.all(flowListings(flows).map((args) => this.#commands.fabric('conntrack', args)))
+      const deletions = flowDeletions(flows, listings.map(({ stdout }) => stdout).join('\n'))
+      await Promise.all(deletions.map(({ place, args }) => this.#commands[place]('conntrack', args)))
+    } catch (error) {
+      // Without the tool a datagram's flow ends 30 s after its last packet, by itself; a connection when its client gives up.
+      this.#log.warn({ reason: errorMessage(error) }, 'datagrams and connections may stay with tasks that are gone')
+    }
+  }
+}
