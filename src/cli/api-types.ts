@@ -37,6 +37,8 @@ export interface ServiceJson extends ObjectJson {
     readonly DesiredTasks?: number
     readonly CompletedTasks?: number
   }
+  /** swarmd's own: see ServiceProblem in the API. */
+  readonly Problem?: { readonly Code: string; readonly Message: string; readonly Since?: string }
   readonly JobStatus?: { readonly JobIteration?: { readonly Index?: number }; readonly LastExecution?: string }
 }
 

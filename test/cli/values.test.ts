@@ -10,6 +10,7 @@ import { compareNatural } from '../../src/cli/natural-order.ts'
 import { displayImage, withDefaultTag, withDigest } from '../../src/cli/reference.ts'
 import { ingressPorts } from '../../src/cli/service/listing.ts'
 import { sinceSeconds } from '../../src/cli/service/logs.ts'
+import { prettyService } from '../../src/cli/service/pretty.ts'
 import { parseUint, quote } from '../../src/cli/strconv.ts'
 import { closest } from '../../src/cli/suggest.ts'
 import { parseListenAddress } from '../../src/cli/swarm/flags.ts'
@@ -185,4 +186,15 @@ t.test('a mistyped word is near a known one', async (t) => {
   t.same(closest('servcie', ['service', 'secret', 'swarm']), ['service'])
   t.same(closest('replica', ['replicas', 'restart-delay']), ['replicas'])
   t.same(closest('xyzzy', ['service', 'node']), [])
+})
+
+t.test('service inspect --pretty tells what the managers could not do, and of nothing else', async (t) => {
+  const service = { ID: 'abc', Version: { Index: 1 }, CreatedAt: '', UpdatedAt: '', Spec: { Name: 'web' } }
+  const Problem = { Code: 'PORT_IN_USE', Message: 'port 8080 on n2 is held by nginx', Since: '2026-11-21T10:00:00Z' }
+  const nowMs = Date.parse('2026-11-21T10:05:00Z')
+  t.match(
+    prettyService({ ...service, Problem }, new Map(), nowMs),
+    /\nProblem:\n Code:\t\tPORT_IN_USE\n Since:\t\t5 minutes ago\n Message:\tport 8080 on n2 is held by nginx\nPlacement:/,
+  )
+  t.notMatch(prettyService(service, new Map(), nowMs), /Problem/)
 })

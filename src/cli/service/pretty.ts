@@ -12,6 +12,7 @@ export function prettyService(service: ServiceJson, networkNames: ReadonlyMap<st
   return [
     ...head(service),
     ...updateStatus(service, nowMs),
+    ...problem(service, nowMs),
     ...placement(service),
     ...policy('UpdateConfig', 'Update order:      ', service.Spec.UpdateConfig),
     ...policy('RollbackConfig', 'Rollback order:    ', service.Spec.RollbackConfig),
@@ -48,6 +49,13 @@ function updateStatus(service: ServiceJson, nowMs: number): string[] {
     ...(status.State === 'completed' && status.CompletedAt ? [`\n Completed:\t${ago(status.CompletedAt)}`] : []),
     `\n Message:\t${status.Message ?? ''}`,
   ]
+}
+
+/** What the managers could not do for the service: Docker's page has no such lines, and shows nothing of it. */
+function problem({ Problem }: ServiceJson, nowMs: number): string[] {
+  if (!Problem) return []
+  const since = Problem.Since ? `\n Since:\t\t${humanDuration(nowMs - parseTime(Problem.Since))} ago` : ''
+  return [`\nProblem:\n Code:\t\t${Problem.Code}${since}\n Message:\t${Problem.Message}`]
 }
 
 function placement(service: ServiceJson): string[] {
