@@ -1,6 +1,7 @@
 // This node's data plane as a whole: what is wanted (DesiredStore), the engine's end points, and the parts that make it so: kernel,
 // tunnels' encryption, names, held ports. Changes of many callers become one step of the kernel.
 
+import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import type { DataPathProblem, DataPathReport, DataPlaneKey } from '../api/data-plane.ts'
 import { type Clock, sleep, type Timer } from '../lib/clock.ts'
@@ -130,7 +131,7 @@ export class DataPath {
   async open(): Promise<void> {
     await Promise.all([this.engine.load(), this.#nameServers.load(), this.#encryption.open()])
     this.#store = await this.#stateFile.load()
-    if (this.state.self) await this.#program(undefined).catch(() => {})
+    if (this.state.self || this.#wasLeft()) await this.#program(undefined).catch(() => {})
     await this.refresh()
     this.#auditSoon()
   }
@@ -336,6 +337,11 @@ export class DataPath {
     }
   }
 
+  /** An earlier process was told that the node has left, and has not taken everything down. */
+  #wasLeft(): boolean {
+    return this.state.revision > 0 && existsSync(this.#namespacePath(this.#configFor(DEFAULT_PORT)))
+  }
+
   /** The node has left its cluster. */
   async #takeDown(): Promise<void> {
     this.#dns?.close()
@@ -343,11 +349,12 @@ export class DataPath {
     dropDnsSockets(this.#options.holder)
     await this.#ports.set([])
     await this.#encryption.apply(this.state)
-    if (this.#fabric && this.#config) {
-      await this.#fabric.close()
-      await Fabric.remove(this.#config)
-    }
+    const fabric = this.#fabric
     this.#fabric = undefined
+    await fabric?.close()
+    // Links of the host may be another's by the same name where there is no fabric.
+    const config = this.#config ?? this.#configFor(DEFAULT_PORT)
+    if (fabric || existsSync(this.#namespacePath(config))) await Fabric.remove(config)
   }
 
   async #openDns(config: FabricConfig): Promise<void> {
@@ -390,7 +397,7 @@ export class DataPath {
   async #audit(): Promise<void> {
     const seldom = this.#audits++ % SELDOM === 0
     try {
-      if (this.state.self && (this.#all || !this.#fabric)) await this.#program(undefined)
+      if (this.#all || (this.state.self && !this.#fabric)) await this.#program(undefined)
       await this.#programming
       if (this.#fabric) {
         await this.#encryption.audit()

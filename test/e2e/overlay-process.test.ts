@@ -419,6 +419,11 @@ t.test('in no cluster it takes everything down; remove leaves nothing of it', as
   await callControl(control, 'Apply', nothing)
   t.equal((await host.exec(['ip', 'netns', 'list'])).stdout, '')
   t.match((await callControl(control, 'Report', {})).report.problems, [{ code: 'NOT_IN_CLUSTER' }])
+  // As a server leaves it that is killed while it takes things down.
+  await host.exec(['ip', 'netns', 'add', 'swarmctl'])
+  await kill((await version()).pid)
+  await version()
+  t.equal((await host.exec(['ip', 'netns', 'list'])).stdout, '', 'the next one does what is left to do')
   await callControl(control, 'Apply', complete([8080]))
   const removed = await host.exec([process.execPath, program, 'remove', ...flags])
   t.equal(removed.code, 0, removed.stderr)
