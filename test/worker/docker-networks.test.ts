@@ -1,10 +1,19 @@
 // Which engine networks a task's container stands on, and what its resolv.conf and hosts say.
 
+import { mkdtempSync } from 'node:fs'
+import { createServer } from 'node:http'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { json } from 'node:stream/consumers'
 import t from 'tap'
 import type { Attachment, Network } from '../../src/api/objects.ts'
 import type { ContainerSpec, NetworkSpec, PortConfig } from '../../src/api/spec.ts'
+import { SystemClock } from '../../src/lib/clock.ts'
+import { silentLog } from '../../src/lib/log.ts'
 import { containerBody, NETWORK_COUNT_LABEL } from '../../src/worker/docker/container-body.ts'
+import { EngineClient } from '../../src/worker/docker/engine-client.ts'
 import { numbered } from '../../src/worker/docker/free-port.ts'
+import { LocalNetworks } from '../../src/worker/docker/local-networks.ts'
 import { observed } from '../../src/worker/docker/observed.ts'
 import { containerNetworks, hostsFile, resolvConf } from '../../src/worker/docker/task-networks.ts'
 import { META, makeOrder, makeTask } from './task-factory.ts'
@@ -257,3 +266,51 @@ t.test(
     )
   },
 )
+
+t.test('a part of a network whose block of addresses is another one now is made anew', async (t) => {
+  interface Body {
+    readonly Name: string
+    readonly Driver: string
+    readonly IPAM: unknown
+    readonly Labels: unknown
+  }
+  const networks = new Map<string, Body>()
+  const engine = createServer(async (request, response) => {
+    const name = new URL(request.url ?? '/', 'http://engine').pathname.split('/').pop() ?? ''
+    if (name === 'version') {
+      response.writeHead(200, { 'content-type': 'application/json' })
+      response.end(JSON.stringify({ ApiVersion: '1.44', MinAPIVersion: '1.24' }))
+      return
+    }
+    const isThere = networks.has(name)
+    if (request.method === 'DELETE') networks.delete(name)
+    if (request.method !== 'POST') {
+      const list = [...networks.values()].map((one) => ({ ...one, Id: one.Name }))
+      response.writeHead(request.method === 'GET' ? 200 : isThere ? 204 : 404, { 'content-type': 'application/json' })
+      response.end(request.method === 'GET' ? JSON.stringify(list) : '')
+      return
+    }
+    const body = (await json(request)) as Body
+    const status = networks.has(body.Name) ? 409 : 201
+    if (status === 201) networks.set(body.Name, body)
+    response.writeHead(status, { 'content-type': 'application/json' })
+    response.end(JSON.stringify(status === 201 ? { Id: body.Name } : { message: 'already exists' }))
+  })
+  const socketPath = join(mkdtempSync(join(tmpdir(), 'engine-')), 's')
+  await new Promise<void>((resolve) => engine.listen(socketPath, resolve))
+  t.teardown(() => engine.close())
+  const client = new EngineClient(`unix://${socketPath}`)
+  t.teardown(() => client.close())
+  const parts = new LocalNetworks(client, { clock: new SystemClock(), log: silentLog })
+  const block = (octet: number) => ({
+    id: 'ingress',
+    name: 'ingress',
+    driver: 'swarmctl',
+    subnets: [{ subnet: `100.64.${octet}.0/23`, gateway: `100.64.${octet}.1` }],
+    options: {},
+  })
+  for (const octet of [2, 4]) {
+    await parts.hold('task', [block(octet)])
+    t.match(networks.get('ingress'), { IPAM: { Config: [{ Subnet: `100.64.${octet}.0/23` }] } })
+  }
+})

@@ -1,6 +1,7 @@
 // The engine's networks that are this node's part of cluster networks: made when the first container needs them, removed some
 // time after the last one has left, since the next is often about to come, and would wait for it. Whoever needs one holds it, so that none goes between a container's making and its start.
 
+import { isDeepStrictEqual } from 'node:util'
 import type { Clock } from '../../lib/clock.ts'
 import { errorMessage } from '../../lib/errors.ts'
 import type { Log } from '../../lib/log.ts'
@@ -132,7 +133,8 @@ export class LocalNetworks {
 
   async #ensure(network: LocalNetwork): Promise<void> {
     const ready = this.#ready.get(network.name)
-    if (ready !== undefined && ready.id === network.id) return
+    // A node that joined its cluster again has another block of the ingress network.
+    if (ready !== undefined && isDeepStrictEqual(ready, network)) return
     this.#ready.delete(network.name)
     const created = await this.#create(network)
     if (!created) await this.#takeOver(network)
