@@ -1,7 +1,7 @@
 // Which engine networks a task's container stands on, and what its resolv.conf and hosts say.
 
 import { mkdtempSync } from 'node:fs'
-import { createServer } from 'node:http'
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { json } from 'node:stream/consumers'
@@ -275,7 +275,7 @@ t.test('a part of a network whose block of addresses is another one now is made 
     readonly Labels: unknown
   }
   const networks = new Map<string, Body>()
-  const engine = createServer(async (request, response) => {
+  const answer = async (request: IncomingMessage, response: ServerResponse) => {
     const name = new URL(request.url ?? '/', 'http://engine').pathname.split('/').pop() ?? ''
     if (name === 'version') {
       response.writeHead(200, { 'content-type': 'application/json' })
@@ -295,7 +295,8 @@ t.test('a part of a network whose block of addresses is another one now is made 
     if (status === 201) networks.set(body.Name, body)
     response.writeHead(status, { 'content-type': 'application/json' })
     response.end(JSON.stringify(status === 201 ? { Id: body.Name } : { message: 'already exists' }))
-  })
+  }
+  const engine = createServer((request, response) => void answer(request, response))
   const socketPath = join(mkdtempSync(join(tmpdir(), 'engine-')), 's')
   await new Promise<void>((resolve) => engine.listen(socketPath, resolve))
   t.teardown(() => engine.close())
