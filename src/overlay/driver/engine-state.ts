@@ -84,7 +84,8 @@ export class EngineState {
         egress: [...this.egress],
       }
       await mkdir(dirname(this.#path), { recursive: true, mode: 0o700 })
-      await writeFile(`${this.#path}.new`, JSON.stringify(saved), { mode: 0o600 })
+      // Over a power loss too: the engine remembers its networks, and does not tell of them again.
+      await writeFile(`${this.#path}.new`, JSON.stringify(saved), { mode: 0o600, flush: true })
       await rename(`${this.#path}.new`, this.#path)
     }
   }
