@@ -14,7 +14,7 @@ import { DesiredStore, EGRESS_NETWORK_ID, type LocalAttachment } from '../../src
 import { fabricConfig, fabricPort } from '../../src/overlay/kernel/fabric-config.ts'
 import { drainingPackets, hasConnections } from '../../src/overlay/rules/draining.ts'
 import { type RuleChange, RuleSet } from '../../src/overlay/rules/rule-set.ts'
-import { flowDeletions } from '../../src/overlay/rules/stale-flows.ts'
+import { flowDeletions, flowListings } from '../../src/overlay/rules/stale-flows.ts'
 
 const config = fabricConfig({ dataPathPort: 4789 })
 
@@ -412,6 +412,10 @@ t.test('datagrams to who serves no more are forgotten, and those to ports that l
     'fabric -D -f ipv6 -p udp --orig-dst fd00:1::2 --reply-src fd00:1::12',
   ]
   t.same(args(off.flows), expected, 'not those that named the task themselves')
+  const listed = (flows: RuleChange['flows']) => flowListings(flows).map((one) => one.join(' '))
+  t.same(listed(off.flows), ['-L -f ipv4 -p udp', '-L -f ipv6 -p udp'])
+  t.same(listed([{ kind: 'gone', address: '10.0.1.12' }]), ['-L -f ipv4 -p tcp'], 'each walks the whole table')
+  t.same(listed([{ kind: 'port', port: 53 }]), [])
   t.same(args([{ kind: 'others', addresses: ['10.0.1.11'], known: [] }]), expected, 'nor those of a start')
   t.same(args([{ kind: 'port', port: 53 }]), [
     'host -D -f ipv4 -p udp --orig-port-dst 53',

@@ -1,5 +1,6 @@
 // The engine's networks that are this node's part of cluster networks: made when the first container needs them, removed some
-// time after the last one has left, since the next is often about to come, and would wait for it. Whoever needs one holds it, so that none goes between a container's making and its start.
+// time after the last one has left, since the next is often about to come, and would wait for it. Whoever needs one holds it,
+// so that none goes between a container's making and its start.
 
 import { isDeepStrictEqual } from 'node:util'
 import type { Clock } from '../../lib/clock.ts'
