@@ -31,7 +31,7 @@ interface ListedContainer {
 const ENDED: ReadonlySet<string> = new Set(['exited', 'dead', 'removing'])
 
 /** The cluster's network may be removed and made again meanwhile: then the part is made anew. */
-const KEEP_MS = 60_000
+const KEEP_MS = 15_000
 
 export class LocalNetworks {
   readonly #engine: EngineClient
