@@ -17,6 +17,8 @@ const cluster = await freshCluster(t)
 const { lab } = cluster
 t.teardown(async () => {
   for (const host of lab.hosts) await host.boot()
+  // the flush took the engine's own rules as well
+  await lab.host('n2').restartEngine()
 })
 const [n1, n2, n3] = [lab.host('n1'), lab.host('n2'), lab.host('n3')]
 

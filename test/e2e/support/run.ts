@@ -1,6 +1,6 @@
 /**
- * Runs the end-to-end tests in two rows at once, each one file after the other: those that share a lab, which it brings up
- * and takes down, and those with hosts or engines of their own.
+ * Runs the end-to-end tests in three rows at once, each one file after the other, since they mostly wait. Two rows have a lab
+ * each that their files share; files with hosts or engines of their own stand where there is time.
  *   run.js [NAME...]    only the files whose path contains a NAME
  */
 import { spawn } from 'node:child_process'
@@ -19,6 +19,7 @@ interface Counts {
 /** For scripts/test.mjs, which sums its runs. */
 const countsFile = process.env.SWARMCTL_TEST_COUNTS
 let stopping = false
+let bringingUp: Promise<unknown> = Promise.resolve()
 const rows = new Set<ReturnType<typeof spawn>>()
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
   process.on(signal, () => {
@@ -40,13 +41,8 @@ async function main(words: readonly string[]): Promise<number> {
     console.log(`no end-to-end test matches ${words.join(' ')}`)
     return 1
   }
-  const shared = files.filter(sharesLab)
-  const own = files.filter((file) => !sharesLab(file))
   try {
-    const ended = await Promise.all([
-      ...(shared.length > 0 ? [runShared(shared)] : []),
-      ...(own.length > 0 ? [runTap('own', own)] : []),
-    ])
+    const ended = await Promise.all(rowsOf(files).map(runRow))
     if (countsFile) writeFileSync(countsFile, JSON.stringify(sum(ended)))
     return ended.every(({ failed }) => failed === 0) ? 0 : 1
   } finally {
@@ -54,19 +50,49 @@ async function main(words: readonly string[]): Promise<number> {
   }
 }
 
+interface Row {
+  readonly name: string
+  readonly hasLab: boolean
+  readonly files: readonly string[]
+}
+
+/** Files with engines of their own that the rows with a lab run as well. What shares programs or folders stands in one row. */
+const BESIDE = [/\/(cli-|lab)/, /\/(worker-|observability|overlay-encrypted|overlay-rules)/] as const
+
+function rowsOf(files: readonly string[]): readonly Row[] {
+  const shared = files.filter(sharesLab)
+  const own = files.filter((file) => !sharesLab(file))
+  const rows = [
+    ...BESIDE.map((beside, index) => {
+      const inLab = shared.filter((_, at) => at % BESIDE.length === index)
+      return {
+        name: `e2e${index === 0 ? '' : index + 1}`,
+        hasLab: inLab.length > 0,
+        files: [...inLab, ...own.filter((file) => beside.test(file))],
+      }
+    }),
+    { name: 'own', hasLab: false, files: own.filter((file) => !BESIDE.some((beside) => beside.test(file))) },
+  ]
+  return rows.filter((row) => row.files.length > 0)
+}
+
 function sharesLab(file: string): boolean {
   return /\b(sharedCluster|sharedLab|freshCluster|bareLab)\(/.test(readFileSync(join(projectRoot, file), 'utf8'))
 }
 
-async function runShared(files: readonly string[]): Promise<Counts> {
+async function runRow({ name, hasLab, files }: Row): Promise<Counts> {
+  if (!hasLab) return runTap(name, files)
   let lab: Lab
   try {
-    lab = await bringUpSharedLab(console.log)
+    // one after the other: they build the same images
+    const mine = bringingUp.then(() => bringUpSharedLab(console.log, name))
+    bringingUp = mine.catch(() => {})
+    lab = await mine
   } catch (error) {
     console.log(`\nnot ok the lab of the end-to-end tests\n${error instanceof Error ? error.message : error}`)
     return { passed: 0, failed: 1, skipped: 0 }
   }
-  return stopping ? { passed: 0, failed: 1, skipped: 0 } : runTap('shared', files, { [SHARED_LAB_VARIABLE]: lab.dir })
+  return stopping ? { passed: 0, failed: 1, skipped: 0 } : runTap(name, files, { [SHARED_LAB_VARIABLE]: lab.dir })
 }
 
 function runTap(row: string, files: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<Counts> {

@@ -1,5 +1,5 @@
 /**
- * The one lab of three hosts that the end-to-end files share, one after the other. The runner brings it up and takes it
+ * A lab of three hosts that end-to-end files share, one after the other. The runner brings it up and takes it
  * down; a file that is run by itself does so for itself. (The runner is no test: it must not import tap.)
  */
 import { Lab } from '../../../lab/lab.ts'
@@ -12,14 +12,14 @@ export const SHARED_LAB_VARIABLE = 'SWARMCTL_E2E_LAB'
 /** Bounds a file that hangs; the runner gives tap the same. */
 export const FILE_TIMEOUT_MS = 600_000
 
-const shared = { name: 'e2e', dir: defaultLabDir('e2e') }
+const DEFAULT_NAME = 'e2e'
 
-export function bringUpSharedLab(log: (line: string) => void): Promise<Lab> {
-  return Lab.up({ ...shared, managers: 3, workers: 0, log })
+export function bringUpSharedLab(log: (line: string) => void, name: string = DEFAULT_NAME): Promise<Lab> {
+  return Lab.up({ name, dir: defaultLabDir(name), managers: 3, workers: 0, log })
 }
 
 export function takeDownSharedLab(): Promise<void> {
-  return Lab.down(shared)
+  return Lab.down({ name: DEFAULT_NAME, dir: defaultLabDir(DEFAULT_NAME) })
 }
 
 /** Also the labs of files that were interrupted: a file that brings up its own names it e2eSOMETHING. */
