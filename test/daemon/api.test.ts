@@ -734,3 +734,13 @@ t.test('sockets are for the owner and group, and a dead daemon’s socket is no 
     t.throws(() => parseListenAddress(bad), { message: /invalid address to listen on/ })
   t.ok(folder)
 })
+
+t.test('a read that a manager which is just leaving could not answer is asked again', async (t) => {
+  const { cluster, call } = await serveSwarm(t)
+  let asked = 0
+  cluster.readIndex = async () => {
+    if (asked++ === 0) throw new CodedError('RAFT_NOT_RUNNING', 'this node does not take part in Raft now')
+  }
+  t.equal((await call('GET', '/secrets')).status, 200)
+  t.equal(asked, 2)
+})

@@ -174,7 +174,7 @@ export function isRepeatable(call: Pick<Call, 'method' | 'path'>): boolean {
 
 /** Codes that say: not applied, ask the leader (which may be another by now) again. */
 export function asksForRetry(error: unknown): boolean {
-  return ['NOT_LEADER', 'NO_LEADER', 'PROPOSAL_DROPPED'].includes(errorCode(error) ?? '')
+  return ['NOT_LEADER', 'NO_LEADER', 'PROPOSAL_DROPPED', 'RAFT_NOT_RUNNING'].includes(errorCode(error) ?? '')
 }
 
 export function sendError(response: ServerResponse, error: unknown): void {
