@@ -16,6 +16,9 @@ interface Counts {
   readonly skipped: number
 }
 
+/** Files with engines of their own that the rows with a lab run as well. What shares programs or folders stands in one row. */
+const BESIDE = [/\/(cli-|lab)/, /\/(worker-|observability|overlay-encrypted|overlay-rules)/] as const
+
 /** For scripts/test.mjs, which sums its runs. */
 const countsFile = process.env.SWARMCTL_TEST_COUNTS
 let stopping = false
@@ -55,9 +58,6 @@ interface Row {
   readonly hasLab: boolean
   readonly files: readonly string[]
 }
-
-/** Files with engines of their own that the rows with a lab run as well. What shares programs or folders stands in one row. */
-const BESIDE = [/\/(cli-|lab)/, /\/(worker-|observability|overlay-encrypted|overlay-rules)/] as const
 
 function rowsOf(files: readonly string[]): readonly Row[] {
   const shared = files.filter(sharesLab)
