@@ -31,6 +31,7 @@ function execute(program: string, words: readonly string[], input = ''): Promise
     child.stderr.on('data', (chunk: Buffer) => (stderr += chunk.toString()))
     child.on('error', reject)
     child.on('close', (code) => resolve({ code: code ?? -1, stdout, stderr }))
+    child.stdin.on('error', () => {}) // a program that has ended without reading it
     child.stdin.end(input)
   })
 }
