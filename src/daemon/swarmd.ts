@@ -12,6 +12,7 @@ import { CodedError, errorCode, errorMessage } from '../lib/errors.ts'
 import { Histogram } from '../lib/histogram.ts'
 import type { Log } from '../lib/log.ts'
 import type { Random } from '../lib/random.ts'
+import { Turns } from '../lib/turns.ts'
 import { createKey, createRequest } from '../lib/x509.ts'
 import { createCluster, createFirstNode } from '../manager/ca/create-cluster.ts'
 import { makeJoinToken } from '../manager/ca/join-token.ts'
@@ -77,7 +78,7 @@ export class Swarmd implements ClusterAccess {
   #joining: { readonly nodeId: string } | undefined
   #failure: string | undefined
   /** init, join and leave one after the other */
-  #turn: Promise<unknown> = Promise.resolve()
+  readonly #turns = new Turns()
   #stop: (error: unknown) => void = () => {}
   /** Rejects when the daemon must stop: a manager met what it does not know, a disk failed. */
   readonly fatal: Promise<never>
@@ -111,7 +112,7 @@ export class Swarmd implements ClusterAccess {
 
   /** Stops without leaving: containers run on. */
   async close(): Promise<void> {
-    await this.#turn.catch(() => {})
+    await this.#turns.idle()
     await this.#halt()
   }
 
@@ -148,7 +149,7 @@ export class Swarmd implements ClusterAccess {
   }
 
   init(request: InitRequest): Promise<string> {
-    return this.#exclusively(async () => {
+    return this.#turns.take(async () => {
       if (this.#running) throw alreadyInSwarm()
       const addresses = this.#choose(request)
       const { clock, random, log } = this.#options
@@ -191,7 +192,7 @@ export class Swarmd implements ClusterAccess {
   }
 
   join(request: JoinRequest): Promise<void> {
-    return this.#exclusively(async () => {
+    return this.#turns.take(async () => {
       if (this.#running) throw alreadyInSwarm()
       const addresses = this.#choose(request)
       const { clock, random } = this.#options
@@ -220,7 +221,7 @@ export class Swarmd implements ClusterAccess {
   }
 
   leave(force: boolean): Promise<void> {
-    return this.#exclusively(async () => {
+    return this.#turns.take(async () => {
       const running = this.#running
       if (!running && !this.#failure && !(await this.#identityFile.load())) throw notInSwarm()
       if (running?.node.manager && force) await this.#resign(running.node)
@@ -394,12 +395,6 @@ export class Swarmd implements ClusterAccess {
       }
       await sleep(clock, POLL_MS)
     }
-  }
-
-  #exclusively<T>(work: () => Promise<T>): Promise<T> {
-    const mine = this.#turn.then(work, work)
-    this.#turn = mine.catch(() => {})
-    return mine
   }
 }
 

@@ -6,6 +6,7 @@ import { createServer, type Server } from 'node:net'
 import type { DataPathProblem } from '../api/data-plane.ts'
 import { CodedError, errorCode, errorMessage } from '../lib/errors.ts'
 import type { Log } from '../lib/log.ts'
+import { Turns } from '../lib/turns.ts'
 
 export interface HostPort {
   readonly protocol: 'tcp' | 'udp' | 'sctp'
@@ -33,7 +34,7 @@ export class HeldPorts {
   readonly #problems = new Map<string, DataPathProblem>()
   /** Ports of single containers, by key. */
   readonly #claims = new Map<string, { readonly owner: string; readonly held: Held }>()
-  #turn: Promise<void> = Promise.resolve()
+  readonly #turns = new Turns()
 
   constructor(options: HeldPortsOptions) {
     this.#options = options
@@ -50,9 +51,7 @@ export class HeldPorts {
 
   /** Holds exactly these, as far as they can be had. Never throws; answers whether `taken` has changed. Ports that were taken are tried again. */
   set(ports: readonly HostPort[]): Promise<boolean> {
-    const mine = this.#turn.then(() => this.#set(ports))
-    this.#turn = mine.then(() => {})
-    return mine
+    return this.#turns.take(() => this.#set(ports))
   }
 
   /**
@@ -60,9 +59,7 @@ export class HeldPorts {
    * @throws {CodedError} PORT_TAKEN in the engine's words
    */
   claim(owner: string, ports: readonly HostPort[]): Promise<void> {
-    const mine = this.#turn.then(() => this.#claim(owner, ports))
-    this.#turn = mine.catch(() => {})
-    return mine
+    return this.#turns.take(() => this.#claim(owner, ports))
   }
 
   release(owner: string): void {

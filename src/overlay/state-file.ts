@@ -6,6 +6,7 @@ import { type FileHandle, mkdir, open, readFile, rename } from 'node:fs/promises
 import { dirname } from 'node:path'
 import { errorCode, errorMessage } from '../lib/errors.ts'
 import type { Log } from '../lib/log.ts'
+import { Turns } from '../lib/turns.ts'
 import { type DesiredChange, DesiredStore } from './desired-state.ts'
 
 const FORMAT = 1
@@ -23,7 +24,7 @@ export class StateFile {
   #sizeBytes = 0
   /** of the file as it was last written anew */
   #baseBytes = 0
-  #turn: Promise<void> = Promise.resolve()
+  readonly #turns = new Turns()
 
   constructor(path: string, log: Log) {
     this.#path = path
@@ -51,13 +52,11 @@ export class StateFile {
    */
   append(change: DesiredChange, store: DesiredStore): Promise<void> {
     const line = change.complete ? undefined : `${JSON.stringify(change)}\n`
-    const mine = this.#turn.then(() => this.#append(line, store))
-    this.#turn = mine.catch(() => {})
-    return mine
+    return this.#turns.take(() => this.#append(line, store))
   }
 
   async close(): Promise<void> {
-    await this.#turn
+    await this.#turns.idle()
     await this.#file?.close()
     this.#file = undefined
   }

@@ -185,6 +185,19 @@ t.test('held ports', async (t) => {
     t.same(held.problems, [])
     t.equal(await listenError(port, '127.0.0.1'), 'EADDRINUSE')
   })
+
+  t.test('are had later, though once nobody could say who has them', async (t) => {
+    const port = await freePort()
+    const server = createServer()
+    await new Promise<void>((resolve) => server.listen(port, '127.0.0.1', resolve))
+    const held = new HeldPorts({ ownerOf: () => Promise.reject(new Error('no process to be had')), log: silentLog })
+    t.teardown(() => held.close())
+    await t.rejects(held.set([{ protocol: 'tcp', port }]), /no process to be had/)
+    await new Promise((resolve) => server.close(resolve))
+    await held.set([{ protocol: 'tcp', port }])
+    t.same([...held.taken], [])
+    t.equal(await listenError(port, '127.0.0.1'), 'EADDRINUSE')
+  })
 })
 
 t.test('a host-mode port is one container’s', async (t) => {

@@ -7,6 +7,7 @@ import type { Clock } from '../../lib/clock.ts'
 import { CodedError, errorCode, errorMessage } from '../../lib/errors.ts'
 import type { Log } from '../../lib/log.ts'
 import { inSlices } from '../../lib/slices.ts'
+import { Turns } from '../../lib/turns.ts'
 import { type DesiredState, EMPTY_STATE, type LocalAttachment } from '../desired-state.ts'
 import { Commands } from './commands.ts'
 import { bridgeOfLocal, localMtu } from './derive.ts'
@@ -56,7 +57,7 @@ export class Fabric {
   readonly #watcher: Watcher
   readonly #onDrift: (drift: readonly Drift[]) => void
   #state: DesiredState = EMPTY_STATE
-  #queue: Promise<unknown> = Promise.resolve()
+  readonly #turns = new Turns()
   #thoroughAtMs = 0
   #suspicious = true
   #watching = false
@@ -113,7 +114,7 @@ export class Fabric {
    * so that traffic goes on; what nobody knows is removed, containers' leftover links among it. Call it once, before all else.
    */
   open(state: DesiredState, locals: readonly LocalAttachment[]): Promise<void> {
-    return this.#serially(async () => {
+    return this.#turns.take(async () => {
       this.#state = state
       await inSlices(this.#desired.applySteps(state, undefined), this.#clock)
       for (const local of locals) this.#desired.attach(local)
@@ -136,7 +137,7 @@ export class Fabric {
    * @throws {CodedError} KERNEL_REFUSED, and the next audit tries again
    */
   apply(state: DesiredState, changed: readonly DataPlaneKey[] | undefined): Promise<void> {
-    return this.#serially(async () => {
+    return this.#turns.take(async () => {
       const startedMs = this.#clock.nowMs()
       const before = this.#state.self
       const mtuBefore = this.#desired.surroundings.underlayMtu
@@ -156,7 +157,7 @@ export class Fabric {
    * @throws {CodedError} NETWORK_UNKNOWN where no record of the network has come; NETWORK_UNUSABLE with what the kernel says of it
    */
   attach(local: LocalAttachment): Promise<{ readonly device: string; readonly mtu: number }> {
-    return this.#serially(async () => {
+    return this.#turns.take(async () => {
       const around = this.#desired.surroundings
       if (bridgeOfLocal(local, around) === undefined) {
         throw new CodedError('NETWORK_UNKNOWN', `the node does not know network ${local.networkId}`, {
@@ -185,7 +186,7 @@ export class Fabric {
 
   /** No error when it is gone already. */
   detach(endpointId: string): Promise<void> {
-    return this.#serially(async () => {
+    return this.#turns.take(async () => {
       await this.#entries.perform(this.#desired.detach(endpointId), () =>
         this.#rules.detach(this.#state, endpointId, this.#locals),
       )
@@ -211,22 +212,22 @@ export class Fabric {
 
   /** `8080/tcp`: published ports that this node does not serve. */
   setUnserved(ports: ReadonlySet<string>): Promise<void> {
-    return this.#serially(() => this.#rules.setUnserved(this.#state, ports, this.#locals))
+    return this.#turns.take(() => this.#rules.setUnserved(this.#state, ports, this.#locals))
   }
 
   /** Of a task's end points on this node. The first call begins to count packets; no call between two audits ends it. */
   async traffic(taskId: string): Promise<Traffic> {
-    const addresses = await this.#serially(() => this.#rules.count(this.#state, taskId, this.#locals))
+    const addresses = await this.#turns.take(() => this.#rules.count(this.#state, taskId, this.#locals))
     // Many tasks that stop together do not keep changes waiting.
     return this.#rules.traffic(addresses)
   }
 
   /** Compares the kernel with the plan and mends it. Answers what was wrong. Losses that the kernel tells of need no call. */
   async audit(): Promise<readonly Drift[]> {
-    await this.#serially(() => this.#rules.forgetDrained(this.#state, this.#locals))
+    await this.#turns.take(() => this.#rules.forgetDrained(this.#state, this.#locals))
     const repair = this.#repair(false)
     // Changes and containers that start need not wait for all of it.
-    for (const part of repair.parts) await this.#serially(async () => (this.#closed ? undefined : part()))
+    for (const part of repair.parts) await this.#turns.take(async () => (this.#closed ? undefined : part()))
     return repair.found()
   }
 
@@ -234,7 +235,7 @@ export class Fabric {
   async close(): Promise<void> {
     this.#closed = true
     this.#watcher.close()
-    await this.#serially(async () => {
+    await this.#turns.take(async () => {
       await this.#rules.settled()
       await this.#namespace.close()
     })
@@ -255,12 +256,6 @@ export class Fabric {
 
   readonly #locals = (): Iterable<LocalAttachment> => this.#desired.locals.values()
 
-  #serially<T>(work: () => Promise<T>): Promise<T> {
-    const result = this.#queue.then(work)
-    this.#queue = result.catch(() => undefined)
-    return result
-  }
-
   #afterLoss(): Promise<void> {
     this.#suspicious = true
     return this.#lookAgain(() => this.#suspicious)
@@ -269,7 +264,7 @@ export class Fabric {
   /** @param due asked when it is its turn: another look may have been there first */
   async #lookAgain(due: () => boolean): Promise<void> {
     try {
-      await this.#serially(async () => {
+      await this.#turns.take(async () => {
         if (this.#closed || !due()) return
         const drift = await this.#mendAll(false)
         if (drift.length > 0) this.#onDrift(drift)

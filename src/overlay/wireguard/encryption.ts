@@ -8,6 +8,7 @@ import type { Peer } from '../../api/data-plane.ts'
 import type { Clock, Timer } from '../../lib/clock.ts'
 import { CodedError, errorMessage } from '../../lib/errors.ts'
 import type { Log } from '../../lib/log.ts'
+import { Turns } from '../../lib/turns.ts'
 import type { DesiredState, Self } from '../desired-state.ts'
 import { type FabricConfig, wireguardDevice } from '../kernel/fabric-config.ts'
 import { formatAnnouncement } from './announcement.ts'
@@ -66,7 +67,7 @@ export class Encryption {
   /** By device: what was last asked of it. */
   readonly #configured = new Map<string, ReadonlyMap<string, TunnelPeer>>()
   readonly #handshakeAges = new Map<string, number>()
-  #queue: Promise<unknown> = Promise.resolve()
+  readonly #turns = new Turns()
   #timer: Timer | undefined
   #restarts = 0
   #closed = false
@@ -124,13 +125,13 @@ export class Encryption {
     this.#peers = peers
     this.#needed = needed
     // Most changes are of end points, and cost nothing here; a pending repair of an earlier one is waited for all the same.
-    if (left) await this.#enqueue(() => this.#startAnew())
-    await (same ? this.#queue : this.#enqueue(() => this.#reconcile()))
+    if (left) await this.#turns.take(() => this.#startAnew())
+    await (same ? this.#turns.idle() : this.#turns.take(() => this.#reconcile()))
   }
 
   /** Compares with the kernel and repairs; what had to be repaired, for the log. */
   audit(): Promise<readonly string[]> {
-    return this.#enqueue(() => this.#reconcile())
+    return this.#turns.take(() => this.#reconcile())
   }
 
   /**
@@ -138,7 +139,7 @@ export class Encryption {
    * @throws {CodedError} ENCRYPTION_UNAVAILABLE; ROTATION_UNDER_WAY: the key before the last may still be in use
    */
   rotate(): Promise<void> {
-    return this.#enqueue(async () => {
+    return this.#turns.take(async () => {
       const [newest] = this.#keys
       if (!newest || !this.#driver) throw new CodedError('ENCRYPTION_UNAVAILABLE', this.problem())
       if (this.#keys.length > 1) {
@@ -154,7 +155,7 @@ export class Encryption {
   async close(): Promise<void> {
     this.#closed = true
     this.#timer?.cancel()
-    await this.#queue
+    await this.#turns.idle()
   }
 
   /** Takes away all that a node's tunnels have in the system, but its keys. */
@@ -163,12 +164,6 @@ export class Encryption {
     await encryption.#removeDevices(encryption.#userspace(), SLOTS)
     await encryption.#command(['ip', '-batch', '-'], `${holeCommand(options.config, 'delete')}\n`)
     await encryption.close()
-  }
-
-  async #enqueue<T>(work: () => Promise<T>): Promise<T> {
-    const result = this.#queue.then(work)
-    this.#queue = result.catch(() => {})
-    return result
   }
 
   async #findDriver(): Promise<TunnelDriver | string> {
@@ -363,7 +358,7 @@ export class Encryption {
   #wakeAfter(delayMs: number): void {
     this.#timer?.cancel()
     if (this.#closed) return
-    this.#timer = this.#options.clock.setTimer(delayMs, () => void this.#enqueue(() => this.#reconcile()))
+    this.#timer = this.#options.clock.setTimer(delayMs, () => void this.#turns.take(() => this.#reconcile()))
   }
 }
 
