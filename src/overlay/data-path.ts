@@ -8,6 +8,7 @@ import { type Clock, sleep, type Timer } from '../lib/clock.ts'
 import { CodedError, errorCode, errorMessage } from '../lib/errors.ts'
 import type { Log } from '../lib/log.ts'
 import type { Random } from '../lib/random.ts'
+import { Turns } from '../lib/turns.ts'
 import type { DataPlaneStatistics, DrainOptions } from './client.ts'
 import {
   type DesiredChange,
@@ -87,8 +88,12 @@ export class DataPath {
   #all = false
   #waiters: Waiter[] = []
   #programming: Promise<void> | undefined
+  /** Of what stands on a fabric: it comes and goes with the node's membership, while an audit may be at work on it. */
+  readonly #steps = new Turns()
   #failure: DataPathProblem | undefined
   #saveFailure: DataPathProblem | undefined
+  /** Networks that the kernel refuses. */
+  #refusals: readonly DataPathProblem[] = []
   #auditTimer: Timer | undefined
   #audits = 0
   #refreshing: Promise<void> | undefined
@@ -266,8 +271,9 @@ export class DataPath {
       this.#dirty = new Map()
       this.#all = false
       try {
-        await this.#bring(keys)
+        await this.#steps.take(() => this.#bring(keys))
         this.#fail(undefined)
+        this.#heedRefusals()
         for (const { resolve } of waiters) resolve()
       } catch (error) {
         this.#all = true // the kernel has part of it
@@ -294,7 +300,8 @@ export class DataPath {
       for (const local of this.engine.locals()) await this.#claimAgain(local)
       await this.#ports.set(this.#publishedPorts())
       await this.#encryption.apply(this.state)
-      const fabric = new Fabric({ config, clock, log })
+      const onDrift = (): void => void this.#afterDrift()
+      const fabric = new Fabric({ config, clock, log, onDrift })
       await fabric.open(this.state, [...this.engine.locals()])
       await fabric.setUnserved(this.#ports.taken)
       this.#fabric = fabric
@@ -401,9 +408,8 @@ export class DataPath {
       await this.#programming
       if (this.#fabric) {
         await this.#encryption.audit()
-        await this.#fabric.audit()
-        await this.#auditDns()
-        await this.#holdPorts(this.#fabric)
+        await this.#fabric?.audit()
+        await this.#steps.take(() => this.#tend())
         if (seldom) await this.#sweepLeftovers()
       }
     } catch (error) {
@@ -411,6 +417,23 @@ export class DataPath {
     }
     if (seldom) await this.refresh()
     if (!this.#closed) this.#auditSoon()
+  }
+
+  /** What stands on the fabric, where there is one. */
+  async #tend(): Promise<void> {
+    if (!this.#fabric) return
+    await this.#auditDns()
+    await this.#holdPorts(this.#fabric)
+    this.#heedRefusals()
+  }
+
+  /** The kernel was mended between two audits. */
+  async #afterDrift(): Promise<void> {
+    try {
+      await this.#steps.take(() => this.#tend())
+    } catch (error) {
+      this.#log.warn({ code: errorCode(error), reason: errorMessage(error) }, 'names and ports are not as they were')
+    }
   }
 
   /** A fabric that was made anew is another namespace. */
@@ -441,6 +464,15 @@ export class DataPath {
     this.#tell()
   }
 
+  #heedRefusals(): void {
+    const refusals = (this.#fabric?.problems ?? []).map(
+      ({ networkId, message }): DataPathProblem => ({ code: 'NETWORK_UNUSABLE', message, subject: networkId }),
+    )
+    if (JSON.stringify(refusals) === JSON.stringify(this.#refusals)) return
+    this.#refusals = refusals
+    this.#tell()
+  }
+
   async #refresh(): Promise<void> {
     try {
       while (this.#refreshAgain) {
@@ -463,6 +495,7 @@ export class DataPath {
       ...(self ? [] : [NO_SELF]),
       ...(this.#failure ? [this.#failure] : []),
       ...(this.#saveFailure ? [this.#saveFailure] : []),
+      ...this.#refusals,
       ...this.#ports.problems,
     ]
     const report: DataPathReport = {

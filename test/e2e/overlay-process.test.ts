@@ -313,6 +313,23 @@ t.test('a published port is held against others, and what others hold is not ser
   t.equal((await host.exec(['node', '-e', listen(8080)])).stdout, 'listens\n', 'it is free again')
 })
 
+t.test('a network that the kernel refuses is told of, until it can be made', async (t) => {
+  const foreign = ['type', 'vxlan', 'id', '4200', 'local', host.address, 'dstport', '4789']
+  t.equal((await host.exec(['ip', 'link', 'add', 'foreign', ...foreign])).code, 0)
+  const subnets = [{ subnet: '10.0.9.0/24', gateway: '10.0.9.1' }]
+  const refused = { ...network, id: 'refused', name: 'taken', vni: 4200, subnets, ingress: false }
+  const change = complete([])
+  await callControl(control, 'Apply', {
+    ...change,
+    set: [...change.set, { kind: 'overlay-network', network: refused }],
+  })
+  const problems = async () => (await callControl(control, 'Report', {})).report.problems
+  t.match(await problems(), [{ code: 'NETWORK_UNUSABLE', subject: 'refused', message: /^network taken can't be made/ }])
+  await host.exec(['ip', 'link', 'delete', 'foreign'])
+  await waitFor('it is made', async () => (await problems()).length === 0, WAIT_MS)
+  await callControl(control, 'Apply', complete([]))
+})
+
 const curl = async (where: string) => (await host.exec(['curl', '-s', '-m', '3', `http://${where}/`])).stdout
 
 t.test('it starts from its last state, without anybody to tell it', async (t) => {
