@@ -1,26 +1,13 @@
 // Metrics that Docker Swarm does not have: what an operator of swarmd asks first. docs/observability.md says what each is good for.
 
 import { VERSION } from '../../lib/version.ts'
+import { REFUSALS } from '../../manager/loop/keyed-loop.ts'
 import type { ManagerMetrics } from '../../manager/manager.ts'
 import { nodeOfRaftId } from '../../manager/manager.ts'
 import type { DataPlaneStatistics } from '../../overlay/client.ts'
 import type { RaftNodeStatus } from '../../raft/raft-node-types.ts'
 import { each, type Metric, one, type Reading, type Scrape } from './metric.ts'
 import { readinessOf } from './readiness.ts'
-
-/** Answers by `apply`: the world had moved on since the decision. The others are of Raft, or of what was asked. */
-const CONFLICTS: ReadonlySet<string> = new Set([
-  'OUT_OF_SEQUENCE',
-  'NOT_FOUND',
-  'EXISTS',
-  'NAME_CONFLICT',
-  'PORT_CONFLICT',
-  'ADDRESS_CONFLICT',
-  'VNI_CONFLICT',
-  'NODE_NUMBER_CONFLICT',
-  'RESOURCES_CONFLICT',
-  'IN_USE',
-])
 
 function managerOf({ membership }: Scrape): ManagerMetrics | undefined {
   return membership?.manager?.metrics
@@ -46,7 +33,7 @@ function loops(scrape: Scrape, value: (loop: ManagerMetrics['loops'][number]) =>
 }
 
 function conflicts({ proposer }: ManagerMetrics): number {
-  return [...proposer.outcomes].reduce((sum, [outcome, count]) => (CONFLICTS.has(outcome) ? sum + count : sum), 0)
+  return [...proposer.outcomes].reduce((sum, [outcome, count]) => (REFUSALS.has(outcome) ? sum + count : sum), 0)
 }
 
 function addresses(scrape: Scrape, which: 'used' | 'usable'): readonly Reading[] {

@@ -35,7 +35,7 @@ const REFUSALS_UNTIL_PROBLEM = 10
 const MAX_SLEEP_MS = 60_000
 
 /** Refusals by `apply`: the world has moved on since the decision, so decide again. */
-const REFUSALS: ReadonlySet<string> = new Set([
+export const REFUSALS: ReadonlySet<string> = new Set([
   'OUT_OF_SEQUENCE',
   'NOT_FOUND',
   'EXISTS',
