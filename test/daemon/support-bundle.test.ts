@@ -56,19 +56,7 @@ const SPEC = {
 }
 
 async function secretiveCluster() {
-  const cluster = new ApiCluster()
-  await cluster.init({
-    listenAddress: '',
-    advertiseAddress: '',
-    dataPathAddress: '',
-    dataPathPort: 0,
-    defaultAddressPools: [],
-    subnetSize: 0,
-    forceNewCluster: false,
-    autoLockManagers: false,
-    availability: 'active',
-    spec: { Name: 'default' },
-  })
+  const cluster = await ApiCluster.inSwarm()
   const old = cluster.store.cluster()!
   cluster.apply([
     { kind: 'update', object: { ...old, unlockKey: MARKERS.unlock }, expectedVersion: old.meta.version },

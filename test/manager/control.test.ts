@@ -28,19 +28,7 @@ import { ApiCluster, NODE_ID } from '../support/api-cluster.ts'
 import { aNode, aTask, statusOf } from '../support/objects.ts'
 
 async function newCluster(): Promise<{ readonly cluster: ApiCluster; readonly control: ControlContext }> {
-  const cluster = new ApiCluster()
-  await cluster.init({
-    listenAddress: '',
-    advertiseAddress: '',
-    dataPathAddress: '',
-    dataPathPort: 0,
-    defaultAddressPools: [],
-    subnetSize: 0,
-    forceNewCluster: false,
-    autoLockManagers: false,
-    availability: 'active',
-    spec: { Name: 'default' },
-  })
+  const cluster = await ApiCluster.inSwarm()
   const { current } = cluster
   if (current.kind !== 'manager') throw new Error('no manager')
   return {

@@ -39,6 +39,24 @@ export class ApiCluster implements ClusterAccess {
   leaderSocket = ''
   #wallMs = Date.parse('2026-01-01T00:00:00Z')
 
+  /** As `swarm init` without flags leaves it. */
+  static async inSwarm(): Promise<ApiCluster> {
+    const cluster = new ApiCluster()
+    await cluster.init({
+      listenAddress: '',
+      advertiseAddress: '',
+      dataPathAddress: '',
+      dataPathPort: 0,
+      defaultAddressPools: [],
+      subnetSize: 0,
+      forceNewCluster: false,
+      autoLockManagers: false,
+      availability: 'active',
+      spec: { Name: 'default' },
+    })
+    return cluster
+  }
+
   state(): ClusterState {
     return this.current
   }
