@@ -6,7 +6,7 @@ import type { DataPathReport, DataPlaneRecord } from './data-plane.ts'
 import type { ProbeRequest } from './network-check.ts'
 import type { Config, Network, Secret, Task, TaskStatus } from './objects.ts'
 import type { NodeDescription } from './spec.ts'
-import type { TaskSocketKind } from './task-socket.ts'
+import type { TaskSocketKind } from './cluster-settings.ts'
 
 export const DISPATCHER_PROTOCOL_VERSION = 1
 

@@ -1,6 +1,7 @@
 // Labels of services that managers and the data plane keep to. Docker's API has no field for them, and labels pass through every client
 // and compose file. Read with what is wrong taken for absent; `serviceLabelProblem` says what is wrong, at the API.
 
+import { durationMs } from './duration-text.ts'
 import type { Labels } from './spec.ts'
 
 /** How long a task that is to stop may finish its connections: a duration as Go writes it (`2s`, `1m30s`); `0s`: not at all. */
@@ -15,15 +16,6 @@ export const PROGRESS_DEADLINE_LABEL = 'io.swarmctl.update.progress-deadline'
 
 const DEFAULT_DRAIN_MS = 2_000
 const MAX_DRAIN_MS = 3_600_000
-const UNITS_MS = { ns: 1e-6, us: 1e-3, µs: 1e-3, μs: 1e-3, ms: 1, s: 1_000, m: 60_000, h: 3_600_000 } as const
-
-function durationMs(text: string): number | undefined {
-  if (text === '0') return 0
-  if (!/^(?:\d+(?:\.\d+)?(?:ns|us|µs|μs|ms|s|m|h))+$/.test(text)) return undefined
-  const parts = text.matchAll(/(\d+(?:\.\d+)?)(ns|us|µs|μs|ms|s|m|h)/g)
-  return [...parts].reduce((sum, [, number, unit]) => sum + Number(number) * UNITS_MS[unit as keyof typeof UNITS_MS], 0)
-}
-
 interface LocalPort {
   readonly published: number
   /** undefined: of every protocol */

@@ -1,6 +1,7 @@
 // Limits of what secrets, configs, networks and the cluster's settings may carry, with Swarm's texts.
 
 import { containsAddress, containsCidr, overlaps, parseAddress, parseCidr } from '../../lib/cidr.ts'
+import { clusterSettingProblem } from '../cluster-settings.ts'
 import { MINIMUM_CERTIFICATE_EXPIRY_NS } from '../defaults.ts'
 import type { ConfigSpec, IpamConfig, NetworkSpec, SecretSpec, SwarmSpec } from '../spec.ts'
 import { validateDnsName, validateFileName } from './names.ts'
@@ -122,6 +123,8 @@ export function validateSwarmSpec(spec: SwarmSpec): void {
   if ((spec.Dispatcher?.HeartbeatPeriod ?? 0) < 0) {
     throw invalidArgument('heartbeat time period cannot be a negative duration')
   }
+  const setting = clusterSettingProblem(spec.Labels)
+  if (setting !== undefined) throw invalidArgument(setting)
   const { ExternalCAs, SigningCACert, SigningCAKey } = spec.CAConfig ?? {}
   if (ExternalCAs?.length || SigningCACert || SigningCAKey) {
     throw managerRefusal(

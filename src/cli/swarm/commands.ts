@@ -4,7 +4,7 @@ import { createInterface } from 'node:readline/promises'
 import type { InfoJson, NodeJson, SwarmJson } from '../api-types.ts'
 import type { ApiClient } from '../client.ts'
 import { CliError, type Command, type Context, type Flag } from '../command.ts'
-import { type Flags, quietFlag, switchType, textType, uint32Type } from '../flags.ts'
+import { type Flags, listType, quietFlag, switchType, textType, uint32Type } from '../flags.ts'
 import { PROGRAM } from '../help.ts'
 import { caCommand } from './ca.ts'
 import {
@@ -294,6 +294,7 @@ export const swarmCommands: readonly Command[] = [
     summary: 'Update the swarm',
     flags: [
       ...specFlags,
+      { name: 'label-rm', type: listType, help: 'Remove a label of the swarm' },
       { name: 'autolock', type: switchType, help: 'Change manager autolocking setting (true|false)' },
     ],
     operands: { min: 0, max: 0 },

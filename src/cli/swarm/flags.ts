@@ -2,11 +2,12 @@
 
 import { readFileSync } from 'node:fs'
 import { isIP } from 'node:net'
+import { CLUSTER_SETTINGS } from '../../api/cluster-settings.ts'
 import type { ExternalCa, SwarmSpec } from '../../api/spec.ts'
 import { errorMessage } from '../../lib/errors.ts'
-import type { Flag, FlagType } from '../command.ts'
+import { CliError, type Flag, type FlagType } from '../command.ts'
 import { parseCsvRecord } from '../csv.ts'
-import { durationType, type Flags, intType, parsed, uintType } from '../flags.ts'
+import { durationType, type Flags, intType, keyValues, labelType, parsed, uintType } from '../flags.ts'
 import { cut, ValueError } from '../strconv.ts'
 
 const DEFAULT_LISTEN_HOST = '0.0.0.0'
@@ -117,6 +118,12 @@ export const specFlags: readonly Flag[] = [
     help: 'Number of log entries between Raft snapshots',
     shownDefault: '10000',
   },
+  {
+    name: 'label-add',
+    type: labelType,
+    help: 'Add or update a label of the swarm, such as a setting ("key=value")',
+    complete: CLUSTER_SETTINGS.flatMap(({ label, examples }) => examples.map((value) => `${label}=${value}`)),
+  },
   { name: 'task-history-limit', type: intType, help: 'Task history retention limit', shownDefault: '5' },
 ]
 
@@ -137,8 +144,14 @@ export function changedSwarmSpec(spec: SwarmSpec, flags: Flags, trustRoot: strin
   const heartbeat = flags.duration('dispatcher-heartbeat')
   const keep = flags.uint('max-snapshots')
   const interval = flags.uint('snapshot-interval')
+  const labels: Record<string, string> = { ...spec.Labels, ...keyValues(flags.list('label-add')) }
+  for (const key of flags.list('label-rm')) {
+    if (!(key in labels)) throw new CliError(`key ${key} doesn't exist in the swarm's labels`)
+    delete labels[key]
+  }
   return {
     ...spec,
+    Labels: labels,
     Orchestration: {
       ...spec.Orchestration,
       ...(historyLimit === undefined ? {} : { TaskHistoryRetentionLimit: historyLimit }),

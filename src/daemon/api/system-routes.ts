@@ -1,6 +1,6 @@
 // /_ping, /version, /info and /events: the engine's answers with this cluster's part in them.
 
-import { TASK_SOCKET_LABEL, taskSocketOf } from '../../api/task-socket.ts'
+import { TASK_SOCKET_LABEL, taskSocketOf } from '../../api/cluster-settings.ts'
 import { encodeClusterInfo } from '../../manager/control/render.ts'
 import { NEWEST_MINOR, OLDEST_MINOR, versionText } from './api-version.ts'
 import { type Call, sendJson, sendJsonText, sendText } from './call.ts'

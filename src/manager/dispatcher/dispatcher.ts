@@ -10,7 +10,7 @@ import {
   type WorkerMessage,
 } from '../../api/dispatcher.ts'
 import type { Node } from '../../api/objects.ts'
-import { taskSocketOf } from '../../api/task-socket.ts'
+import { taskSocketOf } from '../../api/cluster-settings.ts'
 import { type Clock, formatTime, type Timer } from '../../lib/clock.ts'
 import { encode } from '../../lib/codec.ts'
 import type { Connection } from '../../lib/connection.ts'
