@@ -6,12 +6,12 @@
 
 import type { Attachment, Network, Service, Task, VirtualIp } from '../../api/objects.ts'
 import { compareTaskStates } from '../../api/spec.ts'
+import { specsEqual } from '../../api/spec-equality.ts'
 import type { Controller, Decision, Problem, ReconcileContext } from '../loop/controller.ts'
 import { NOTHING } from '../loop/controller.ts'
 import { packChanges } from '../loop/pack-changes.ts'
 import { serviceProblem } from '../loop/service-problem.ts'
 import { statusAfter } from '../loop/task-status.ts'
-import { specsEqual } from '../orchestrator/spec-equality.ts'
 import { awaitsAddresses, isAttachment } from '../store/indexes.ts'
 import type { Change, StoreEvent, StoreView, Transaction } from '../store/types.ts'
 import { AddressBook } from './address-book.ts'

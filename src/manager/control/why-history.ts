@@ -3,9 +3,9 @@
 
 import type { Service, Task } from '../../api/objects.ts'
 import { compareTaskStates } from '../../api/spec.ts'
+import { specsEqual } from '../../api/spec-equality.ts'
 import type { WhyEventJson } from '../../api/why.ts'
 import { hasEnded, isOlder } from '../orchestrator/slots.ts'
-import { specsEqual } from '../orchestrator/spec-equality.ts'
 import type { StoreView } from '../store/types.ts'
 
 export interface WhyOptions {

@@ -2,8 +2,8 @@
 
 import type { Node, Service, Task } from '../../api/objects.ts'
 import type { TaskSpec } from '../../api/spec.ts'
+import { specsEqual } from '../../api/spec-equality.ts'
 import { nodeMeetsExpressions } from '../scheduler/constraint.ts'
-import { specsEqual } from './spec-equality.ts'
 
 /** How the spec of a version differs from the service's present one. */
 type Difference = 'none' | 'placement' | 'other'
