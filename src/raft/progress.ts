@@ -24,6 +24,8 @@ export class Progress {
   #readContext = 0
   /** Set by every message of the follower, cleared by each check of the quorum. A new one gets the benefit of the doubt. */
   #recentlyActive = true
+  /** The same, of the period before that check: right after it nobody could be known to be there. */
+  #activeBefore = false
 
   constructor(options: ProgressOptions) {
     this.#inflights = new Inflights(options.maxInflightMessages, options.maxInflightBytes)
@@ -47,7 +49,7 @@ export class Progress {
     return this.#readContext
   }
   get recentlyActive(): boolean {
-    return this.#recentlyActive
+    return this.#recentlyActive || this.#activeBefore
   }
 
   /** Whether to hold back entries. */
@@ -62,9 +64,9 @@ export class Progress {
 
   /** Returns whether the follower was heard of since the last call. */
   takeRecentlyActive(): boolean {
-    const active = this.#recentlyActive
+    this.#activeBefore = this.#recentlyActive
     this.#recentlyActive = false
-    return active
+    return this.#activeBefore
   }
 
   /** An append with `count` entries and this commit index leaves. */
