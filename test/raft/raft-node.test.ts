@@ -321,14 +321,19 @@ t.test('leadership is handed over when asked, without a gap of an election timeo
   t.equal(await alone.codeOf(node.transferLeadership()), 'TRANSFER_IMPOSSIBLE')
 })
 
-t.test('a leader knows at any moment which members are there, so a planned stop always finds one to hand over to', async (t) => {
+t.test('a leader knows at any moment who is there, so a planned stop finds whom to hand over to', async (t) => {
   const cluster = new SimulatedCluster(61)
   const [n1] = await cluster.grow(3)
   const seen = async (durationMs: number) => {
     const list: string[] = []
     for (let atMs = 0; atMs < durationMs; atMs += 5) {
       await cluster.clock.advance(5)
-      list.push(n1!.node.status().peers.map(({ id, recentActive }) => `${id} ${recentActive}`).join(', '))
+      list.push(
+        n1!.node
+          .status()
+          .peers.map(({ id, recentActive }) => `${id} ${recentActive}`)
+          .join(', '),
+      )
     }
     return [...new Set(list)]
   }
