@@ -18,7 +18,7 @@ export async function check(context: Context, flags: Flags, operands: readonly s
     renderListing({
       format: flags.text('format'),
       quiet: false,
-      table: '{{.Network}}\t{{.From}}\t{{.To}}\t{{.State}}\t{{.Loss}}\t{{.RoundTrip}}\t{{.MTU}}',
+      table: '{{.Network}}\t{{.From}}\t{{.To}}\t{{.Address}}\t{{.State}}\t{{.Loss}}\t{{.RoundTrip}}\t{{.MTU}}',
       headers: {
         NetworkID: 'NETWORK ID',
         Network: 'NETWORK',

@@ -43,12 +43,12 @@ function network(id: string, vni: number, subnet: string, more: Partial<OverlayN
   }
 }
 
-function endpoint(taskId: string, networkId: string, nodeNumber: number, address: string, serving = true) {
+function endpoint(taskId: string, networkId: string, nodeNumber: number, address: string | string[], serving = true) {
   const made: OverlayEndpoint = {
     taskId,
     networkId,
     nodeNumber,
-    addresses: [address],
+    addresses: [address].flat(),
     serviceId: 's',
     serviceName: 's',
     slot: 1,
@@ -70,13 +70,15 @@ const STATE: DesiredState = {
       network('ingress', 4096, '100.64.0.0/11', { ingress: true }),
       network('front', 4097, '10.0.1.0/24'),
       network('secret', 4098, '10.0.2.0/24', { encrypted: true }),
+      network('six', 4099, 'fd00:6::/64'),
     ].map((one) => [one.id, one]),
   ),
   endpoints: new Map([
     endpoint('a', 'front', 1, '10.0.1.2'),
     endpoint('b', 'front', 2, '10.0.1.3', false),
     endpoint('c', 'front', 2, '10.0.1.4'),
-    endpoint('d', 'secret', 3, '10.0.2.5'),
+    endpoint('d', 'secret', 3, ['10.0.2.5', 'fd00:2::5']),
+    endpoint('e', 'six', 2, 'fd00:6::5'),
   ]),
 }
 
@@ -89,7 +91,11 @@ t.test('each network is tried from a container of this node, and the gateway net
     { nodeId: 'n1', address: '10.77.0.1:2377' },
     { nodeId: 'n2', address: '[fd00::2]:2377' },
   ]
-  const locals = [local('front', '/run/docker/netns/one'), local('secret', '/run/docker/netns/two')]
+  const locals = [
+    local('front', '/run/docker/netns/one'),
+    local('secret', '/run/docker/netns/two'),
+    local('six', '/run/docker/netns/three'),
+  ]
   const plan = (networkIds: string[]) =>
     planProbes({ request: { networkIds, managers }, state: STATE, locals, fabric: FABRIC }).map(
       ({ namespace, targets }) => [
@@ -102,7 +108,8 @@ t.test('each network is tried from a container of this node, and the gateway net
     host,
     [FABRIC, 'network n2 100.64.4.1 9 1450', 'network n3 100.64.6.1 9 1450'],
     ['/run/docker/netns/one', 'network n2 10.0.1.4 9 1450'],
-    ['/run/docker/netns/two', 'network n3 10.0.2.5 9 1370'],
+    ['/run/docker/netns/two', 'network n3 10.0.2.5 9 1370', 'network n3 fd00:2::5 9 1370'],
+    ['/run/docker/netns/three', 'network n2 fd00:6::5 9 1450'],
   ])
   t.same(plan(['front']), [host, ['/run/docker/netns/one', 'network n2 10.0.1.4 9 1450']])
   const nowhere = planProbes({ request: { networkIds: [], managers }, state: EMPTY_STATE, locals, fabric: FABRIC })
@@ -215,6 +222,10 @@ t.test('what does not work is explained', async (t) => {
   t.match(problems(result('host', '', 'n2'), silent), [/UDP 4789 let through both ways\?$/])
   t.match(problems(result('host', '', 'n2', NOTHING), silent), [/n2 does not answer at 10\.77\.0\.2 at all/])
   t.match(problems(result('network', 'ingress', 'n2'), silent), [/the container at 10\.0\.1\.4 does not answer$/])
+  const six = result('network', 'front', 'n2', { ...NOTHING, address: 'fd00::4' })
+  t.match(problems(result('network', 'front', 'n2'), six), [
+    /^network front: from n1 to n2 by IPv6 nothing passes: IPv4 passes .*, IPv6 does not: the container at fd00::4 has it switched off/,
+  ])
   t.match(
     problems(result('network', 'secret', 'n2'), silent),
     [/UDP 4789/],

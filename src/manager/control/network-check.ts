@@ -1,5 +1,6 @@
 // `swarmctl network check`: whom to ask, and what to make of the answers. Pure.
 
+import { isIP } from 'node:net'
 import type { ManagerAddress } from '../../api/dispatcher.ts'
 import type {
   NetworkCheckJson,
@@ -53,6 +54,7 @@ export function checkResult(view: StoreView, checked: readonly CheckedNode[]): N
       if (problem !== '') problems.push(problem)
     }
   }
+  // Stable: IPv4 before IPv6, as they were tried.
   probes.sort((a, b) => order(a.Network, b.Network) || order(a.From, b.From) || order(a.To, b.To))
   return {
     Nodes: checked.map(({ node, answer }) => ({
@@ -109,7 +111,8 @@ function problemOf(result: ProbeResult, { from, to, network, view, results }: Ci
     return `${from} cannot reach manager ${to} at ${address}/tcp: ${hint}`
   }
   if (!network) return ''
-  const where = `network ${nameOf(network)}: from ${from} to ${to}`
+  const by = isIP(address) === 6 ? ' by IPv6' : ''
+  const where = `network ${nameOf(network)}: from ${from} to ${to}${by}`
   switch (stateOf(result)) {
     case 'loss':
       return `${where} ${sent - answered} of ${sent} packets are lost`
@@ -130,6 +133,13 @@ function unreachableHint(
   to: string,
 ): string {
   const port = view.get('node', id)?.dataPath?.port ?? view.cluster()?.dataPathPort
+  const other = results.find(
+    (one) => one.kind === 'network' && one.networkId === network.id && one.to === id && one.address !== address,
+  )
+  if (other && other.answered > 0) {
+    const [passes, closed] = isIP(address) === 6 ? ['IPv4', 'IPv6'] : ['IPv6', 'IPv4']
+    return `${passes} passes between the same two containers, ${closed} does not: the container at ${address} has it switched off, or a rule of its own drops it`
+  }
   const host = results.find((one) => one.kind === 'host' && one.to === id)
   const between = results.find(
     (one) => one.kind === 'network' && one.to === id && isPlain(view.get('network', one.networkId)),

@@ -34,6 +34,7 @@ export interface ProbePlanInput {
 const CLOSED_PORT = 9
 const COUNT = 10
 const HOST_COUNT = 2
+const FAMILIES = [4, 6]
 
 export function planProbes({ request, state, locals, fabric }: ProbePlanInput): readonly ProbeSpace[] {
   const { self } = state
@@ -62,8 +63,11 @@ export function planProbes({ request, state, locals, fabric }: ProbePlanInput): 
     const endpoints = byNetwork.get(network.id) ?? []
     const targets = peers.flatMap((peer) => {
       const there = endpoints.filter(({ nodeNumber }) => nodeNumber === peer.number)
-      const address = (there.find(({ serving }) => serving) ?? there[0])?.addresses.find((one) => isIP(one) === 4)
-      return address === undefined ? [] : [networkTarget(network.id, peer, address, mtuOf(network))]
+      const chosen = there.find(({ serving }) => serving) ?? there[0]
+      return FAMILIES.flatMap((family) => {
+        const address = chosen?.addresses.find((one) => isIP(one) === family)
+        return address === undefined ? [] : [networkTarget(network.id, peer, address, mtuOf(network))]
+      })
     })
     if (targets.length > 0) spaces.push({ namespace: source.sandbox, targets })
   }
