@@ -1,12 +1,17 @@
 // Settings of the whole cluster that Docker's spec has no field for. They are labels of the cluster, since labels pass through every
 // client that reads, changes and writes the spec. One table: names, accepted values, and what holds where a label is absent.
 
+import { formatCidr, overlaps, parseCidr } from '../lib/cidr.ts'
+import { DEFAULT_INGRESS_SUBNET, INGRESS_PREFIX_MAX, NODE_SUBNETS } from './defaults.ts'
 import type { Labels, SwarmSpec } from './spec.ts'
 
 export const CLUSTER_SETTING_PREFIX = 'io.swarmctl.'
 
 /** Which Docker API a service that binds /var/run/docker.sock gets: swarmd's, or the engine's own. */
 export const TASK_SOCKET_LABEL = 'io.swarmctl.task-docker-socket'
+
+/** What `swarm init` makes the ingress network of. */
+export const INGRESS_SUBNET_LABEL = 'io.swarmctl.ingress-subnet'
 
 export interface ClusterSetting {
   readonly label: string
@@ -16,12 +21,15 @@ export interface ClusterSetting {
   readonly byDefault: string
   /** Values to complete on a command line. */
   readonly examples: readonly string[]
+  /** It is taken by `swarm init` only; what to do later instead. */
+  readonly later?: string
   accepts(value: string): boolean
 }
 
 function oneOf(...values: readonly string[]): Pick<ClusterSetting, 'accepted' | 'examples' | 'accepts'> {
   return { accepted: values.join(' or '), examples: values, accepts: (value) => values.includes(value) }
 }
+
 
 export const CLUSTER_SETTINGS: readonly ClusterSetting[] = [
   {
@@ -30,7 +38,27 @@ export const CLUSTER_SETTINGS: readonly ClusterSetting[] = [
     byDefault: 'swarmd',
     ...oneOf('swarmd', 'engine'),
   },
+  {
+    label: INGRESS_SUBNET_LABEL,
+    summary: 'the subnet of the ingress network, of which each node has a block',
+    byDefault: `${DEFAULT_INGRESS_SUBNET}, or another one that the first node has no route into`,
+    accepted: `an IPv4 subnet of /8 to /${INGRESS_PREFIX_MAX} of private or shared addresses (10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, 100.64.0.0/10, 198.18.0.0/15) outside of ${NODE_SUBNETS}, as ${DEFAULT_INGRESS_SUBNET}`,
+    examples: [DEFAULT_INGRESS_SUBNET, '172.31.0.0/16'],
+    later:
+      'remove the network with `swarmctl network rm ingress`, and make it anew with `swarmctl network create -d overlay --ingress --subnet SUBNET ingress`',
+    accepts: isIngressSubnet,
+  },
 ]
+
+const INGRESS_SPACE = ['10.0.0.0/8', '172.16.0.0/12', '192.168.0.0/16', '100.64.0.0/10', '198.18.0.0/15']
+
+function isIngressSubnet(value: string): boolean {
+  const cidr = parseCidr(value)
+  const own = parseCidr(NODE_SUBNETS)
+  if (cidr?.family !== 4 || !own || formatCidr(cidr) !== value || cidr.prefix > INGRESS_PREFIX_MAX) return false
+  const space = INGRESS_SPACE.map(parseCidr).find((one) => one && overlaps(one, cidr))
+  return space !== undefined && space.prefix <= cidr.prefix && !overlaps(own, cidr)
+}
 
 /** What is wrong with the first of these labels that is a setting, or means to be one; undefined: nothing. */
 export function clusterSettingProblem(labels: Labels | undefined): string | undefined {
@@ -48,8 +76,19 @@ export function clusterSettingProblem(labels: Labels | undefined): string | unde
   return undefined
 }
 
+/** Why a running cluster's settings can't become these; undefined: they can. */
+export function clusterSettingChangeProblem(before: Labels | undefined, after: Labels | undefined): string | undefined {
+  const changed = CLUSTER_SETTINGS.find(({ label, later }) => later !== undefined && before?.[label] !== after?.[label])
+  return changed && `label ${changed.label}: it is taken by swarm init only: ${changed.later}`
+}
+
 export type TaskSocketKind = 'swarmd' | 'engine'
 
 export function taskSocketOf(spec: SwarmSpec | undefined): TaskSocketKind {
   return spec?.Labels?.[TASK_SOCKET_LABEL] === 'engine' ? 'engine' : 'swarmd'
+}
+
+/** undefined: none was given. */
+export function ingressSubnetOf(spec: SwarmSpec | undefined): string | undefined {
+  return spec?.Labels?.[INGRESS_SUBNET_LABEL]
 }

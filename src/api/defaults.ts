@@ -19,6 +19,17 @@ export const DEFAULT_SUBNET_SIZE = 24
  * LANs, and of what clouds and VPNs keep for themselves at 100.100.0.0/16.
  */
 export const DEFAULT_INGRESS_SUBNET = '100.64.0.0/11'
+/** What the ingress network gets instead, in this order, where a node has a route into the one before. */
+export const OTHER_INGRESS_SUBNETS: readonly string[] = [
+  '100.112.0.0/12',
+  '100.104.0.0/13',
+  '198.18.0.0/15',
+  '10.240.0.0/12',
+]
+/** The data plane's own on every node: of containers that only go out (100.96.0.0/16), and inside WireGuard (100.97.0.0/16). */
+export const NODE_SUBNETS = '100.96.0.0/15'
+/** A node's block must hold a few addresses, and there must be a few blocks. */
+export const INGRESS_PREFIX_MAX = 24
 export const MINIMUM_CERTIFICATE_EXPIRY_NS = 3600 * SECOND_NS
 
 function storedMode(mode: ServiceMode): ServiceMode {

@@ -3,10 +3,9 @@
 
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { ManagerAddress } from '../api/dispatcher.ts'
-import type { Cluster, Node } from '../api/objects.ts'
-import type { NodeDescription } from '../api/spec.ts'
 import type { TaskSocketKind } from '../api/cluster-settings.ts'
+import type { ManagerAddress } from '../api/dispatcher.ts'
+import type { NodeDescription } from '../api/spec.ts'
 import { type Clock, sleep } from '../lib/clock.ts'
 import type { Dialer } from '../lib/connection.ts'
 import { CodedError, errorCode, errorMessage } from '../lib/errors.ts'
@@ -28,7 +27,7 @@ import type { RequestHandler } from './control-port.ts'
 import { CurrentIdentity, certificateOf, type Identity } from './identity/identity.ts'
 import type { IdentityFile } from './identity/identity-file.ts'
 import { CertificateRenewer } from './identity/renewal.ts'
-import { ManagerPart } from './manager-part.ts'
+import { type FirstState, ManagerPart } from './manager-part.ts'
 import type { Membership, MembershipFile } from './membership-file.ts'
 import type { MembershipFacts } from './metrics/node-facts.ts'
 import { Places } from './places.ts'
@@ -55,12 +54,6 @@ export interface ClusterNodeOptions {
   readonly clock: Clock
   readonly random: Random
   readonly log: Log
-}
-
-/** What a new cluster begins with. */
-export interface FirstState {
-  readonly cluster: Cluster
-  readonly node: Node
 }
 
 const MANAGER_RETRY_MS = 1000
@@ -179,7 +172,7 @@ export class ClusterNode {
     // The port first: it is what most often fails, and then nothing is on disk yet.
     await part.listen()
     try {
-      await part.bootstrap(state.cluster, state.node)
+      await part.bootstrap(state)
     } catch (error) {
       await part.stopListening()
       throw error

@@ -10,6 +10,7 @@ import { SystemRandom } from '../lib/random.ts'
 import { VERSION } from '../lib/version.ts'
 import { buildOf } from '../overlay/build-of.ts'
 import { CONTROL_FILE } from '../overlay/control-protocol.ts'
+import { hostRoutes } from '../overlay/host-facts.ts'
 import { NetClient } from '../overlay/net-client.ts'
 import { TaskSocket } from '../worker/docker/task-socket.ts'
 import { ApiServer } from './api/api-server.ts'
@@ -103,6 +104,7 @@ async function serve(options: DaemonOptions, log: Log): Promise<void> {
     engine: options.engine,
     defaultAdvertiseAddress: options.defaultAdvertiseAddress,
     dockerSocket: () => taskSocket.source(),
+    hostRoutes,
     describe: describer(options),
     forwarded: { request: (message, response) => server.handleForwarded(message, response) },
     onChange: () => server.clusterChanged(),

@@ -12,7 +12,6 @@ import type { Random } from '../lib/random.ts'
 import { Scope } from '../lib/scope.ts'
 import { PeerClient } from '../lib/tls-request.ts'
 import { WsDialer } from '../lib/ws-connection.ts'
-import { ingressNetwork } from '../manager/allocator/ingress-network.ts'
 import { authorizeNode } from '../manager/ca/authorize.ts'
 import { forwardIssue } from '../manager/ca/ca-routes.ts'
 import { CertificateAuthority } from '../manager/ca/certificate-authority.ts'
@@ -43,6 +42,13 @@ const LONELY_MS = 5_000
 const FORWARD_TIMEOUT_MS = 10_000
 const RETRY_MS = 500
 const HAND_OVER_TIMEOUT_MS = 3000
+
+/** What a new cluster begins with. */
+export interface FirstState {
+  readonly cluster: Cluster
+  readonly node: Node
+  readonly ingress: Network
+}
 
 export interface ManagerPartOptions {
   /** the swarm directory under the data root */
@@ -113,11 +119,9 @@ export class ManagerPart {
     await rm(raftDirectory(directory), { recursive: true, force: true })
   }
 
-  /** Begins a new cluster: its first state is these two objects and the ingress network. */
-  async bootstrap(cluster: Cluster, node: Node): Promise<void> {
+  /** Begins a new cluster, with its first objects. */
+  async bootstrap({ cluster, node, ingress }: FirstState): Promise<void> {
     const { raftId, advertiseAddress } = this.#options.membership
-    const { random, clock } = this.#options
-    const ingress = ingressNetwork(cluster, random.id(), clock.wallMs())
     this.manager.store.restore(0, [first(cluster), first(node), first(ingress)])
     await this.manager.raft.bootstrap({ id: raftId, address: advertiseAddress })
   }

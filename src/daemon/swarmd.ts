@@ -14,6 +14,7 @@ import type { Log } from '../lib/log.ts'
 import type { Random } from '../lib/random.ts'
 import { Turns } from '../lib/turns.ts'
 import { createKey, createRequest } from '../lib/x509.ts'
+import { ingressNetwork } from '../manager/allocator/ingress-network.ts'
 import { createCluster, createFirstNode } from '../manager/ca/create-cluster.ts'
 import { makeJoinToken } from '../manager/ca/join-token.ts'
 import { OWN_FEATURE_LEVEL } from '../manager/membership/feature-level.ts'
@@ -21,13 +22,14 @@ import type { DataPlane } from '../overlay/client.ts'
 import type { SocketSource } from '../worker/docker/container-body.ts'
 import { chooseAddresses, hostOf, machineAddresses, type NodeAddresses } from './addresses.ts'
 import type { ClusterAccess, ClusterState, InitRequest, JoinRequest, PlaceAccess } from './api/cluster-access.ts'
-import { ClusterNode, describeEnd, type FirstState } from './cluster-node.ts'
+import { ClusterNode, describeEnd } from './cluster-node.ts'
 import type { RequestHandler } from './control-port.ts'
 import type { Identity } from './identity/identity.ts'
 import { IdentityFile } from './identity/identity-file.ts'
 import { joinCluster } from './identity/join.ts'
 import { type Membership, MembershipFile } from './membership-file.ts'
 import type { NodeFacts } from './metrics/node-facts.ts'
+import type { FirstState } from './manager-part.ts'
 
 export interface MachineDataPlane extends DataPlane {
   /** The machine is in no cluster any more, and the data plane has been told so. Never throws. */
@@ -46,6 +48,8 @@ export interface SwarmdOptions {
   readonly dataPlane: MachineDataPlane
   readonly describe: (engine: NodeDescription) => NodeDescription
   readonly forwarded: RequestHandler
+  /** CIDRs that this machine reaches by routes of its own. */
+  readonly hostRoutes: () => Promise<readonly string[]>
   /** What this node is, or who leads, has changed. */
   readonly onChange: () => void
   readonly clock: Clock
@@ -176,6 +180,8 @@ export class Swarmd implements ClusterAccess {
         random,
       })
       const raftId = `${bare.id}-${raftSuffix}`
+      const routes = await this.#options.hostRoutes()
+      const ingress = ingressNetwork({ cluster, id: random.id(), wallMs, routes })
       const node = { ...bare, manager: { raftId, address: addresses.advertise, featureLevel: OWN_FEATURE_LEVEL } }
       const identity: Identity = {
         nodeId: node.id,
@@ -185,7 +191,7 @@ export class Swarmd implements ClusterAccess {
         rootsPem: [cluster.rootCa.certPem],
       }
       const membership = membershipOf(addresses, [{ nodeId: node.id, address: addresses.advertise }], raftId, true)
-      await this.#begin(identity, membership, { cluster, node })
+      await this.#begin(identity, membership, { cluster, node, ingress })
       log.info({ nodeId: node.id, clusterId: cluster.id }, 'swarm initialized')
       return node.id
     })

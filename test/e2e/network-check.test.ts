@@ -1,5 +1,6 @@
 // A cluster with a plain and an encrypted network: what passes the wire, published ports of the encrypted service through every
-// node, keys that change under traffic, and `network check` where all is well and where a firewall is in the way.
+// node, keys that change under traffic, and `network check` where all is well and where a firewall is in the way. First, what
+// `swarm init` makes the ingress network of.
 
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -9,7 +10,8 @@ import { join } from 'node:path'
 import t from 'tap'
 import { inNetns } from '../../lab/network.ts'
 import type { NetworkCheckJson } from '../../src/api/network-check.ts'
-import { freshCluster } from './support/fresh-cluster.ts'
+import { Cluster } from './support/cluster.ts'
+import { bareLab } from './support/fresh-cluster.ts'
 import { fetchFrom, insideOf } from './support/inside.ts'
 import { ask, startLoad } from './support/outside.ts'
 
@@ -19,13 +21,45 @@ const NETWORK_PORTS = [
   { network: 'check-secret', service: 'check-hidden', port: 8481 },
 ] as const
 
-const cluster = await freshCluster(t)
-const [one, two] = cluster.lab.hosts
+const lab = await bareLab(t)
+const [one, two] = lab.hosts
 if (!one || !two) throw new Error('a lab of two hosts at least')
+
+const LABEL = 'io.swarmctl.ingress-subnet'
+/** The ingress network that `swarm init` makes on the second host, which leaves again; or what init says instead. */
+async function ingressOf(...flags: readonly string[]): Promise<string> {
+  const init = await two!.swarmctl(['swarm', 'init', '--advertise-addr', two!.address, ...flags])
+  if (init.code !== 0) return init.stderr.trim()
+  const format = '{{range .IPAM.Config}}{{.Subnet}}{{end}}'
+  const { stdout } = await two!.swarmctl(['network', 'inspect', '-f', format, 'ingress'])
+  const update = await two!.swarmctl(['swarm', 'update', '--label-add', `${LABEL}=10.3.0.0/16`])
+  await two!.swarmctl(['swarm', 'leave', '--force'])
+  return `${stdout.trim()}, then ${update.stderr.trim()}`
+}
+await two.exec(['ip', 'route', 'add', 'blackhole', '100.80.0.0/16'])
+const chosen = await ingressOf()
+const overRoute = await ingressOf('--label-add', `${LABEL}=100.64.0.0/11`)
+const overOwn = await ingressOf('--label-add', `${LABEL}=100.96.0.0/16`)
+const given = await ingressOf('--label-add', `${LABEL}=10.2.0.0/16`)
+await two.exec(['ip', 'route', 'del', 'blackhole', '100.80.0.0/16'])
+
+const cluster = await Cluster.form(lab, 'swarmd')
 const directory = mkdtempSync(join(tmpdir(), 'network-check-'))
 t.teardown(() => rmSync(directory, { recursive: true }))
 
-await cluster.docker(one, 'network', 'create', '-d', 'overlay', 'check-plain')
+await cluster.docker(
+  one,
+  'network',
+  'create',
+  '-d',
+  'overlay',
+  '--ipv6',
+  '--subnet',
+  '10.0.4.0/24',
+  '--subnet',
+  'fd00:c4ec::/64',
+  'check-plain',
+)
 await cluster.docker(one, 'network', 'create', '-d', 'overlay', '--opt', 'encrypted', 'check-secret')
 for (const { network, service, port } of NETWORK_PORTS) {
   const publish = ['--publish', `${port}:8080`]
@@ -36,6 +70,13 @@ const everywhere = async (service: string) => (await insideOf(cluster, service))
 for (const { service } of NETWORK_PORTS)
   await cluster.waitFor(`${service} runs on every node`, () => everywhere(service), DEADLINE_MS)
 t.teardown(() => cluster.reset('check-'))
+
+t.test('the ingress network is where the first host has no route, or where it is told to be', async (t) => {
+  t.match(chosen, /^100\.112\.0\.0\/12, then .*label io\.swarmctl\.ingress-subnet: it is taken by swarm init only/)
+  t.match(overRoute, `label ${LABEL}: 100.64.0.0/11 overlaps with the route 100.80.0.0/16 of this host`)
+  t.match(overOwn, /must be an IPv4 subnet .* outside of 100\.96\.0\.0\/15/)
+  t.match(given, /^10\.2\.0\.0\/16, then/)
+})
 
 /** What passed the wire between the first two hosts, in encapsulation, while `work` ran. */
 async function captured(work: () => Promise<unknown>): Promise<Buffer> {
@@ -117,12 +158,14 @@ t.test('where all is well the check says so, of each pair of nodes on each netwo
   const pairs = cluster.lab.hosts.length * (cluster.lab.hosts.length - 1)
   const { code, stdout, stderr } = await one!.swarmctl(['network', 'check'])
   t.equal(code, 0, stderr)
-  t.equal(stdout.trim().split('\n').length, 1 + 3 * pairs)
-  t.match(stdout.split('\n')[0], /^NETWORK +FROM +TO +STATE +LOSS +ROUND TRIP +MTU$/)
-  t.match(stdout, /check-secret +n1 +n2 +ok +0% +[\d.]+ ms +1370\n/)
-  t.match(stdout, /ingress +n2 +n1 +ok +0% +[\d.]+ ms +1450\n/)
+  t.equal(stdout.trim().split('\n').length, 1 + 4 * pairs, 'the plain network is tried in both families')
+  t.match(stdout.split('\n')[0], /^NETWORK +FROM +TO +ADDRESS +STATE +LOSS +ROUND TRIP +MTU$/)
+  t.match(stdout, /check-plain +n2 +n1 +10\.0\.4\.\d+ +ok +0% +[\d.]+ ms +1450\n/)
+  t.match(stdout, /check-plain +n2 +n1 +fd00:c4ec::[\da-f]+ +ok +0% +[\d.]+ ms +1450\n/)
+  t.match(stdout, /check-secret +n1 +n2 +[\d.]+ +ok +0% +[\d.]+ ms +1370\n/)
+  t.match(stdout, /ingress +n2 +n1 +100\.64\.[\d.]+ +ok +0% +[\d.]+ ms +1450\n/)
   const states = await one!.swarmctl(['network', 'check', 'check-plain', '--format', '{{.Network}} {{.State}}'])
-  t.equal(states.stdout, 'check-plain ok\n'.repeat(pairs))
+  t.equal(states.stdout, 'check-plain ok\n'.repeat(2 * pairs))
   t.equal((await one!.swarmctl(['network', 'check', 'nope'])).code, 1)
 })
 
@@ -151,5 +194,10 @@ t.test('where a firewall is in the way the check says which port', async (t) => 
   await rule('udp dport 4789 meta length > 1400')
   const short = await checked()
   t.ok(short.Problems.some((text) => /check-plain: from n1 to n2 packets of 1450 bytes do not pass/.test(text)))
-  t.equal((await one!.swarmctl(['network', 'check'])).code, 1)
+  t.ok(short.Problems.some((text) => /from n1 to n2 by IPv6 packets of 1450 bytes do not pass/.test(text)))
+  await rule(`ip saddr ${one!.address} tcp dport 2377 tcp flags & (syn | ack) == syn`)
+  const { code, stdout, stderr } = await one!.swarmctl(['network', 'check'])
+  t.equal(code, 1)
+  t.match(stderr.trim(), `n1 cannot reach manager n2 at ${two!.address}:2377/tcp: a firewall seems to drop it`)
+  t.notMatch(stdout, /unreachable|below/, 'tunnels and sessions that stand are another matter')
 })

@@ -1,6 +1,8 @@
 // Networks, virtual addresses and tasks' addresses as replicated state.
 
 import t from 'tap'
+import { clusterSettingProblem, INGRESS_SUBNET_LABEL } from '../../src/api/cluster-settings.ts'
+import { NODE_SUBNETS } from '../../src/api/defaults.ts'
 import type { Network, Task } from '../../src/api/objects.ts'
 import { blockOf } from '../../src/lib/address-block.ts'
 import {
@@ -13,18 +15,19 @@ import {
   parseCidr,
 } from '../../src/lib/cidr.ts'
 import { ingressNetwork } from '../../src/manager/allocator/ingress-network.ts'
-import { reportedRoutes } from '../../src/manager/allocator/reported-routes.ts'
+import { overlapProblems, reportedRoutes } from '../../src/manager/allocator/reported-routes.ts'
 import { allocateNetwork } from '../../src/manager/allocator/subnets.ts'
 import { networkWarnings } from '../../src/manager/control/networks.ts'
 import { AssignmentSet } from '../../src/manager/dispatcher/assignment-set.ts'
 import { Store } from '../../src/manager/store/store.ts'
+import { EGRESS_SUBNET, WIREGUARD_SUBNET } from '../../src/overlay/kernel/fabric-config.ts'
 import { aCluster, aNetwork, aNode } from '../support/objects.ts'
 import { AllocatorBench } from './support/allocator-bench.ts'
 
 const publishing = { EndpointSpec: { Ports: [{ Protocol: 'tcp', TargetPort: 80, PublishedPort: 8080 }] } } as const
 
 function withIngress(bench: AllocatorBench): Network {
-  const object = ingressNetwork(bench.store.cluster()!, 'ingress0', 0)
+  const object = ingressNetwork({ cluster: bench.store.cluster()!, id: 'ingress0', wallMs: 0 })
   bench.apply([{ kind: 'create', object }])
   return bench.store.ingressNetwork()!
 }
@@ -100,6 +103,62 @@ t.test('subnets come from the pools, clear of those that were given, and VXLAN i
     'where routes cover all pools, one over a route is better than none',
   )
   t.match(allocateNetwork(bench.store, 'x', {}, { avoid }), { allocated: { subnets: [{ subnet: '10.0.4.0/24' }] } })
+})
+
+t.test('the ingress network stays clear of the first host’s routes, and is what the cluster was told', async (t) => {
+  const made = (routes: string[], told?: string) => {
+    const spec = { Name: 'default', Labels: told === undefined ? {} : { [INGRESS_SUBNET_LABEL]: told } }
+    const network = ingressNetwork({ cluster: aCluster({ spec }), id: 'ingress0', wallMs: 0, routes })
+    return network.allocated?.subnets.map(({ subnet }) => subnet).join()
+  }
+  t.equal(made(['default', '0.0.0.0/1', '192.168.0.0/16', 'fd00::/8']), '100.64.0.0/11')
+  t.equal(made(['100.64.7.0/24']), '100.112.0.0/12')
+  t.equal(made(['100.64.7.0/24', '100.120.0.0/16']), '100.104.0.0/13')
+  t.equal(made(['100.64.0.0/10']), '198.18.0.0/15')
+  t.equal(made(['100.64.0.0/10', '198.0.0.0/8']), '10.240.0.0/12')
+  t.equal(made(['100.64.0.0/10', '198.0.0.0/8', '10.0.0.0/8']), '100.64.0.0/11', 'better than none')
+  t.equal(made(['100.64.7.0/24'], '172.31.0.0/16'), '172.31.0.0/16')
+  t.throws(() => made(['172.31.9.0/24'], '172.31.0.0/16'), {
+    code: 'INVALID_ARGUMENT',
+    message:
+      'label io.swarmctl.ingress-subnet: 172.31.0.0/16 overlaps with the route 172.31.9.0/24 of this host: what is behind it could not be reached from containers',
+  })
+  for (const good of ['100.64.0.0/11', '10.9.8.0/24', '10.0.0.0/8', '198.18.0.0/16', '192.168.0.0/16'])
+    t.equal(clusterSettingProblem({ [INGRESS_SUBNET_LABEL]: good }), undefined, good)
+  const bad = ['', 'x', '8.8.0.0/16', '10.0.0.1/16', '10.0.0.0/25', '100.64.0.0/10', '100.97.0.0/16', 'fd00::/64']
+  for (const one of bad)
+    t.match(clusterSettingProblem({ [INGRESS_SUBNET_LABEL]: one }), /must be an IPv4 subnet of/, one)
+  for (const [subnet] of [[EGRESS_SUBNET], [WIREGUARD_SUBNET]])
+    t.ok(overlaps(parseCidr(NODE_SUBNETS)!, parseCidr(subnet!)!), 'what nodes use themselves is kept free')
+})
+
+t.test('made anew, the ingress network is where the cluster was told, and nothing else is', async (t) => {
+  const bench = new AllocatorBench()
+  const spec = { Name: 'default', Labels: { [INGRESS_SUBNET_LABEL]: '10.0.0.0/16' } }
+  bench.apply([
+    {
+      kind: 'update',
+      object: { ...bench.store.cluster()!, spec },
+      expectedVersion: bench.store.cluster()!.meta.version,
+    },
+  ])
+  t.match(withIngress(bench).allocated, { subnets: [{ subnet: '10.0.0.0/16' }] })
+  t.equal(bench.remove('network', 'ingress0'), undefined)
+  t.match(bench.network()?.allocated, { subnets: [{ subnet: '10.1.0.0/24' }] }, 'its place is kept')
+  t.match(allocateNetwork(bench.store, 'x', { Ingress: true }), { allocated: { subnets: [{ subnet: '10.0.0.0/16' }] } })
+  t.match(allocateNetwork(bench.store, 'x', { IPAMOptions: { Configs: [{ Subnet: '100.96.4.0/24' }] } }), {
+    code: 'SUBNET_OVERLAP',
+    message: /subnet 100\.96\.4\.0\/24 overlaps with 100\.96\.0\.0\/15, which swarmd uses on every node$/,
+  })
+  t.same(
+    overlapProblems(bench.store, ['0.0.0.0/1', '10.1.0.0/16', '100.96.0.0/24', '192.168.0.0/24']).map(
+      ({ message }) => message,
+    ),
+    [
+      `the route 10.1.0.0/16 of this host overlaps with network ${bench.store.list('network')[0]?.spec.Name}: containers there do not reach what is behind it`,
+      'the route 100.96.0.0/24 of this host overlaps with 100.96.0.0/15, which swarmd uses on every node: containers on overlay networks do not reach what is behind it',
+    ],
+  )
 })
 
 t.test('what can’t be given is refused with the network that has it', async (t) => {

@@ -441,6 +441,17 @@ t.test('join tokens are rotated one by one', async (t) => {
   )
 })
 
+t.test('what is settled when the cluster is made can’t be changed later', async (t) => {
+  const { cluster, control } = await newCluster()
+  const version = cluster.store.cluster()?.meta.version ?? 0
+  const spec = { Name: 'default', Labels: { 'io.swarmctl.ingress-subnet': '172.31.0.0/16' } }
+  const nothing = { workerToken: false, managerToken: false, unlockKey: false }
+  t.match(await refusalOf(updateCluster(control, version, spec, nothing, () => '')), {
+    message: /taken by swarm init only: remove the network with `swarmctl network rm ingress`, and make it anew/,
+  })
+  t.equal(cluster.store.cluster()?.meta.version, version)
+})
+
 t.test('listings filter as Docker does', async (t) => {
   const { cluster, control } = await newCluster()
   const { store } = cluster

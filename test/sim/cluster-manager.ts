@@ -92,7 +92,7 @@ export class ManagerPart {
 
   async bootstrap(cluster: Cluster, node: Node): Promise<void> {
     const { raftId, address } = this.#options
-    this.manager.store.restore(0, [cluster, node, ingressNetwork(cluster, 'ingress', 0)])
+    this.manager.store.restore(0, [cluster, node, ingressNetwork({ cluster, id: 'ingress', wallMs: 0 })])
     await this.manager.raft.bootstrap({ id: raftId, address })
   }
 

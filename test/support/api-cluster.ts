@@ -74,7 +74,8 @@ export class ApiCluster implements ClusterAccess {
   /** What init makes of itself in a real cluster: needed by services that publish ports. */
   addIngress(): void {
     const cluster = this.store.cluster()
-    if (cluster) this.apply([{ kind: 'create', object: ingressNetwork(cluster, 'ingress0', this.#wallMs) }])
+    if (cluster)
+      this.apply([{ kind: 'create', object: ingressNetwork({ cluster, id: 'ingress0', wallMs: this.#wallMs }) }])
   }
 
   /** Makes this node a manager, with the cluster's and its own objects in the store. */

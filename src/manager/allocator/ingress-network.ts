@@ -1,12 +1,37 @@
 // The network that `swarm init` makes: published ports are reached over it, and every node has a block of its subnet. There
 // is one at most; users may remove it and create another with settings of their own.
 
+import { INGRESS_SUBNET_LABEL, ingressSubnetOf } from '../../api/cluster-settings.ts'
 import type { Cluster, Network } from '../../api/objects.ts'
+import { invalidArgument } from '../../api/validation/refusal.ts'
+import { formatCidr, overlaps, parseCidr } from '../../lib/cidr.ts'
 import { formatTime } from '../../lib/clock.ts'
+import { parseRoute } from './reported-routes.ts'
 import { allocateNetwork } from './subnets.ts'
 
-/** As Swarm's: named `ingress`, with everything else left to the allocator. */
-export function ingressNetwork(cluster: Cluster, id: string, wallMs: number): Network {
+export interface IngressNetworkOptions {
+  readonly cluster: Cluster
+  readonly id: string
+  readonly wallMs: number
+  /** Of the first node's host. */
+  readonly routes?: readonly string[]
+}
+
+/**
+ * As Swarm's: named `ingress`, with everything else left to the allocator. A subnet that was given is taken as it is, others stay
+ * clear of the routes.
+ * @throws {CodedError} INVALID_ARGUMENT where the given one overlaps with a route
+ */
+export function ingressNetwork({ cluster, id, wallMs, routes = [] }: IngressNetworkOptions): Network {
+  const avoid = routes.flatMap((route) => parseRoute(route) ?? [])
+  const told = ingressSubnetOf(cluster.spec)
+  const subnet = told === undefined ? undefined : parseCidr(told)
+  const clash = subnet && avoid.find((route) => overlaps(route, subnet))
+  if (clash) {
+    throw invalidArgument(
+      `label ${INGRESS_SUBNET_LABEL}: ${told} overlaps with the route ${formatCidr(clash)} of this host: what is behind it could not be reached from containers`,
+    )
+  }
   const now = formatTime(wallMs)
   const spec = {
     Name: 'ingress',
@@ -17,7 +42,7 @@ export function ingressNetwork(cluster: Cluster, id: string, wallMs: number): Ne
     Ingress: true,
     Scope: 'swarm',
   }
-  const allocation = allocateNetwork({ list: () => [], cluster: () => cluster }, id, spec)
+  const allocation = allocateNetwork({ list: () => [], cluster: () => cluster }, id, spec, { avoid })
   return {
     kind: 'network',
     id,

@@ -3,7 +3,15 @@
 // through here, which their users (services and tasks) never are.
 
 import { createHash } from 'node:crypto'
-import { DEFAULT_ADDRESS_POOL, DEFAULT_INGRESS_SUBNET, DEFAULT_SUBNET_SIZE } from '../../api/defaults.ts'
+import { ingressSubnetOf } from '../../api/cluster-settings.ts'
+import {
+  DEFAULT_ADDRESS_POOL,
+  DEFAULT_INGRESS_SUBNET,
+  DEFAULT_SUBNET_SIZE,
+  INGRESS_PREFIX_MAX,
+  NODE_SUBNETS,
+  OTHER_INGRESS_SUBNETS,
+} from '../../api/defaults.ts'
 import type { AllocatedSubnet, Network } from '../../api/objects.ts'
 import type { IpamConfig, NetworkSpec } from '../../api/spec.ts'
 import { VXLAN_IDS_OPTION } from '../../api/validation/payload.ts'
@@ -14,8 +22,6 @@ import { ordinaryReserved } from './address-pool.ts'
 
 const FIRST_VNI = 4096
 const LAST_VNI = 2 ** 24 - 1
-/** A node's block must hold a few addresses, and there must be a few blocks. */
-const INGRESS_PREFIX_MAX = 24
 
 export type NetworkAllocation =
   | { readonly kind: 'allocated'; readonly allocated: NonNullable<Network['allocated']> }
@@ -49,12 +55,16 @@ export function allocateNetwork(
   for (const { cidr } of given) {
     const clash = overlappingNetwork(others, [cidr])
     if (clash) return overlap(cidr, clash)
+    if (overlapsOwn(cidr)) {
+      const message = `${OVERLAP}: subnet ${formatCidr(cidr)} overlaps with ${NODE_SUBNETS}, which swarmd uses on every node`
+      return { kind: 'refused', code: 'SUBNET_OVERLAP', message }
+    }
   }
   const subnets = given.map(({ config, cidr }) => subnetOf(config, cidr))
   if (spec.EnableIPv4 !== false && !given.some(({ cidr }) => cidr.family === 4)) {
     // Where hosts have routes over all the pools (10.0.0.0/8 behind a VPN), one that hides some of it is better than none.
     const cidr = spec.Ingress
-      ? parseCidr(DEFAULT_INGRESS_SUBNET)
+      ? ingressSubnet(view, others, avoid)
       : (nextSubnet(view, others, avoid) ?? nextSubnet(view, others, []))
     if (!cidr) return { kind: 'refused', code: 'SUBNETS_EXHAUSTED', message: poolsExhausted(view) }
     const clash = overlappingNetwork(others, [cidr])
@@ -81,9 +91,32 @@ interface Given {
   readonly cidr: Cidr
 }
 
+const OVERLAP = 'Pool overlaps with other one on this address space'
+
+function overlapsOwn(cidr: Cidr): boolean {
+  const own = parseCidr(NODE_SUBNETS)
+  return own !== undefined && overlaps(own, cidr)
+}
+
+/** As the cluster was told, else the first one that is clear of networks and routes, else of networks. */
+function ingressSubnet(
+  view: Pick<StoreView, 'cluster'>,
+  networks: readonly Network[],
+  avoid: readonly Cidr[],
+): Cidr | undefined {
+  const told = ingressSubnetOf(view.cluster()?.spec)
+  if (told !== undefined) return parseCidr(told)
+  const free = [DEFAULT_INGRESS_SUBNET, ...OTHER_INGRESS_SUBNETS].flatMap((text) => {
+    const cidr = parseCidr(text)
+    return cidr && !overlappingNetwork(networks, [cidr]) ? [cidr] : []
+  })
+  const clear = free.find((cidr) => !avoid.some((one) => overlaps(one, cidr)))
+  return clear ?? free[0] ?? parseCidr(DEFAULT_INGRESS_SUBNET)
+}
+
 function overlap(cidr: Cidr, other: Network): NetworkAllocation {
   const theirs = (other.allocated?.subnets ?? []).map(({ subnet }) => subnet).join(', ')
-  const message = `Pool overlaps with other one on this address space: subnet ${formatCidr(cidr)} overlaps with network ${other.spec.Name ?? other.id} (${theirs})`
+  const message = `${OVERLAP}: subnet ${formatCidr(cidr)} overlaps with network ${other.spec.Name ?? other.id} (${theirs})`
   return { kind: 'refused', code: 'SUBNET_OVERLAP', message }
 }
 
@@ -124,8 +157,11 @@ function nextSubnet(
   avoid: readonly Cidr[],
 ): Cidr | undefined {
   const { pools, size } = poolsOf(view)
-  const ingress = parseCidr(DEFAULT_INGRESS_SUBNET)
-  const taken = [...networks.flatMap(subnetsOf), ...avoid, ...(ingress ? [ingress] : [])].sort(byBase)
+  // The ingress network's place is kept while it is removed and not made anew yet.
+  const kept = [ingressSubnetOf(view.cluster()?.spec) ?? DEFAULT_INGRESS_SUBNET, NODE_SUBNETS]
+  const taken = [...networks.flatMap(subnetsOf), ...avoid, ...kept.flatMap((text) => parseCidr(text) ?? [])].sort(
+    byBase,
+  )
   for (const text of pools) {
     const pool = parseCidr(text)
     if (!pool || pool.prefix > size) continue

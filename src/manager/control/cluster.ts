@@ -1,10 +1,11 @@
 // The cluster's own settings and join tokens, and what stands against a manager that wants to leave.
 
+import { clusterSettingChangeProblem } from '../../api/cluster-settings.ts'
 import { swarmSpecWithDefaults } from '../../api/defaults.ts'
 import type { Cluster } from '../../api/objects.ts'
 import type { SwarmSpec } from '../../api/spec.ts'
 import { validateSwarmSpec } from '../../api/validation/payload.ts'
-import { managerRefusal } from '../../api/validation/refusal.ts'
+import { invalidArgument, managerRefusal } from '../../api/validation/refusal.ts'
 import { CodedError } from '../../lib/errors.ts'
 import type { StoreView } from '../store/types.ts'
 import { type ControlContext, outOfSequence, proposeCurrent } from './context.ts'
@@ -37,6 +38,8 @@ export async function updateCluster(
   }
   await proposeCurrent(context, (view) => {
     const current = requireCluster(view)
+    const settings = clusterSettingChangeProblem(current.spec.Labels, wanted.Labels)
+    if (settings !== undefined) throw invalidArgument(settings)
     if (version !== current.meta.version) throw outOfSequence()
     const { rootCa } = current
     if ((wanted.CAConfig?.ForceRotate ?? 0) !== (current.spec.CAConfig?.ForceRotate ?? 0)) {
