@@ -16,6 +16,7 @@ const WALL_ORIGIN_MS = 1_767_225_600_000
 
 export class VirtualClock implements Clock {
   #nowMs = 0
+  #setMs = 0
   #made = 0
   /** A binary heap by (atMs, order). */
   readonly #heap: Pending[] = []
@@ -25,7 +26,12 @@ export class VirtualClock implements Clock {
   }
 
   wallMs(): number {
-    return WALL_ORIGIN_MS + Math.floor(this.#nowMs)
+    return WALL_ORIGIN_MS + Math.floor(this.#nowMs) + this.#setMs
+  }
+
+  /** Somebody sets the clock ahead, or back. */
+  setAhead(byMs: number): void {
+    this.#setMs += byMs
   }
 
   setTimer(delayMs: number, fire: () => void): Timer {

@@ -253,17 +253,22 @@ export class KeyedLoop {
     this.#pending.add(reported)
   }
 
+  /** @param atMs wall time, of which only the distance from now counts: a clock that is set moves no timer */
   #wakeAt(key: string, atMs: number): void {
     if (this.#stopped) return
+    const { clock } = this.#options
+    this.#sleep(key, clock.nowMs() + Math.max(0, Math.ceil(atMs - clock.wallMs())))
+  }
+
+  #sleep(key: string, untilMs: number): void {
     const { clock } = this.#options
     this.#cancelTimer(key)
     const fire = () => {
       this.#timers.delete(key)
-      if (clock.wallMs() < atMs) this.#wakeAt(key, atMs)
+      if (clock.nowMs() < untilMs) this.#sleep(key, untilMs)
       else this.#enqueue(key)
     }
-    const delayMs = Math.max(0, Math.ceil(atMs - clock.wallMs()))
-    this.#timers.set(key, clock.setTimer(Math.min(delayMs, MAX_SLEEP_MS), fire))
+    this.#timers.set(key, clock.setTimer(Math.min(untilMs - clock.nowMs(), MAX_SLEEP_MS), fire))
   }
 
   #cancelTimer(key: string): void {

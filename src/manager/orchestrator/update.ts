@@ -6,6 +6,7 @@ import type { Service, Task, UpdateProgress } from '../../api/objects.ts'
 import { progressDeadlineMs } from '../../api/service-labels.ts'
 import { compareTaskStates, type TaskState, type UpdateState } from '../../api/spec.ts'
 import { formatTime, parseTime } from '../../lib/clock.ts'
+import { endOfWait } from '../loop/waits.ts'
 import type { Change } from '../store/types.ts'
 import type { ServicePlan } from './service-plan.ts'
 import { currentUpdateSettings, isRollingBack, type UpdateSettings } from './service-settings.ts'
@@ -242,7 +243,8 @@ class UpdateStep {
       }
       return []
     }
-    const freeMs = (made.settledAt === undefined ? nowMs : parseTime(made.settledAt)) + this.#settings.delayMs
+    const settledMs = made.settledAt === undefined ? nowMs : parseTime(made.settledAt)
+    const freeMs = endOfWait(settledMs, this.#settings.delayMs, nowMs)
     if (freeMs > nowMs) {
       this.#places++
       this.#plan.lookAgainAt(freeMs)
@@ -307,7 +309,7 @@ function finish(plan: ServicePlan, progress: UpdateProgress, slots: readonly Sta
       plan.lookAgainAt(nowMs + watchMs)
       return
     }
-    const endMs = parseTime(progress.lastSlotDoneAt) + watchMs
+    const endMs = endOfWait(parseTime(progress.lastSlotDoneAt), watchMs, nowMs)
     if (endMs > nowMs) {
       plan.lookAgainAt(endMs)
       return
