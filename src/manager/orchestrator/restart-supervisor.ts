@@ -3,6 +3,7 @@
 import type { Task } from '../../api/objects.ts'
 import { compareTaskStates } from '../../api/spec.ts'
 import { formatTime, parseTime } from '../../lib/clock.ts'
+import { endOfWait, isFromTheFuture } from '../loop/waits.ts'
 import { shouldRestart } from './restart-policy.ts'
 import type { ServicePlan } from './service-plan.ts'
 import { currentUpdateSettings, isGlobal, isJob, restartSettings } from './service-settings.ts'
@@ -55,7 +56,12 @@ function conditionOf(plan: ServicePlan, task: Task): Condition {
 }
 
 function isDelayed(plan: ServicePlan, task: Task): boolean {
-  return task.desiredState === 'ready' && task.startAfter !== '' && parseTime(task.startAfter) > plan.nowMs
+  return task.desiredState === 'ready' && isAhead(plan, task) && parseTime(task.startAfter) > plan.nowMs
+}
+
+/** Its start has a time, by a clock that has not been set back since. */
+function isAhead(plan: ServicePlan, task: Task): boolean {
+  return task.startAfter !== '' && !isFromTheFuture(parseTime(task.meta.createdAt), plan.nowMs)
 }
 
 /** @returns whether the task gets a successor */
@@ -108,12 +114,12 @@ function isStopping(plan: ServicePlan, task: Task): boolean {
 function startWhenDue(plan: ServicePlan, slot: Slot, task: Task): boolean {
   const { nowMs } = plan
   const afterMs = task.startAfter ? parseTime(task.startAfter) : 0
-  if (afterMs > nowMs) {
+  if (isAhead(plan, task) && afterMs > nowMs) {
     plan.lookAgainAt(afterMs)
     return false
   }
   const blocked = slot.tasks.some((one) => compareTaskStates(one.desiredState, 'complete') > 0 && isStopping(plan, one))
-  const deadlineMs = parseTime(task.meta.createdAt) + STOP_TIMEOUT_MS
+  const deadlineMs = endOfWait(parseTime(task.meta.createdAt), STOP_TIMEOUT_MS, nowMs)
   if (blocked && deadlineMs > nowMs) {
     plan.lookAgainAt(deadlineMs)
     return false
