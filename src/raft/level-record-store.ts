@@ -1,32 +1,26 @@
 // Raft's records on LevelDB: the store of production.
 
-import { Level } from 'level'
 import { CodedError, errorCode, errorMessage } from '../lib/errors.ts'
-import type { RecordOperation, RecordStore } from './record-store.ts'
+import { type FullDiskPolicy, isDiskFull, LevelFile } from '../lib/level-file.ts'
+import type { RecordOperation, RecordStore, RecordWriteOptions } from './record-store.ts'
 
 const LOCKED = 'LEVEL_LOCKED'
 
 /** One directory, one process: a second opener gets RAFT_STORAGE_LOCKED. */
 export class LevelRecordStore implements RecordStore {
   readonly #directory: string
-  #opened: Level<string, Uint8Array> | undefined
+  readonly #file: LevelFile
 
-  constructor(directory: string) {
+  /** @param fullDisk what to do while the disk is full; without it that is RAFT_STORAGE_FAILED */
+  constructor(directory: string, fullDisk?: FullDiskPolicy) {
     this.#directory = directory
-  }
-
-  get #level(): Level<string, Uint8Array> {
-    if (!this.#opened) throw new Error('it is not open')
-    return this.#opened
+    // LevelDB compresses blocks with snappy by default; sealed records do not get smaller.
+    this.#file = new LevelFile({ directory, compression: false, fullDisk })
   }
 
   async open(): Promise<void> {
     try {
-      // Not before: a Level opens by itself once it is made, and whoever never runs would hold the directory.
-      // LevelDB compresses blocks with snappy by default; sealed records do not get smaller.
-      const settings = { keyEncoding: 'utf8', valueEncoding: 'view', compression: false } as const
-      this.#opened = new Level(this.#directory, settings)
-      await this.#opened.open()
+      await this.#file.open()
     } catch (error) {
       const cause = error instanceof Error ? (error.cause ?? error) : error
       if (errorCode(cause) === LOCKED)
@@ -36,12 +30,12 @@ export class LevelRecordStore implements RecordStore {
   }
 
   async close(): Promise<void> {
-    await this.#opened?.close()
+    await this.#file.close()
   }
 
   get(key: string): Uint8Array | undefined {
     try {
-      return this.#level.getSync(key)
+      return this.#file.get(key)
     } catch (error) {
       throw failed(this.#directory, 'read', error)
     }
@@ -49,24 +43,22 @@ export class LevelRecordStore implements RecordStore {
 
   async *range(from: string, to: string): AsyncIterable<readonly [string, Uint8Array]> {
     try {
-      yield* this.#level.iterator({ gte: from, lt: to })
+      yield* this.#file.records({ gte: from, lt: to })
     } catch (error) {
       if (error instanceof CodedError) throw error
       throw failed(this.#directory, 'read', error)
     }
   }
 
-  async write(operations: readonly RecordOperation[], options: { readonly sync: boolean }): Promise<void> {
+  async write(operations: readonly RecordOperation[], options: RecordWriteOptions): Promise<void> {
     try {
-      await this.#level.batch(
-        operations.map((operation) =>
-          operation.kind === 'put'
-            ? { type: 'put' as const, key: operation.key, value: operation.value }
-            : { type: 'del' as const, key: operation.key },
-        ),
-        options,
-      )
+      await this.#file.write(operations, options)
     } catch (error) {
+      if (options.mayFail && isDiskFull(error))
+        throw new CodedError('RAFT_DISK_FULL', `${this.#directory} has no room: ${errorMessage(error)}`, {
+          retryable: true,
+          cause: error,
+        })
       throw failed(this.#directory, 'written', error)
     }
   }

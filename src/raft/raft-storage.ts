@@ -146,7 +146,7 @@ export class RaftStorage {
   /**
    * Writes a snapshot's chunks, durably, beside what is there. Nothing refers to it yet: see `adoptSnapshot` (one of our
    * own state) and `StorageBatch.snapshot` (a received one); `discardSnapshot` undoes it, as recovery does.
-   * @throws {CodedError} RAFT_SNAPSHOT_CHUNK_TOO_LARGE, and what `chunks` throws.
+   * @throws {CodedError} RAFT_SNAPSHOT_CHUNK_TOO_LARGE; RAFT_DISK_FULL (retryable); and what `chunks` throws.
    */
   async saveSnapshot(
     meta: SnapshotMeta,
@@ -169,7 +169,9 @@ export class RaftStorage {
         chunkCount++
         sizeBytes += chunk.length
         // Each one synced: LevelDB may lose an unsynced write and keep a later synced one (they are in two log files).
-        await this.#records.write([{ kind: 'put', key, value: this.#codec.seal(key, chunk) }], { sync: true })
+        // A log that waits for room must not wait behind a snapshot that finds none.
+        const put = { kind: 'put', key, value: this.#codec.seal(key, chunk) } as const
+        await this.#records.write([put], { sync: true, mayFail: true })
       }
     } catch (error) {
       await this.discardSnapshot(saved())

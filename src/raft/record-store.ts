@@ -5,6 +5,13 @@ export type RecordOperation =
   | { readonly kind: 'put'; readonly key: string; readonly value: Uint8Array }
   | { readonly kind: 'delete'; readonly key: string }
 
+export interface RecordWriteOptions {
+  /** The batch survives a crash once the promise has resolved. */
+  readonly sync: boolean
+  /** Where the disk is full it fails with RAFT_DISK_FULL, and the store goes on; else a store may wait for room. */
+  readonly mayFail?: boolean
+}
+
 /** Keys are ASCII and ordered by their bytes. A `[from, to)` range excludes `to`. */
 export interface RecordStore {
   /** @throws {CodedError} RAFT_STORAGE_LOCKED (another process has it open), RAFT_STORAGE_FAILED. */
@@ -18,7 +25,8 @@ export interface RecordStore {
    * All or nothing. With `sync` the batch survives a crash once the promise has resolved; without, any such batch may
    * be lost by a crash of the machine, also when later ones are not. Batches under way at one time may be written in
    * either order.
-   * @throws {CodedError} RAFT_STORAGE_FAILED: what is durable is unknown from here on.
+   * @throws {CodedError} RAFT_STORAGE_FAILED: what is durable is unknown from here on, and nothing
+   *   that is written afterwards counts as durable. RAFT_DISK_FULL: see `mayFail`.
    */
-  write(operations: readonly RecordOperation[], options: { readonly sync: boolean }): Promise<void>
+  write(operations: readonly RecordOperation[], options: RecordWriteOptions): Promise<void>
 }

@@ -1,7 +1,7 @@
 // When a snapshot is made, how much of the log stays beside it, and the transfer of snapshots in both directions.
 
 import type { Clock } from '../lib/clock.ts'
-import { CodedError, errorMessage } from '../lib/errors.ts'
+import { CodedError, errorCode, errorMessage } from '../lib/errors.ts'
 import type { Log } from '../lib/log.ts'
 import type { RaftMetrics } from './raft-metrics.ts'
 import type { RaftConfig, StateMachine } from './raft-node-types.ts'
@@ -155,6 +155,10 @@ export class SnapshotKeeper {
         log.info({ index: meta.index, sizeBytes: saved.sizeBytes, chunks: saved.chunkCount }, 'took a snapshot')
         if (!signal.aborted) onCompacted(meta, firstKept)
       }
+    } catch (error) {
+      if (errorCode(error) !== 'RAFT_DISK_FULL') throw error
+      // The log goes on as it is; the next snapshot may find room.
+      log.warn({ index: meta.index, reason: errorMessage(error) }, 'a snapshot was not taken')
     } finally {
       this.#taking = false
     }

@@ -1,29 +1,24 @@
 // The worker's memory on LevelDB: one directory, one process.
 
-import { Level } from 'level'
 import { CodedError, errorCode, errorMessage } from '../lib/errors.ts'
+import { type FullDiskPolicy, LevelFile } from '../lib/level-file.ts'
 import { fromRecords, toRecords, type WorkerChange, type WorkerState, type WorkerStorage } from './worker-storage.ts'
 
 export class LevelWorkerStorage implements WorkerStorage {
   readonly #directory: string
-  #opened: Level<string, Uint8Array> | undefined
+  readonly #file: LevelFile
 
-  constructor(directory: string) {
+  /** @param fullDisk what to do while the disk is full; without it that is WORKER_STORAGE_FAILED */
+  constructor(directory: string, fullDisk?: FullDiskPolicy) {
     this.#directory = directory
-  }
-
-  get #level(): Level<string, Uint8Array> {
-    if (!this.#opened) throw this.#failed('used', new Error('it is not open'))
-    return this.#opened
+    this.#file = new LevelFile({ directory, compression: true, fullDisk })
   }
 
   async open(): Promise<WorkerState> {
     const records: [string, Uint8Array][] = []
     try {
-      // Not before: a Level opens by itself once it is made, and whoever never runs would hold the directory.
-      this.#opened = new Level(this.#directory, { keyEncoding: 'utf8', valueEncoding: 'view' })
-      await this.#level.open()
-      for await (const record of this.#level.iterator()) records.push(record)
+      await this.#file.open()
+      for await (const record of this.#file.records()) records.push(record)
     } catch (error) {
       const cause = error instanceof Error ? (error.cause ?? error) : error
       if (errorCode(cause) === 'LEVEL_LOCKED')
@@ -37,21 +32,14 @@ export class LevelWorkerStorage implements WorkerStorage {
     const records = toRecords(changes)
     if (records.length === 0) return
     try {
-      await this.#level.batch(
-        records.map((record) =>
-          record.kind === 'put'
-            ? { type: 'put' as const, key: record.key, value: record.value }
-            : { type: 'del' as const, key: record.key },
-        ),
-        options,
-      )
+      await this.#file.write(records, options)
     } catch (error) {
       throw this.#failed('written', error)
     }
   }
 
   async close(): Promise<void> {
-    await this.#opened?.close()
+    await this.#file.close()
   }
 
   #failed(verb: string, cause: unknown): CodedError {
