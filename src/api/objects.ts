@@ -195,6 +195,11 @@ export interface Task extends Base {
   readonly jobIteration: number | undefined
   /** The restart supervisor lets the task go on to RUNNING at this time (RFC 3339); empty: at once. */
   readonly startAfter: string
+  /**
+   * So many tasks before it in its slot failed in a row, each within a minute of running: the restart delay grows with it. Absent
+   * is 0, which it becomes again when the task has run for a minute.
+   */
+  readonly failures?: number
   /** Why the task was made. */
   readonly origin?: TaskOrigin
   /** When the leader saw a task of an update RUNNING or ended (RFC 3339): its delay and its monitor count from here. */

@@ -14,7 +14,11 @@ export const PREFER_LOCAL_LABEL = 'io.swarmctl.prefer-local'
 /** How long a new task of an update may take to run before the update counts as failed, as a duration; `0s`: as long as it likes. */
 export const PROGRESS_DEADLINE_LABEL = 'io.swarmctl.update.progress-deadline'
 
+/** How long a slot whose tasks keep failing waits for its next start at most, as a duration; `0s`: Docker's fixed delay. */
+export const RESTART_MAX_DELAY_LABEL = 'io.swarmctl.restart.max-delay'
+
 const DEFAULT_DRAIN_MS = 2_000
+const DEFAULT_RESTART_MAX_DELAY_MS = 300_000
 const MAX_DRAIN_MS = 3_600_000
 interface LocalPort {
   readonly published: number
@@ -42,6 +46,12 @@ export function drainTimeMs(labels: Labels | undefined): number {
 export function progressDeadlineMs(labels: Labels | undefined): number | undefined {
   const given = labels?.[PROGRESS_DEADLINE_LABEL]
   return (given === undefined ? undefined : durationMs(given)) || undefined
+}
+
+/** The longest wait between the starts of a task that keeps failing; the restart policy's own delay may be longer. */
+export function restartMaxDelayMs(labels: Labels | undefined): number {
+  const given = labels?.[RESTART_MAX_DELAY_LABEL]
+  return (given === undefined ? undefined : durationMs(given)) ?? DEFAULT_RESTART_MAX_DELAY_MS
 }
 
 export function hasClientAffinity(labels: Labels | undefined): boolean {
@@ -77,6 +87,7 @@ function labelProblem(name: string, value: string): string | undefined {
       return drainMs > MAX_DRAIN_MS ? `${quoted} is longer than 1h` : undefined
     }
     case PROGRESS_DEADLINE_LABEL:
+    case RESTART_MAX_DELAY_LABEL:
       return durationMs(value) === undefined ? `invalid duration ${quoted}: write it like 90s, 5m or 1m30s` : undefined
     case AFFINITY_LABEL:
       return value === 'client' || value === 'none' ? undefined : `invalid value ${quoted}: must be client or none`

@@ -12,6 +12,7 @@ import type { Cluster, Config, Endpoint, Meta, Network, Node, Secret, Service, T
 import type { Driver, ServiceSpec, TlsInfo } from '../../api/spec.ts'
 import { errorCode } from '../../lib/errors.ts'
 import { tlsInfo } from '../../lib/x509-node.ts'
+import { backoffText } from '../orchestrator/restart-backoff.ts'
 import type { StoreView } from '../store/types.ts'
 import { encodedOnce, withField } from './encoding.ts'
 
@@ -89,6 +90,13 @@ export const encodeLegacyService = encodedOnce((stored: Service) =>
 
 // ---- tasks ----
 
+/** While a task waits longer than Docker's delay, it says until when: nothing else on its line would. */
+function withError(task: Task): { readonly Err?: string } {
+  const waits = task.status.error === '' && task.desiredState === 'ready'
+  const error = waits ? backoffText(undefined, task) : task.status.error
+  return error === '' ? {} : { Err: error }
+}
+
 const encodeBareTask = encodedOnce((stored: Task) => {
   const { status } = stored
   return {
@@ -102,7 +110,7 @@ const encodeBareTask = encodedOnce((stored: Task) => {
       Timestamp: status.timestamp,
       State: status.state,
       ...(status.message === '' ? {} : { Message: status.message }),
-      ...(status.error === '' ? {} : { Err: status.error }),
+      ...withError(stored),
       ...(status.container === undefined
         ? {}
         : {

@@ -4,6 +4,7 @@ import type { Service, Task } from '../../api/objects.ts'
 import { compareTaskStates } from '../../api/spec.ts'
 import type { WhyJson, WhyWaitJson } from '../../api/why.ts'
 import { formatTime, parseTime } from '../../lib/clock.ts'
+import { backoffText, isBackingOff, ordinal, startsAtMs } from '../orchestrator/restart-backoff.ts'
 import { shouldRestart } from '../orchestrator/restart-policy.ts'
 import { STOP_TIMEOUT_MS } from '../orchestrator/restart-supervisor.ts'
 import { isJob, restartSettings } from '../orchestrator/service-settings.ts'
@@ -81,16 +82,21 @@ function present(view: StoreView, task: Task): readonly string[] {
 }
 
 function waitText(view: StoreView, task: Task): string {
-  if (task.startAfter) return `it starts when the restart delay is over: ${task.startAfter}`
+  if (task.startAfter) {
+    const backoff = backoffText(view.get('service', task.serviceId), task)
+    return backoff || `it starts when the restart delay is over: ${task.startAfter}`
+  }
   const stopping = slotTasks(view, task).find((one) => one.id !== task.id && !isLive(one) && mayRun(one))
   return stopping ? `it starts when task ${stopping.id} has stopped` : 'it starts when the one before it has stopped'
 }
 
 export function taskWaits(view: StoreView, task: Task, nowMs: number): readonly WhyWaitJson[] {
-  if (task.desiredState !== 'ready' || hasEnded(task)) return []
+  if (task.desiredState !== 'ready') return []
   const For = `the start of ${slotName(view, task)}`
-  const delayMs = task.startAfter ? parseTime(task.startAfter) : 0
-  if (delayMs > nowMs) return [{ For: `${For} (restart delay)`, Until: task.startAfter }]
+  const delayMs = startsAtMs(view.get('service', task.serviceId), task)
+  const inRow = isBackingOff(task) ? `, ${ordinal(task.failures ?? 0)} failure in a row` : ''
+  if (delayMs > nowMs) return [{ For: `${For} (restart delay${inRow})`, Until: formatTime(delayMs) }]
+  if (hasEnded(task)) return []
   const stopMs = parseTime(task.meta.createdAt) + STOP_TIMEOUT_MS
   if (stopMs <= nowMs) return []
   return [{ For: `${For} (the task before it stops, or this time passes)`, Until: formatTime(stopMs) }]

@@ -16,11 +16,13 @@ export interface NewTask {
   readonly origin: TaskOrigin
   /** RFC 3339; empty: at once */
   readonly startAfter?: string
+  /** Of the tasks before it, in a row. */
+  readonly failures?: number
 }
 
 export function newTask(service: Service, cluster: Cluster | undefined, request: NewTask, nowMs: number): Task {
   const { spec } = service
-  const { id, slot, nodeId, desiredState, origin, startAfter = '' } = request
+  const { id, slot, nodeId, desiredState, origin, startAfter = '', failures = 0 } = request
   const time = formatTime(nowMs)
   const template = spec.TaskTemplate ?? {}
   const logDriver = template.LogDriver ?? cluster?.spec.TaskDefaults?.LogDriver
@@ -45,6 +47,7 @@ export function newTask(service: Service, cluster: Cluster | undefined, request:
     jobIteration: isJob(spec) ? (service.jobStatus?.iteration ?? 0) : undefined,
     startAfter,
     origin: detail === undefined ? origin : { ...origin, detail },
+    ...(failures > 0 ? { failures } : {}),
     ...(logDriver ? { logDriver } : {}),
   }
 }

@@ -1,12 +1,14 @@
-// Replaces tasks that ended or lost their node, and lets successors go on to RUNNING when their time has come.
+// Replaces tasks that ended or lost their node, lets successors go on to RUNNING when their time has come, and takes note of
+// those that run well after their predecessors had kept failing.
 
 import type { Task } from '../../api/objects.ts'
 import { compareTaskStates } from '../../api/spec.ts'
 import { formatTime, parseTime } from '../../lib/clock.ts'
 import { endOfWait, isFromTheFuture } from '../loop/waits.ts'
+import { failuresWith, RECOVERED_AFTER_MS, restartDelayMs, startsAtMs } from './restart-backoff.ts'
 import { shouldRestart } from './restart-policy.ts'
 import type { ServicePlan } from './service-plan.ts'
-import { currentUpdateSettings, isGlobal, isJob, restartSettings } from './service-settings.ts'
+import { currentUpdateSettings, isGlobal, isJob } from './service-settings.ts'
 import { hasEnded, isDown, isInvalidNode, isRunning, mayRun, type Slot } from './slots.ts'
 
 /** A successor waits no longer than this for its predecessor to stop. */
@@ -21,11 +23,12 @@ export function superviseSlot(plan: ServicePlan, slot: Slot): boolean {
     if (done) continue
     if (!ended && !lostNode) {
       if (task.desiredState === 'ready') changed = startWhenDue(plan, slot, task) || changed
+      else changed = recover(plan, task) || changed
     } else if (!ended && movesFirst(plan, slot, task)) {
       changed = moveFirst(plan, slot, task) || changed
     } else if (ended && !lostNode && isDelayed(plan, task)) {
       // It failed even before its time came (no such image, say): the delay still counts.
-      plan.lookAgainAt(parseTime(task.startAfter))
+      plan.lookAgainAt(startsAtMs(plan.service, task))
     } else {
       // Of two that an update had left in the slot one goes on: a successor would be a second task for good.
       if (succeeded || slot.live.some((other) => other !== task && standsInFor(plan, other))) {
@@ -56,7 +59,19 @@ function conditionOf(plan: ServicePlan, task: Task): Condition {
 }
 
 function isDelayed(plan: ServicePlan, task: Task): boolean {
-  return task.desiredState === 'ready' && isAhead(plan, task) && parseTime(task.startAfter) > plan.nowMs
+  return task.desiredState === 'ready' && isAhead(plan, task) && startsAtMs(plan.service, task) > plan.nowMs
+}
+
+/** @returns whether the task counts as well again from now on */
+function recover(plan: ServicePlan, task: Task): boolean {
+  if (!task.failures || !isRunning(task)) return false
+  const atMs = endOfWait(parseTime(task.meta.updatedAt), RECOVERED_AFTER_MS, plan.nowMs)
+  if (atMs > plan.nowMs) {
+    plan.lookAgainAt(atMs)
+    return false
+  }
+  plan.add(plan.update(task, { failures: 0 }))
+  return true
 }
 
 /** Its start has a time, by a clock that has not been set back since. */
@@ -71,7 +86,8 @@ function restart(plan: ServicePlan, slot: Slot, task: Task, lostNode: boolean): 
     plan.add(...stop)
     return false
   }
-  const delayMs = lostNode ? 0 : restartSettings(task.spec).delayMs
+  const failures = lostNode ? (task.failures ?? 0) : failuresWith(task)
+  const delayMs = lostNode ? 0 : restartDelayMs(plan.service, task, failures, plan.fraction())
   const startsAtOnce = delayMs === 0 && (hasEnded(task) || !isStopping(plan, task))
   const startAfter = delayMs > 0 ? formatTime(plan.nowMs + delayMs) : ''
   const successor = plan.create({
@@ -79,6 +95,7 @@ function restart(plan: ServicePlan, slot: Slot, task: Task, lostNode: boolean): 
     nodeId: isGlobal(plan.service.spec) ? task.nodeId : '',
     desiredState: startsAtOnce ? plan.runningState : 'ready',
     startAfter,
+    failures,
     origin: {
       kind: 'restart',
       predecessorId: task.id,
@@ -113,7 +130,7 @@ function isStopping(plan: ServicePlan, task: Task): boolean {
 /** READY → RUNNING: after its delay, and when the tasks before it have stopped or had a minute to do so. */
 function startWhenDue(plan: ServicePlan, slot: Slot, task: Task): boolean {
   const { nowMs } = plan
-  const afterMs = task.startAfter ? parseTime(task.startAfter) : 0
+  const afterMs = startsAtMs(plan.service, task)
   if (isAhead(plan, task) && afterMs > nowMs) {
     plan.lookAgainAt(afterMs)
     return false
@@ -148,7 +165,8 @@ function moveFirst(plan: ServicePlan, slot: Slot, task: Task): boolean {
     ...inherited(task, true),
     detail: reasonOf(plan, task, true),
   } as const
-  const request = { slot: slot.slot, nodeId: '', desiredState: plan.runningState, origin }
+  const { failures = 0 } = task
+  const request = { slot: slot.slot, nodeId: '', desiredState: plan.runningState, failures, origin }
   plan.add(plan.create(request), { kind: 'check', objectKind: 'task', id: task.id, expectedVersion: task.meta.version })
   return true
 }

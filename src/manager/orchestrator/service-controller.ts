@@ -95,7 +95,7 @@ function* taskConcerns(old: Task | undefined, next: Task | undefined, view: Stor
   const { serviceId } = next
   if (next.nodeId !== old.nodeId && isInvalidNode(view.get('node', next.nodeId))) yield serviceId
   else if (next.status.state === old.status.state || compareTaskStates(next.status.state, 'running') < 0) return
-  else if (hasEnded(next) || isReplacement(next, view)) yield serviceId
+  else if (hasEnded(next) || next.failures || isReplacement(next, view)) yield serviceId
 }
 
 /** Somebody waits for this task to run: an update, or a second task of its slot. */

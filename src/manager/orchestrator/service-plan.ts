@@ -55,6 +55,11 @@ export class ServicePlan {
     return this.#dirty.has(task, this.node(task.nodeId))
   }
 
+  /** From 0 up to 1, for what should not happen everywhere at the same time. */
+  fraction(): number {
+    return this.#random.float()
+  }
+
   newId(): string {
     return this.#random.id()
   }

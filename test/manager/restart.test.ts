@@ -1,0 +1,252 @@
+// Tasks that keep failing: swarm-behaviour.md, "Update, rollback, restart", where Docker's delay is fixed, and what we add to
+// it. The count and the times are in the store, so a scenario may change its leader at any moment.
+
+import t, { type Test } from 'tap'
+import type { Task } from '../../src/api/objects.ts'
+import { RESTART_MAX_DELAY_LABEL, restartMaxDelayMs, serviceLabelProblem } from '../../src/api/service-labels.ts'
+import type { ServiceSpec } from '../../src/api/spec.ts'
+import { parseTime } from '../../src/lib/clock.ts'
+import { encodeTask } from '../../src/manager/control/render.ts'
+import { why } from '../../src/manager/control/why.ts'
+import { whySubject } from '../../src/manager/control/why-subject.ts'
+import { ordinal, restartDelayMs } from '../../src/manager/orchestrator/restart-backoff.ts'
+import { aService, aTask } from '../support/objects.ts'
+import { nanos, replicatedSpec, SmallCluster, withImage } from './support/small-cluster.ts'
+
+type RestartPolicy = NonNullable<NonNullable<ServiceSpec['TaskTemplate']>['RestartPolicy']>
+
+function failing(image: string, policy: RestartPolicy = {}, Labels: Readonly<Record<string, string>> = {}) {
+  const RestartPolicy = { Delay: nanos(5_000), ...policy }
+  return replicatedSpec(1, { TaskTemplate: { ...withImage({}, image), RestartPolicy }, Labels })
+}
+
+/** What each task of the slot waited from its making to its start, oldest first; the first one has no predecessor. */
+function waits(cluster: SmallCluster, id: string): readonly number[] {
+  const restarted = cluster.tasks(id).filter((task) => task.origin?.kind === 'restart')
+  const sorted = restarted.toSorted((a, b) => (a.meta.createdAt < b.meta.createdAt ? -1 : 1))
+  return sorted.map((task) => (parseTime(task.startAfter) - parseTime(task.meta.createdAt)) / 1_000)
+}
+
+const keepAll = { cluster: { spec: { Orchestration: { TaskHistoryRetentionLimit: -1 } } } }
+
+/** The task that was made last. */
+const last = (cluster: SmallCluster, id: string): Task =>
+  cluster
+    .tasks(id)
+    .toSorted((a, b) => (a.meta.createdAt < b.meta.createdAt ? -1 : 1))
+    .at(-1) ?? aTask('none', id)
+
+function isBetween(t: Test, value: number | undefined, low: number, high: number): void {
+  t.ok(value !== undefined && value >= low && value <= high, `${value} is from ${low} to ${high}`)
+}
+
+t.test(
+  'the first two failures wait as with Docker, then the wait doubles up to five minutes, with jitter',
+  async (t) => {
+    const cluster = await SmallCluster.start(keepAll)
+    await cluster.create('web', failing('broken'))
+    await cluster.until(() => waits(cluster, 'web').length >= 10, 'ten restarts', 3_600_000)
+    const [first, second, ...grown] = waits(cluster, 'web')
+    t.same([first, second], [5, 5])
+    for (const [at, full] of [10, 20, 40, 80, 160, 300, 300].entries()) isBetween(t, grown[at], full * 0.75, full)
+    t.equal(
+      new Set(grown.map((wait, at) => wait / Math.min(10 * 2 ** at, 300))).size,
+      grown.length,
+      'no two the same share',
+    )
+    await cluster.stop()
+  },
+)
+
+t.test('a task says when it starts, and that it does so for the n-th failure', async (t) => {
+  const cluster = await SmallCluster.start()
+  await cluster.create('web', failing('broken'))
+  await cluster.until(
+    () => (last(cluster, 'web').failures ?? 0) === 2 && last(cluster, 'web').status.state === 'ready',
+    'patience',
+  )
+  t.notMatch(encodeTask(cluster.store, last(cluster, 'web')), /"Err"/, "Docker's delay is nothing to tell of")
+  await cluster.until(
+    () => (last(cluster, 'web').failures ?? 0) === 5 && last(cluster, 'web').status.state === 'ready',
+    'five',
+  )
+  const waiting = last(cluster, 'web')
+  const startsAt = waiting.startAfter.replace(/\.\d+Z$/, 'Z')
+  t.match(JSON.parse(encodeTask(cluster.store, waiting)), {
+    DesiredState: 'ready',
+    Status: { State: 'ready', Err: `next start at ${startsAt} (5th failure in a row)` },
+  })
+  const answer = why(cluster.store, whySubject(cluster.store, 'web.1'), undefined, {
+    nowMs: cluster.clock.wallMs(),
+    limit: 8,
+  })
+  t.match(answer.Because.join('\n'), `next start at ${startsAt} (5th failure in a row)`)
+  t.match(answer.Waits, [
+    { For: 'the start of web.1 (restart delay, 5th failure in a row)', Until: waiting.startAfter },
+  ])
+  await cluster.until(() => cluster.store.get('task', waiting.id)?.desiredState === 'running', 'its start')
+  t.notMatch(encodeTask(cluster.store, cluster.store.get('task', waiting.id)!), /next start/)
+  await cluster.stop()
+})
+
+t.test('a missing image is looked for less and less often', async (t) => {
+  const cluster = await SmallCluster.start(keepAll)
+  await cluster.create('web', failing('missing'))
+  await cluster.until(() => waits(cluster, 'web').length >= 6, 'six restarts', 600_000)
+  isBetween(t, waits(cluster, 'web')[5], 60, 80)
+  const made = cluster
+    .tasks('web')
+    .map((task) => parseTime(task.meta.createdAt))
+    .sort((a, b) => a - b)
+  isBetween(t, (made[6]! - made[5]!) / 1_000, 30, 41)
+  const answer = why(cluster.store, whySubject(cluster.store, 'web.1'), undefined, {
+    nowMs: cluster.clock.wallMs(),
+    limit: 8,
+  })
+  await cluster.clock.advance(200)
+  t.match(answer.Waits, [{ For: /restart delay, 6th failure in a row/ }])
+  await cluster.stop()
+})
+
+t.test('a task that has run for a minute ends the row', async (t) => {
+  const cluster = await SmallCluster.start(keepAll)
+  await cluster.create('web', failing('broken'))
+  await cluster.until(() => (last(cluster, 'web').failures ?? 0) === 4, 'four failures')
+  // Tasks of this slot behave from here on: they run for 59 s, then for 61 s.
+  await cluster.setImage('web', 'crash=59000')
+  await cluster.until(() => last(cluster, 'web').failures === 3, 'three short lives', 600_000)
+  isBetween(t, waits(cluster, 'web').at(-1), 7.5, 10)
+  const before = waits(cluster, 'web').length
+  await cluster.setImage('web', 'crash=61000')
+  await cluster.until(() => waits(cluster, 'web').length >= before + 3, 'three longer lives', 600_000)
+  t.same(waits(cluster, 'web').slice(-3), [5, 5, 5])
+  t.ok(
+    cluster.tasks('web').some((task) => task.failures === 0),
+    'the store says that one recovered',
+  )
+  await cluster.stop()
+})
+
+t.test('a new spec, or --force, starts at once and counts from zero', async (t) => {
+  const cluster = await SmallCluster.start(keepAll)
+  await cluster.create('web', failing('broken'))
+  await cluster.until(() => (last(cluster, 'web').failures ?? 0) === 7, 'seven failures', 900_000)
+  await cluster.clock.advance(1_000)
+  const before = cluster.clock.nowMs()
+  await cluster.update('web', (spec) => ({ ...spec, TaskTemplate: { ...spec.TaskTemplate, ForceUpdate: 1 } }))
+  await cluster.until(() => last(cluster, 'web').status.state === 'starting', 'a start')
+  isBetween(t, cluster.clock.nowMs() - before, 0, 2_000)
+  t.equal(last(cluster, 'web').failures, undefined)
+  await cluster.until(() => last(cluster, 'web').origin?.kind === 'restart', 'the next restart')
+  t.equal(waits(cluster, 'web').at(-1), 5)
+  await cluster.stop()
+})
+
+t.test('the row of failures and the waiting go on over elections', async (t) => {
+  const starts = async (elections: boolean): Promise<readonly number[]> => {
+    const cluster = await SmallCluster.start({ ...keepAll, seed: 3 })
+    await cluster.create('web', failing('broken'))
+    while (waits(cluster, 'web').length < 7) {
+      await cluster.clock.advance(1_700)
+      if (elections) cluster.elect()
+    }
+    const task = last(cluster, 'web')
+    await cluster.until(() => cluster.store.get('task', task.id)!.desiredState === 'running', 'its start', 600_000)
+    const lateMs = cluster.clock.wallMs() - parseTime(task.startAfter)
+    t.ok(lateMs >= 0 && lateMs < 50, `started ${lateMs} ms after its time`)
+    const found = waits(cluster, 'web')
+    await cluster.stop()
+    return found
+  }
+  const steps = [5, 5, 10, 20, 40, 80, 160]
+  for (const elections of [false, true]) {
+    const found = await starts(elections)
+    t.equal(found.length, steps.length)
+    for (const [at, step] of steps.entries()) isBetween(t, found[at], step > 5 ? step * 0.75 : 5, step)
+  }
+})
+
+t.test('no history has to be kept for it', async (t) => {
+  const cluster = await SmallCluster.start({ cluster: { spec: { Orchestration: { TaskHistoryRetentionLimit: 0 } } } })
+  await cluster.create('web', failing('broken'))
+  await cluster.until(() => last(cluster, 'web').failures === 6, 'six failures', 600_000)
+  t.ok(cluster.tasks('web').length <= 2)
+  await cluster.stop()
+})
+
+t.test('counted attempts are exactly as with Swarm: the delay stays, and so does what a window holds', async (t) => {
+  const cluster = await SmallCluster.start(keepAll)
+  await cluster.create('few', failing('broken', { MaxAttempts: 6 }))
+  await cluster.create('windowed', failing('broken', { MaxAttempts: 5, Window: nanos(60_000) }))
+  await cluster.clock.advance(180_000)
+  t.same(waits(cluster, 'few'), [5, 5, 5, 5, 5, 5])
+  t.same(waits(cluster, 'windowed'), [5, 5, 5, 5, 5], 'it gives up, which longer waits would have put off for ever')
+  await cluster.stop()
+})
+
+t.test('who exits with 0 to be started again keeps the delay that was asked for', async (t) => {
+  const cluster = await SmallCluster.start(keepAll)
+  await cluster.create('cron', failing('exit=100'))
+  await cluster.until(() => waits(cluster, 'cron').length >= 8, 'eight runs')
+  t.same(new Set(waits(cluster, 'cron')), new Set([5]))
+  await cluster.stop()
+})
+
+t.test('a drained node moves a failing task at once, and forgets nothing', async (t) => {
+  const cluster = await SmallCluster.start(keepAll)
+  await cluster.create('web', failing('broken'))
+  await cluster.until(
+    () => last(cluster, 'web').failures === 5 && last(cluster, 'web').status.state === 'ready',
+    'five',
+  )
+  const task = last(cluster, 'web')
+  await cluster.setAvailability(task.nodeId, 'drain')
+  await cluster.until(() => last(cluster, 'web').id !== task.id, 'its successor')
+  t.match(last(cluster, 'web'), { failures: 5, startAfter: '' })
+  await cluster.stop()
+})
+
+t.test('the label limits the wait, also of who waits already; 0s is the fixed delay', async (t) => {
+  const cluster = await SmallCluster.start(keepAll)
+  await cluster.create('fixed', failing('broken', {}, { [RESTART_MAX_DELAY_LABEL]: '0s' }))
+  await cluster.create('web', failing('broken'))
+  await cluster.until(() => last(cluster, 'web').failures === 7, 'seven failures', 600_000)
+  t.same(new Set(waits(cluster, 'fixed')), new Set([5]))
+  t.ok(waits(cluster, 'fixed').length > 20)
+  const waiting = last(cluster, 'web')
+  await cluster.update('web', (spec) => ({ ...spec, Labels: { [RESTART_MAX_DELAY_LABEL]: '20s' } }))
+  await cluster.until(() => cluster.store.get('task', waiting.id)!.desiredState === 'running', 'its start')
+  isBetween(t, cluster.clock.wallMs() - parseTime(waiting.meta.createdAt), 20_000, 20_100)
+  await cluster.until(() => last(cluster, 'web').failures === 9, 'two more')
+  isBetween(t, waits(cluster, 'web').at(-1), 15, 20)
+  await cluster.stop()
+})
+
+t.test('the delay is never shorter than asked for, never longer than the limit, and a zero one grows too', (t) => {
+  const delay = (Delay: number, failures: number, label?: string) => {
+    const spec = { Labels: label === undefined ? {} : { [RESTART_MAX_DELAY_LABEL]: label } }
+    const task = aTask('t', 's', { spec: { RestartPolicy: { Delay: nanos(Delay) } } })
+    return [0, 0.999].map((fraction) => restartDelayMs(aService('s', { spec }), task, failures, fraction))
+  }
+  t.same(delay(0, 2), [0, 0])
+  t.same(delay(0, 3), [2_000, 1_501])
+  t.same(delay(600_000, 9), [600_000, 600_000], 'longer than the limit, as it was asked for')
+  t.same(delay(5_000, 9, '1m'), [60_000, 45_015])
+  t.same(delay(5_000, 2_000)[0], 300_000)
+  t.same([1, 2, 3, 4, 11, 12, 13, 21, 102, 111].map(ordinal), [
+    '1st',
+    '2nd',
+    '3rd',
+    '4th',
+    '11th',
+    '12th',
+    '13th',
+    '21st',
+    '102nd',
+    '111th',
+  ])
+  t.equal(restartMaxDelayMs({ [RESTART_MAX_DELAY_LABEL]: 'soon' }), 300_000)
+  t.match(serviceLabelProblem({ [RESTART_MAX_DELAY_LABEL]: 'soon' }), /invalid duration "soon"/)
+  t.equal(serviceLabelProblem({ [RESTART_MAX_DELAY_LABEL]: '90s' }), undefined)
+  t.end()
+})
