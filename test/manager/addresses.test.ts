@@ -351,6 +351,20 @@ t.test('IPv6 without a subnet gets one of the cluster’s own', async (t) => {
   t.equal(own[1], own[0]?.replace('::/64', ':1::/64'))
 })
 
+t.test('a network without IPv4 has an IPv6 subnet, or is refused', async (t) => {
+  const bench = new AllocatorBench()
+  const ask = (one: Parameters<typeof allocateNetwork>[2]) =>
+    allocateNetwork(bench.store, 'x', { EnableIPv4: false, ...one })
+  const six = ask({ EnableIPv6: true })
+  t.match(six.kind === 'allocated' && six.allocated.subnets.map(({ subnet }) => subnet), [/^fd.*\/64$/])
+  t.match(ask({ IPAMOptions: { Configs: [{ Subnet: 'fd00:9::/64' }] } }), { kind: 'allocated' })
+  t.match(ask({}), { kind: 'refused', message: 'IPv4 or IPv6 must be enabled' })
+  t.match(ask({ EnableIPv6: true, Ingress: true }), { kind: 'refused', message: /^an ingress network needs IPv4/ })
+  t.match(ask({ EnableIPv6: true, IPAMOptions: { Configs: [{ Subnet: '10.3.0.0/24' }] } }), {
+    message: 'IPv4 is switched off for the network, but has a subnet: 10.3.0.0/24',
+  })
+})
+
 t.test('blocks of the default ingress network hold every node number', async (t) => {
   const subnet = parseCidr('100.64.0.0/11')!
   t.equal(formatCidr(blockOf(subnet, 4094)!), '100.95.252.0/23')

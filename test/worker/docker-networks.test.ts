@@ -5,7 +5,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { json } from 'node:stream/consumers'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import type { Attachment, Network } from '../../src/api/objects.ts'
 import type { ContainerSpec, NetworkSpec, PortConfig } from '../../src/api/spec.ts'
 import { SystemClock } from '../../src/lib/clock.ts'
@@ -267,19 +267,21 @@ t.test(
   },
 )
 
-t.test('a part of a network whose block of addresses is another one now is made anew', async (t) => {
-  interface Body {
-    readonly Name: string
-    readonly Driver: string
-    readonly IPAM: unknown
-    readonly Labels: unknown
-  }
-  const networks = new Map<string, Body>()
+interface EngineNetworkBody {
+  readonly Name: string
+  readonly Driver: string
+  readonly IPAM: unknown
+  readonly Labels: unknown
+}
+
+/** An engine that keeps networks and does nothing else. */
+async function networksOn(t: Test, apiVersion: string) {
+  const networks = new Map<string, EngineNetworkBody>()
   const answer = async (request: IncomingMessage, response: ServerResponse) => {
     const name = new URL(request.url ?? '/', 'http://engine').pathname.split('/').pop() ?? ''
     if (name === 'version') {
       response.writeHead(200, { 'content-type': 'application/json' })
-      response.end(JSON.stringify({ ApiVersion: '1.44', MinAPIVersion: '1.24' }))
+      response.end(JSON.stringify({ ApiVersion: apiVersion, MinAPIVersion: '1.24' }))
       return
     }
     const isThere = networks.has(name)
@@ -290,7 +292,7 @@ t.test('a part of a network whose block of addresses is another one now is made 
       response.end(request.method === 'GET' ? JSON.stringify(list) : '')
       return
     }
-    const body = (await json(request)) as Body
+    const body = (await json(request)) as EngineNetworkBody
     const status = networks.has(body.Name) ? 409 : 201
     if (status === 201) networks.set(body.Name, body)
     response.writeHead(status, { 'content-type': 'application/json' })
@@ -302,7 +304,11 @@ t.test('a part of a network whose block of addresses is another one now is made 
   t.teardown(() => engine.close())
   const client = new EngineClient(`unix://${socketPath}`)
   t.teardown(() => client.close())
-  const parts = new LocalNetworks(client, { clock: new SystemClock(), log: silentLog })
+  return { networks, parts: new LocalNetworks(client, { clock: new SystemClock(), log: silentLog }) }
+}
+
+t.test('a part of a network whose block of addresses is another one now is made anew', async (t) => {
+  const { networks, parts } = await networksOn(t, '1.44')
   const block = (octet: number) => ({
     id: 'ingress',
     name: 'ingress',
@@ -314,4 +320,26 @@ t.test('a part of a network whose block of addresses is another one now is made 
     await parts.hold('task', [block(octet)])
     t.match(networks.get('ingress'), { IPAM: { Config: [{ Subnet: `100.64.${octet}.0/23` }] } })
   }
+})
+
+t.test('a network without IPv4 is made so where the engine can, and refused where it cannot', async (t) => {
+  const six = {
+    id: 'six',
+    name: 'six',
+    driver: 'swarmctl',
+    subnets: [{ subnet: 'fd00:6::/64', gateway: '' }],
+    options: {},
+  }
+  const both = { ...six, name: 'both', subnets: [...six.subnets, { subnet: '10.0.6.0/24', gateway: '' }] }
+  const able = await networksOn(t, '1.48')
+  await able.parts.hold('task', [six, both])
+  t.match(able.networks.get('six'), { EnableIPv4: false, EnableIPv6: true })
+  t.notOk('EnableIPv4' in (able.networks.get('both') ?? {}))
+  const old = await networksOn(t, '1.41')
+  await t.rejects(old.parts.hold('task', [six]), {
+    code: 'TASK_FAILED',
+    message: "network six has no IPv4 subnet: it needs a Docker Engine with API 1.48 or later: this node's has 1.41",
+  })
+  await old.parts.hold('task', [both])
+  t.same([...old.networks.keys()], ['both'])
 })

@@ -27,7 +27,13 @@ export type NetworkAllocation =
   | { readonly kind: 'allocated'; readonly allocated: NonNullable<Network['allocated']> }
   | {
       readonly kind: 'refused'
-      readonly code: 'SUBNET_OVERLAP' | 'SUBNETS_EXHAUSTED' | 'VNI_TAKEN' | 'VNIS_EXHAUSTED' | 'SUBNET_TOO_SMALL'
+      readonly code:
+        | 'FAMILIES'
+        | 'SUBNET_OVERLAP'
+        | 'SUBNETS_EXHAUSTED'
+        | 'VNI_TAKEN'
+        | 'VNIS_EXHAUSTED'
+        | 'SUBNET_TOO_SMALL'
       readonly message: string
     }
 
@@ -52,6 +58,8 @@ export function allocateNetwork(
     const cidr = parseCidr(config.Subnet ?? '')
     return cidr ? [{ config, cidr }] : []
   })
+  const families = familiesProblem(spec, given)
+  if (families !== undefined) return { kind: 'refused', code: 'FAMILIES', message: families }
   for (const { cidr } of given) {
     const clash = overlappingNetwork(others, [cidr])
     if (clash) return overlap(cidr, clash)
@@ -84,6 +92,15 @@ export function allocateNetwork(
     return { kind: 'refused', code: 'SUBNET_TOO_SMALL', message }
   }
   return withVni(others, spec, subnets)
+}
+
+function familiesProblem(spec: NetworkSpec, given: readonly Given[]): string | undefined {
+  if (spec.EnableIPv4 !== false) return undefined
+  if (spec.Ingress) return 'an ingress network needs IPv4: leave --ipv4=false out'
+  const four = given.find(({ cidr }) => cidr.family === 4)
+  if (four) return `IPv4 is switched off for the network, but has a subnet: ${formatCidr(four.cidr)}`
+  if (!spec.EnableIPv6 && given.length === 0) return 'IPv4 or IPv6 must be enabled'
+  return undefined
 }
 
 interface Given {

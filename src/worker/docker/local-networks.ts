@@ -10,6 +10,7 @@ import { NETWORK_ID_KEY } from '../../overlay/driver-options.ts'
 import { taskFailed } from '../executor.ts'
 import { TASK_ID_LABEL } from './container-body.ts'
 import { type EngineClient, isEngineError } from './engine-client.ts'
+import { apiRank } from './engine-features.ts'
 import type { LocalNetwork } from './task-networks.ts'
 
 /** What is read of GET /networks and GET /networks/{id}. */
@@ -29,6 +30,9 @@ interface ListedContainer {
 }
 
 const ENDED: ReadonlySet<string> = new Set(['exited', 'dead', 'removing'])
+
+/** Engines before this API version give every network an IPv4 subnet. */
+const WITHOUT_IPV4_API = '1.48'
 
 /** The cluster's network may be removed and made again meanwhile: then the part is made anew. */
 const KEEP_MS = 15_000
@@ -144,6 +148,7 @@ export class LocalNetworks {
 
   /** False: there is one of this name. */
   async #create(network: LocalNetwork): Promise<boolean> {
+    if (isWithoutIpv4(network)) await this.#checkVersion(network)
     try {
       await this.#engine.json({ method: 'POST', path: '/networks/create', body: createBody(network) })
       return true
@@ -151,6 +156,14 @@ export class LocalNetworks {
       if (isEngineError(error, 409)) return false
       throw asTaskFailure(error, network)
     }
+  }
+
+  async #checkVersion({ name }: LocalNetwork): Promise<void> {
+    const version = await this.#engine.apiVersion()
+    if (apiRank(version) >= apiRank(WITHOUT_IPV4_API)) return
+    throw taskFailed(
+      `network ${name} has no IPv4 subnet: it needs a Docker Engine with API ${WITHOUT_IPV4_API} or later: this node's has ${version}`,
+    )
   }
 
   async #takeOver(network: LocalNetwork): Promise<void> {
@@ -189,11 +202,18 @@ export class LocalNetworks {
   }
 }
 
-function createBody({ id, name, driver, subnets, options }: LocalNetwork): Readonly<Record<string, unknown>> {
+function isWithoutIpv4({ driver, subnets }: LocalNetwork): boolean {
+  return driver !== undefined && subnets.every(({ subnet }) => subnet.includes(':'))
+}
+
+function createBody(network: LocalNetwork): Readonly<Record<string, unknown>> {
+  const { id, name, driver, subnets, options } = network
   return {
     Name: name,
     CheckDuplicate: true,
     Driver: driver ?? 'bridge',
+    // Left out where it is on: older engines do not know it.
+    ...(isWithoutIpv4(network) && { EnableIPv4: false }),
     EnableIPv6: subnets.some(({ subnet }) => subnet.includes(':')),
     ...(driver !== undefined && {
       IPAM: {
