@@ -141,6 +141,11 @@ export class ClusterNode {
     return this.#membership.joined ? this.#part?.manager : undefined
   }
 
+  /** This node's keys are on the disk as the cluster wants them: see `Autolock`. */
+  get keysAreSettled(): boolean {
+    return this.#part?.keysAreSettled === true
+  }
+
   /** What metrics show of this node. */
   facts(): MembershipFacts {
     const { nodeId, clusterId } = this.#identity.value
@@ -220,7 +225,7 @@ export class ClusterNode {
     while (!signal.aborted) {
       if (this.#role() === 'manager') await this.#runPart(signal)
       else {
-        await ManagerPart.erase(this.#options.directory)
+        await this.#erasePart()
         await this.#roleChanged(signal)
       }
     }
@@ -252,7 +257,7 @@ export class ClusterNode {
     }
     if (signal.aborted) return
     await this.#remember({ ...this.#membership, raftId: '', joined: false })
-    await ManagerPart.erase(this.#options.directory)
+    await this.#erasePart()
     if (this.#role() === 'manager') {
       // Removed from the consensus before the new certificate came, or removed while it is wanted again.
       this.#renewer.requestRenewal()
@@ -274,17 +279,25 @@ export class ClusterNode {
     this.#log.info({ raftId: this.#membership.raftId }, 'this node takes part in consensus')
   }
 
+  /** A node that is no manager has nothing of the cluster's on its disk: its own key need not be sealed any more. */
+  async #erasePart(): Promise<void> {
+    const { directory, identityFile, random } = this.#options
+    await ManagerPart.erase(directory, random)
+    if (this.#role() === 'worker' && identityFile.unlockKey) await identityFile.seal(undefined)
+  }
+
   async #createPart(): Promise<ManagerPart> {
-    const { directory, forwarded, clock, random, log } = this.#options
+    const { directory, identityFile, forwarded, clock, random, log } = this.#options
     await mkdir(directory, { recursive: true, mode: 0o700 })
     if (!this.#membership.raftId) {
-      await ManagerPart.erase(directory)
+      await this.#erasePart()
       const raftId = `${this.nodeId}-${random.id().slice(0, 8)}`
       await this.#remember({ ...this.#membership, raftId, joined: false })
     }
     return ManagerPart.create({
       directory,
       identity: this.#identity,
+      identityFile,
       membership: this.#membership,
       forwarded,
       onLeaderChange: this.#options.onChange,

@@ -15,20 +15,24 @@ import { WsDialer } from '../lib/ws-connection.ts'
 import { authorizeNode } from '../manager/ca/authorize.ts'
 import { forwardIssue } from '../manager/ca/ca-routes.ts'
 import { CertificateAuthority } from '../manager/ca/certificate-authority.ts'
+import { unlockKeyBytes } from '../manager/ca/unlock-key.ts'
 import { Manager, nodeOfRaftId } from '../manager/manager.ts'
 import { OWN_FEATURE_LEVEL } from '../manager/membership/feature-level.ts'
 import { ConnectionRaftTransport, RAFT_PATH, RAFT_SNAPSHOT_PATH } from '../raft/connection-raft-transport.ts'
 import { LevelRecordStore } from '../raft/level-record-store.ts'
 import { RaftStorage } from '../raft/raft-storage.ts'
 import { RecordCodec } from '../raft/record-codec.ts'
+import { resealRecords } from '../raft/reseal-records.ts'
 import { hostOf, portOf } from './addresses.ts'
 import { FORWARD_PREFIX } from './api/cluster-access.ts'
 import { ControlPort, type RequestHandler } from './control-port.ts'
+import { Autolock } from './identity/autolock.ts'
 import type { CurrentIdentity } from './identity/identity.ts'
+import type { IdentityFile } from './identity/identity-file.ts'
 import { serveCaOn } from './identity/serve-ca.ts'
 import { askMember, type MemberCall, serveMembers } from './member-routes.ts'
 import type { Membership } from './membership-file.ts'
-import { loadRecordKey } from './record-key.ts'
+import { RecordKeyFile } from './record-key.ts'
 
 /**
  * Who is refused as a manager is being demoted or removed: the worker's session tells this node so in a moment, and ends
@@ -54,6 +58,7 @@ export interface ManagerPartOptions {
   /** the swarm directory under the data root */
   readonly directory: string
   readonly identity: CurrentIdentity
+  readonly identityFile: IdentityFile
   readonly membership: Membership
   /** serves requests that other managers forward to this one */
   readonly forwarded: RequestHandler
@@ -72,13 +77,15 @@ export class ManagerPart {
   readonly #transport: ConnectionRaftTransport
   readonly #port: ControlPort
   readonly #client: PeerClient
+  readonly #autolock: Autolock
   #listening = false
   /** The consensus has taken this member in. */
   #joined: boolean
 
-  private constructor(options: ManagerPartOptions, codec: RecordCodec) {
+  private constructor(options: ManagerPartOptions, codec: RecordCodec, autolock: Autolock) {
     const { identity, membership, clock, random, log } = options
     this.#options = options
+    this.#autolock = autolock
     this.#joined = membership.joined
     const { credentials } = identity
     this.#client = new PeerClient({ credentials, clock })
@@ -110,13 +117,32 @@ export class ManagerPart {
 
   static async create(options: ManagerPartOptions): Promise<ManagerPart> {
     await mkdir(raftDirectory(options.directory), { recursive: true, mode: 0o700 })
-    const key = await loadRecordKey(options.directory, options.random)
-    return new ManagerPart(options, new RecordCodec({ keys: { current: key }, random: options.random }))
+    const { directory, identityFile, random, clock, log } = options
+    const { unlockKey } = identityFile
+    const recordKeys = new RecordKeyFile(directory, random)
+    let stored = await recordKeys.load(unlockKey)
+    const codec = new RecordCodec({ keys: stored.ring, random })
+    if (stored.ring.previous?.length) {
+      // No record needs the keys of before any more when this is done, so they are forgotten.
+      await resealRecords(new LevelRecordStore(raftDirectory(directory)), codec)
+      stored = { ring: { current: stored.ring.current }, unlockKeys: unlockKey ? 1 : 0 }
+      await recordKeys.write(stored.ring, unlockKey ? [unlockKey] : [])
+      codec.setKeys(stored.ring)
+    }
+    const autolock = new Autolock({ identityFile, recordKeys, codec, stored, clock, log })
+    return new ManagerPart(options, codec, autolock)
   }
 
-  /** Removes the member's disk: the node is a manager no more. */
-  static async erase(directory: string): Promise<void> {
+  /** Removes the member's disk, and what opens it: the node is a manager no more. */
+  static async erase(directory: string, random: Random): Promise<void> {
     await rm(raftDirectory(directory), { recursive: true, force: true })
+    await new RecordKeyFile(directory, random).remove()
+  }
+
+  /** This manager's keys are on the disk as the cluster wants them: sealed, or in clear. */
+  get keysAreSettled(): boolean {
+    const cluster = this.manager.store.cluster()
+    return cluster !== undefined && this.#autolock.isSettled(unlockKeyBytes(cluster.unlockKey))
   }
 
   /** Begins a new cluster, with its first objects. */
@@ -167,6 +193,7 @@ export class ManagerPart {
       await this.#refresh(running)
       await this.#watchMembership(running)
     })
+    scope.spawn('autolock', (running) => this.#autolock.follow(this.manager, running))
     const handOver = async (): Promise<void> => {
       await this.#handOver()
       stop.abort()

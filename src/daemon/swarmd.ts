@@ -17,6 +17,7 @@ import { createKey, createRequest } from '../lib/x509.ts'
 import { ingressNetwork } from '../manager/allocator/ingress-network.ts'
 import { createCluster, createFirstNode } from '../manager/ca/create-cluster.ts'
 import { makeJoinToken } from '../manager/ca/join-token.ts'
+import { parseUnlockKey } from '../manager/ca/unlock-key.ts'
 import { OWN_FEATURE_LEVEL } from '../manager/membership/feature-level.ts'
 import type { DataPlane } from '../overlay/client.ts'
 import type { SocketSource } from '../worker/docker/container-body.ts'
@@ -60,6 +61,7 @@ export interface SwarmdOptions {
 /** As long as `docker swarm join` waits before it says that the attempt goes on. */
 const JOIN_TIMEOUT_MS = 20_000
 const INIT_TIMEOUT_MS = 20_000
+const UNLOCK_TIMEOUT_MS = 20_000
 const REGISTER_TIMEOUT_MS = 5000
 const RESIGN_TIMEOUT_MS = 5000
 const REMOVE_CONTAINERS_TIMEOUT_MS = 60_000
@@ -81,6 +83,8 @@ export class Swarmd implements ClusterAccess {
   #running: Running | undefined
   #joining: { readonly nodeId: string } | undefined
   #failure: string | undefined
+  /** A manager whose keys are sealed, since nobody has given the key since the start. */
+  #locked = false
   /** init, join and leave one after the other */
   readonly #turns = new Turns()
   #stop: (error: unknown) => void = () => {}
@@ -90,7 +94,7 @@ export class Swarmd implements ClusterAccess {
   constructor(options: SwarmdOptions) {
     this.#options = options
     this.#directory = join(options.dataRoot, 'swarm')
-    this.#identityFile = new IdentityFile(this.#directory)
+    this.#identityFile = new IdentityFile(this.#directory, options.random)
     this.#membershipFile = new MembershipFile(this.#directory)
     this.fatal = new Promise((_, reject) => {
       this.#stop = reject
@@ -100,18 +104,28 @@ export class Swarmd implements ClusterAccess {
 
   /** This machine belongs to a cluster, as its disk says. */
   async isMember(): Promise<boolean> {
-    return (await this.#identityFile.load()) !== undefined
+    return (await this.#identityFile.read()) !== undefined
   }
 
   /**
-   * Takes up the membership that this machine had.
+   * Takes up the membership that this machine had; a manager that is locked waits for `unlock`.
    * @throws {CodedError} IDENTITY_UNREADABLE, STATE_UNREADABLE, LISTEN_FAILED
    */
   async start(): Promise<void> {
-    const identity = await this.#identityFile.load()
+    const stored = await this.#identityFile.read()
     const membership = await this.#membershipFile.read()
-    if (!identity || !membership) return
-    this.#run(this.#node(identity, membership))
+    if (!stored || !membership) return
+    if (stored.key.kind === 'sealed') {
+      this.#locked = true
+      this.#options.log.warn(
+        { nodeId: stored.nodeId },
+        'this manager is locked: "swarm unlock" asks for the unlock key',
+      )
+      this.#options.onChange()
+      return
+    }
+    const identity = await this.#identityFile.load()
+    if (identity) this.#run(this.#node(identity, membership))
   }
 
   /** Stops without leaving: containers run on. */
@@ -121,6 +135,7 @@ export class Swarmd implements ClusterAccess {
   }
 
   state(): ClusterState {
+    if (this.#locked) return { kind: 'locked' }
     if (this.#joining) return { kind: 'pending', nodeId: this.#joining.nodeId }
     const node = this.#running?.node
     if (!node) return this.#failure ? { kind: 'error', message: this.#failure } : { kind: 'inactive' }
@@ -154,7 +169,7 @@ export class Swarmd implements ClusterAccess {
 
   init(request: InitRequest): Promise<string> {
     return this.#turns.take(async () => {
-      if (this.#running) throw alreadyInSwarm()
+      if (this.#running || this.#locked) throw alreadyInSwarm()
       const addresses = this.#choose(request)
       const { clock, random, log } = this.#options
       const wallMs = clock.wallMs()
@@ -199,7 +214,7 @@ export class Swarmd implements ClusterAccess {
 
   join(request: JoinRequest): Promise<void> {
     return this.#turns.take(async () => {
-      if (this.#running) throw alreadyInSwarm()
+      if (this.#running || this.#locked) throw alreadyInSwarm()
       const addresses = this.#choose(request)
       const { clock, random } = this.#options
       const joined = await joinCluster({
@@ -229,7 +244,8 @@ export class Swarmd implements ClusterAccess {
   leave(force: boolean): Promise<void> {
     return this.#turns.take(async () => {
       const running = this.#running
-      if (!running && !this.#failure && !(await this.#identityFile.load())) throw notInSwarm()
+      if (!running && !this.#failure && !(await this.#identityFile.read())) throw notInSwarm()
+      if (this.#locked) await this.#removeLockedContainers()
       if (running?.node.manager && force) await this.#resign(running.node)
       running?.node.announceLeave()
       await this.#halt()
@@ -238,8 +254,18 @@ export class Swarmd implements ClusterAccess {
     })
   }
 
-  async unlock(): Promise<void> {
-    throw new CodedError('NOT_LOCKED', 'swarm is not locked')
+  unlock(key: string): Promise<void> {
+    return this.#turns.take(async () => {
+      if (!this.#locked) throw new CodedError('NOT_LOCKED', 'swarm is not locked')
+      const identity = await this.#identityFile.load(parseUnlockKey(key))
+      const membership = await this.#membershipFile.read()
+      if (!identity || !membership) throw notInSwarm()
+      this.#locked = false
+      this.#options.log.info({ nodeId: identity.nodeId }, 'unlocked')
+      const node = this.#node(identity, membership)
+      this.#run(node)
+      await this.#within(UNLOCK_TIMEOUT_MS, () => node.manager?.status() !== undefined)
+    })
   }
 
   newJoinToken(rootDigest: string): string {
@@ -309,7 +335,7 @@ export class Swarmd implements ClusterAccess {
       if (first) await node.bootstrap(first)
       this.#run(node)
       if (first) {
-        await this.#within(INIT_TIMEOUT_MS, () => node.manager?.isLeader === true)
+        await this.#within(INIT_TIMEOUT_MS, () => node.manager?.isLeader === true && node.keysAreSettled)
         await Promise.race([node.registered, sleep(this.#options.clock, REGISTER_TIMEOUT_MS)])
       }
       return node
@@ -328,6 +354,15 @@ export class Swarmd implements ClusterAccess {
     await this.#identityFile.remove()
     await rm(this.#directory, { recursive: true, force: true })
     this.#failure = undefined
+    this.#locked = false
+    this.#options.onChange()
+  }
+
+  /** Its tasks' containers run on while a manager is locked; to take them down no key is needed. */
+  async #removeLockedContainers(): Promise<void> {
+    const stored = await this.#identityFile.read()
+    const membership = await this.#membershipFile.read()
+    if (stored && membership) await this.#removeContainers(this.#node({ ...stored, keyPem: '' }, membership))
   }
 
   #run(node: ClusterNode): void {

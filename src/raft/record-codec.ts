@@ -52,6 +52,13 @@ export class RecordCodec {
     return this.#current.id
   }
 
+  /** The id of the key that a record is sealed with; undefined where it is cut short. */
+  keyIdOf(record: Uint8Array): string | undefined {
+    const idBytes = record[1] ?? 0
+    if (idBytes === 0 || record.length < 2 + idBytes) return undefined
+    return Buffer.from(record.buffer, record.byteOffset + 2, idBytes).toString()
+  }
+
   /** Replaces the ring, as a key rotation does; records already written keep their key until they are rewritten. */
   setKeys(ring: KeyRing): void {
     const keys = new Map<string, Uint8Array>()

@@ -448,7 +448,6 @@ t.test('the cluster and its nodes have settings within limits', async (t) => {
   t.match(text({ Name: 'mine' }), 'swarm spec must be named "default"')
   t.match(text({ CAConfig: { NodeCertExpiry: 1 } }), 'minimum certificate expiry time is: 1h0m0s')
   t.match(text({ Dispatcher: { HeartbeatPeriod: -1 } }), 'heartbeat time period cannot be a negative duration')
-  t.match(text({ EncryptionConfig: { AutoLockManagers: true } }), 'autolock is not supported')
   t.match(
     refusalOf(() => decodeBody(swarmSpecDecoder, '{"CAConfig":{"ExternalCAs":[{"Protocol":"ftp"}]}}')).message,
     'invalid protocol: "ftp"',

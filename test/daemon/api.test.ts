@@ -152,10 +152,6 @@ t.test('init asks the daemon with everything filled in', async (t) => {
     status: 400,
     message: 'swarm spec must be named "default"',
   })
-  t.match(await call('POST', '/swarm/init', { AutoLockManagers: true }), {
-    status: 501,
-    message: /autolock is not supported/,
-  })
   t.match(await call('POST', '/swarm/init', { Availability: 'lazy' }), {
     status: 400,
     message: 'invalid Availability: "lazy"',
@@ -200,6 +196,57 @@ t.test('init asks the daemon with everything filled in', async (t) => {
     status: 503,
     message: /Removing the last manager erases all current state/,
   })
+  t.equal((await call('POST', '/swarm/leave?force=1')).status, 200)
+})
+
+t.test('autolock: a key while it is on, another when asked for, none while it is off', async (t) => {
+  const { call, cluster } = await serve(t)
+  t.equal((await call('POST', '/swarm/init', { AutoLockManagers: true })).status, 200)
+  t.match(cluster.inits, [{ spec: { EncryptionConfig: { AutoLockManagers: true } } }])
+  const update = async (AutoLockManagers: boolean, query = '') => {
+    const { Version, Spec } = (await call('GET', '/swarm')).json as { Version: { Index: number }; Spec: object }
+    const body = { ...Spec, EncryptionConfig: { AutoLockManagers } }
+    t.equal((await call('POST', `/swarm/update?version=${Version.Index}${query}`, body)).status, 200)
+    return ((await call('GET', '/swarm/unlockkey')).json as { UnlockKey: string }).UnlockKey
+  }
+  const key = await update(true)
+  t.match(key, /^SWMKEY-1-/)
+  t.equal(await update(true), key)
+  const other = await update(true, '&rotateManagerUnlockKey=true')
+  t.match(other, /^SWMKEY-1-/)
+  t.not(other, key)
+  t.equal(await update(false), '')
+  t.equal(await update(false, '&rotateManagerUnlockKey=true'), '', 'nothing to rotate')
+  for (const path of ['/swarm', '/info']) t.notMatch((await call('GET', path)).text, other.slice('SWMKEY-1-'.length))
+
+  const stored = cluster.store.cluster()!
+  cluster.apply([{ kind: 'update', object: { ...stored, featureLevel: 2 }, expectedVersion: stored.meta.version }])
+  const { Version, Spec } = (await call('GET', '/swarm')).json as { Version: { Index: number }; Spec: object }
+  t.match(
+    await call('POST', `/swarm/update?version=${Version.Index}`, {
+      ...Spec,
+      EncryptionConfig: { AutoLockManagers: true },
+    }),
+    { status: 400, message: /autolock needs feature level 3 and the cluster is at 2: upgrade swarmd/ },
+  )
+})
+
+t.test('a locked manager says so', async (t) => {
+  const { call, cluster } = await serve(t)
+  cluster.current = { kind: 'locked' }
+  const locked =
+    'Swarm is encrypted and needs to be unlocked before it can be used. Please use "docker swarm unlock" to unlock it.'
+  for (const path of ['/nodes', '/swarm', '/services', '/swarm/unlockkey'])
+    t.match(await call('GET', path), { status: 503, message: locked })
+  t.match((await call('GET', '/info')).json, { Swarm: { LocalNodeState: 'locked', Error: locked, NodeID: '' } })
+  t.match(await call('POST', '/swarm/init', {}), { status: 503, message: /already part of a swarm/ })
+  t.match(await call('POST', '/swarm/init', { ForceNewCluster: true }), { status: 503, message: locked })
+  t.match(await call('POST', '/swarm/leave'), {
+    status: 503,
+    message: 'Swarm is encrypted and locked. Please unlock it first or use `--force` to ignore this message.',
+  })
+  t.equal((await call('POST', '/swarm/unlock', { UnlockKey: 'SWMKEY-1-x' })).status, 200)
+  t.same(cluster.unlocks, ['SWMKEY-1-x'])
   t.equal((await call('POST', '/swarm/leave?force=1')).status, 200)
 })
 

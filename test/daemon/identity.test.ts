@@ -363,7 +363,7 @@ t.test('a port in use is named', async (t) => {
 })
 
 t.test('an identity on disk is whole, private, and never silently replaced', async (t) => {
-  const file = new IdentityFile(join(directory, 'disk', 'swarm'))
+  const file = new IdentityFile(join(directory, 'disk', 'swarm'), random)
   t.equal(await file.load(), undefined)
   await file.remove()
   const authority = new TestAuthority()
@@ -382,7 +382,7 @@ t.test('an identity on disk is whole, private, and never silently replaced', asy
   for (const damaged of [
     text.slice(0, 300),
     'null',
-    text.replace('"formatVersion": 1', '"formatVersion": 2'),
+    text.replace('"formatVersion": 1', '"formatVersion": 3'),
     JSON.stringify({ ...JSON.parse(text), keyPem: createKey() }),
     JSON.stringify({ ...JSON.parse(text), keyPem: 'x' }),
     JSON.stringify({ ...JSON.parse(text), nodeId: 'other' }),
@@ -413,7 +413,7 @@ t.test('certificates of two minutes are renewed again and again under one live c
   manager.port.onConnection('/session', 'node', echo)
   const { identity: first } = await joinWith(manager.tokens.worker, manager.address)
   const worker = new CurrentIdentity(first)
-  const workerFile = new IdentityFile(join(directory, 'renewal'))
+  const workerFile = new IdentityFile(join(directory, 'renewal'), random)
   const caller = new Caller(await dial(manager.address, first, '/session'))
   const stop = new AbortController()
   // After a failed attempt the next one waits for some time to pass.
@@ -434,7 +434,7 @@ t.test('certificates of two minutes are renewed again and again under one live c
   }
   const running = [
     start(worker, workerFile),
-    start(manager.identity, new IdentityFile(join(directory, 'renewal-manager'))),
+    start(manager.identity, new IdentityFile(join(directory, 'renewal-manager'), random)),
   ]
   const next = (identity: CurrentIdentity) =>
     new Promise<Identity>((resolve) => {
@@ -486,7 +486,7 @@ t.test('a changed role is asked for at once; what cannot be renewed says what to
   const note = (_: unknown, message: string) => void messages.push(message)
   const renewer = new CertificateRenewer({
     identity: current,
-    file: new IdentityFile(join(directory, 'role')),
+    file: new IdentityFile(join(directory, 'role'), random),
     managers: () => [manager.address],
     request: client.request.bind(client),
     clock: systemClock,
@@ -509,7 +509,7 @@ t.test('a changed role is asked for at once; what cannot be renewed says what to
     const log = { ...silentLog, error: (_: unknown, message: string) => resolve(message) }
     const end = new AbortController()
     t.teardown(() => end.abort())
-    const options = { file: new IdentityFile(join(directory, 'expired')), clock: systemClock, random, log }
+    const options = { file: new IdentityFile(join(directory, 'expired'), random), clock: systemClock, random, log }
     void new CertificateRenewer({
       ...options,
       identity: expired,

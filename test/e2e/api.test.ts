@@ -66,7 +66,17 @@ for (const client of CLIENTS) {
     t.not(await succeeds(t, 'swarm', 'join-token', '-q', '--rotate', 'worker'), token)
     await succeeds(t, 'swarm', 'update', '--task-history-limit', '3')
     t.match(await succeeds(t, 'info'), /Task History Retention Limit: 3/)
-    await refused(t, 'autolock is not supported', 'swarm', 'update', '--autolock')
+    t.match(
+      await succeeds(t, 'swarm', 'update', '--autolock'),
+      /^Swarm updated.\nTo unlock a swarm manager after it restarts, run the `\w+ swarm unlock`\ncommand and provide the following key:\n\n {4}SWMKEY-1-\S+\n\n(Please r|R)emember to store this key in a password manager/,
+    )
+    const unlockKey = await succeeds(t, 'swarm', 'unlock-key', '-q')
+    t.match(unlockKey, /^SWMKEY-1-\S+\n?$/)
+    t.not(await succeeds(t, 'swarm', 'unlock-key', '-q', '--rotate'), unlockKey)
+    await succeeds(t, 'swarm', 'update', '--autolock=false')
+    await refused(t, 'no unlock key is set', 'swarm', 'unlock-key')
+    await refused(t, 'cannot rotate because autolock is not turned on', 'swarm', 'unlock-key', '--rotate')
+    await refused(t, 'swarm is not locked', 'swarm', 'unlock')
     t.match(await succeeds(t, 'node', 'ls'), new RegExp(`${NODE_ID} \\*\\s+manager-1\\s+Ready\\s+Active\\s+Leader`))
     await succeeds(t, 'node', 'update', '--label-add', 'zone=east', 'manager-1')
     t.equal(await succeeds(t, 'node', 'inspect', '-f', '{{.Spec.Labels.zone}}', 'self'), 'east')

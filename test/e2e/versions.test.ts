@@ -9,10 +9,11 @@ import type { LabHost } from '../../lab/lab-host.ts'
 import { projectRoot } from '../../lab/layout.ts'
 import { must } from '../../lab/run.ts'
 import { readState, type SwarmdOptions } from '../../lab/state.ts'
-import { loadRecordKey } from '../../src/daemon/record-key.ts'
+import { RecordKeyFile } from '../../src/daemon/record-key.ts'
 import { SystemClock } from '../../src/lib/clock.ts'
 import { encode } from '../../src/lib/codec.ts'
 import { SystemRandom } from '../../src/lib/random.ts'
+import { OWN_FEATURE_LEVEL } from '../../src/manager/membership/feature-level.ts'
 import { ENTRY_FORMAT } from '../../src/manager/store/entry.ts'
 import { LevelRecordStore } from '../../src/raft/level-record-store.ts'
 import { encodeEnvelope } from '../../src/raft/proposal-envelope.ts'
@@ -21,13 +22,16 @@ import { RecordCodec } from '../../src/raft/record-codec.ts'
 import { freshCluster, leaveAll } from './support/fresh-cluster.ts'
 
 const WAIT_MS = 120_000
+const NEWER_LEVEL = OWN_FEATURE_LEVEL + 1
 const cluster = await freshCluster(t, { workers: ['n3'] })
 const { lab } = cluster
 const [n1, n2, n3] = [lab.host('n1'), lab.host('n2'), lab.host('n3')]
 const old: SwarmdOptions = readState(lab.dir)?.hosts[0]?.swarmd ?? {}
 const folder = mkdtempSync(join(tmpdir(), 'swarmctl-e2e-build-'))
 const newer: SwarmdOptions = { ...old, program: join(folder, 'swarmd.mjs') }
-await must([process.execPath, 'scripts/bundle.mjs', `--outdir=${folder}`, '--feature-level=3'], { cwd: projectRoot })
+await must([process.execPath, 'scripts/bundle.mjs', `--outdir=${folder}`, `--feature-level=${NEWER_LEVEL}`], {
+  cwd: projectRoot,
+})
 t.teardown(async () => {
   await leaveAll(lab) // an older build would not start in a cluster of a higher level
   for (const host of lab.hosts) await host.restartSwarmd(old)
@@ -84,18 +88,20 @@ t.test('machines are upgraded one by one, no container restarts, and the last ma
     await host.restartSwarmd(newer)
     await ready()
     if (host === follower) {
-      const known = async () => /"featureLevel":3,"msg":"manager is back"/.test(logged(from))
+      const known = async () => logged(from).includes(`"featureLevel":${NEWER_LEVEL},"msg":"manager is back"`)
       await cluster.waitFor('the cluster knows what the follower can do', known, WAIT_MS)
     }
     t.strictSame(await containers(), before, `after the upgrade of ${host.name}`)
   }
-  const raised = async () => /"featureLevel":3,"msg":"feature level raised"/.test(logged(from))
+  const raised = async () => logged(from).includes(`"featureLevel":${NEWER_LEVEL},"msg":"feature level raised"`)
   await cluster.waitFor('the level is raised', raised, WAIT_MS)
   await cluster.docker(n1, 'config', 'create', 'versions-after', '/etc/hostname')
 })
 
 t.test('an older build is then no manager of this cluster: neither a new one nor one that was', async (t) => {
-  const says = /this version of swarmd supports feature level 2, the cluster is at 3: upgrade swarmd on this node/
+  const says = new RegExp(
+    `this version of swarmd supports feature level ${OWN_FEATURE_LEVEL}, the cluster is at ${NEWER_LEVEL}: upgrade swarmd on this node`,
+  )
   const token = (await cluster.docker(n1, 'swarm', 'join-token', '-q', 'manager')).trim()
   await cluster.docker(n3, 'swarm', 'leave')
   await n3.restartSwarmd(old)
@@ -141,10 +147,10 @@ t.test('an entry of a format that a build does not know stops it, with a message
 /** As a newer version would have written it: the log of this manager, committed. */
 async function appendNewerEntry(directory: string): Promise<void> {
   const random = new SystemRandom()
-  const key = await loadRecordKey(directory, random)
+  const { ring } = await new RecordKeyFile(directory, random).load(undefined)
   const storage = new RaftStorage({
     records: new LevelRecordStore(join(directory, 'raft')),
-    codec: new RecordCodec({ keys: { current: key }, random }),
+    codec: new RecordCodec({ keys: ring, random }),
     clock: new SystemClock(),
   })
   const { hardState, snapshot, entries } = await storage.open()

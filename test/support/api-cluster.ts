@@ -15,6 +15,7 @@ import { CodedError } from '../../src/lib/errors.ts'
 import { SeededRandom } from '../../src/lib/random.ts'
 import { createRootCa } from '../../src/lib/x509-node.ts'
 import { ingressNetwork } from '../../src/manager/allocator/ingress-network.ts'
+import { OWN_FEATURE_LEVEL } from '../../src/manager/membership/feature-level.ts'
 import { Store } from '../../src/manager/store/store.ts'
 import type { Transaction } from '../../src/manager/store/types.ts'
 import { aCluster, aNode } from './objects.ts'
@@ -25,6 +26,7 @@ export class ApiCluster implements ClusterAccess {
   store = new Store()
   readonly inits: InitRequest[] = []
   readonly joins: JoinRequest[] = []
+  readonly unlocks: string[] = []
   readonly random = new SeededRandom(1)
   /** every transaction that was proposed */
   readonly proposed: Transaction[] = []
@@ -50,7 +52,6 @@ export class ApiCluster implements ClusterAccess {
       defaultAddressPools: [],
       subnetSize: 0,
       forceNewCluster: false,
-      autoLockManagers: false,
       availability: 'active',
       spec: { Name: 'default' },
     })
@@ -109,6 +110,7 @@ export class ApiCluster implements ClusterAccess {
         kind: 'create',
         object: aCluster({
           spec: asked.spec,
+          featureLevel: OWN_FEATURE_LEVEL,
           rootCa: {
             certPem,
             keyPem,
@@ -146,7 +148,9 @@ export class ApiCluster implements ClusterAccess {
     this.store = new Store()
   }
 
-  async unlock(): Promise<void> {}
+  async unlock(key: string): Promise<void> {
+    this.unlocks.push(key)
+  }
 
   places(): PlaceAccess | undefined {
     return this.placeAccess

@@ -132,12 +132,6 @@ export function validateSwarmSpec(spec: SwarmSpec): void {
       'swarmd signs with its own CA: external CAs and given signing certificates are not supported',
     )
   }
-  if (spec.EncryptionConfig?.AutoLockManagers) {
-    throw managerRefusal(
-      'UNIMPLEMENTED',
-      'autolock is not supported by this version of swarmd: leave AutoLockManagers off',
-    )
-  }
 }
 
 /** @param port 0: the default */

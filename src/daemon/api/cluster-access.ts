@@ -50,7 +50,6 @@ export interface InitRequest {
   /** 0: the default, 24 */
   readonly subnetSize: number
   readonly forceNewCluster: boolean
-  readonly autoLockManagers: boolean
   readonly availability: 'active' | 'pause' | 'drain'
   /** defaults filled in */
   readonly spec: SwarmSpec
@@ -104,7 +103,7 @@ export interface ClusterAccess {
   init(request: InitRequest): Promise<string>
   join(request: JoinRequest): Promise<void>
   leave(force: boolean): Promise<void>
-  /** @throws {CodedError} INVALID_UNLOCK_KEY, NOT_LOCKED */
+  /** @throws {CodedError} INVALID_UNLOCK_KEY, INVALID_PARAMETER (no key at all), NOT_LOCKED */
   unlock(key: string): Promise<void>
   /** undefined: this machine is in no cluster. */
   places(): PlaceAccess | undefined

@@ -6,16 +6,16 @@ import type { ClusterState } from './cluster-access.ts'
 
 export type ManagerState = Extract<ClusterState, { kind: 'manager' }>
 
+export const LOCKED =
+  'Swarm is encrypted and needs to be unlocked before it can be used. Please use "docker swarm unlock" to unlock it.'
+
 /** @throws {CodedError} NOT_MANAGER, SWARM_LOCKED */
 export function requireManager(state: ClusterState): ManagerState {
   switch (state.kind) {
     case 'manager':
       return state
     case 'locked':
-      throw new CodedError(
-        'SWARM_LOCKED',
-        'Swarm is encrypted and needs to be unlocked before it can be used. Please use "docker swarm unlock" to unlock it.',
-      )
+      throw new CodedError('SWARM_LOCKED', LOCKED)
     case 'worker':
       throw notManager(
         "Worker nodes can't be used to view or modify cluster state. Please run this command on a manager node or promote the current node to a manager.",

@@ -3,8 +3,8 @@
 import { swarmSpecWithDefaults } from '../../api/defaults.ts'
 import { initDecoder, joinDecoder, swarmSpecDecoder, unlockDecoder } from '../../api/validation/object-decoders.ts'
 import { validateInit, validateJoin, validateSwarmSpec } from '../../api/validation/payload.ts'
-import { managerRefusal } from '../../api/validation/refusal.ts'
 import { CodedError } from '../../lib/errors.ts'
+import { showUnlockKey } from '../../manager/ca/unlock-key.ts'
 import { leaveRefusal, requireCluster, updateCluster } from '../../manager/control/cluster.ts'
 import { encodeSwarm } from '../../manager/control/render.ts'
 import { remoteAddress } from '../addresses.ts'
@@ -58,7 +58,8 @@ export function swarmRoutes(server: ServerContext): readonly Route[] {
       place: 'manager',
       method: 'GET',
       path: '/swarm/unlockkey',
-      handle: async (call, state) => sendJson(call, 200, { UnlockKey: requireCluster(state.view).unlockKey }),
+      handle: async (call, state) =>
+        sendJson(call, 200, { UnlockKey: showUnlockKey(requireCluster(state.view).unlockKey) }),
     },
     {
       place: 'node',
@@ -92,15 +93,11 @@ async function init(server: ServerContext, call: Call): Promise<void> {
   const body = decodeJson(call, initDecoder)
   const state = server.cluster.state()
   if (state.kind !== 'inactive' && !body.ForceNewCluster) throw swarmExists()
-  if (state.kind === 'worker' && body.ForceNewCluster) requireManager(state)
-  const spec = swarmSpecWithDefaults(body.Spec)
+  // Only a manager has a state to begin again with; a machine in no swarm begins one as ever.
+  if (state.kind !== 'inactive') requireManager(state)
+  const given = swarmSpecWithDefaults(body.Spec)
+  const spec = body.AutoLockManagers ? { ...given, EncryptionConfig: { AutoLockManagers: true } } : given
   validateSwarmSpec(spec)
-  if (body.AutoLockManagers) {
-    throw managerRefusal(
-      'UNIMPLEMENTED',
-      'autolock is not supported by this version of swarmd: leave AutoLockManagers off',
-    )
-  }
   const since139 = call.version >= 39
   const pools = since139 ? body.DefaultAddrPool : []
   const subnetSize = since139 ? body.SubnetSize : 0
@@ -115,7 +112,6 @@ async function init(server: ServerContext, call: Call): Promise<void> {
     defaultAddressPools: pools,
     subnetSize,
     forceNewCluster: body.ForceNewCluster,
-    autoLockManagers: body.AutoLockManagers,
     availability: body.Availability,
     spec,
   })

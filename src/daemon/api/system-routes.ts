@@ -8,7 +8,7 @@ import type { ClusterState } from './cluster-access.ts'
 import type { Engine } from './engine.ts'
 import { asList, asObject, parseJson } from './engine-json.ts'
 import { streamEvents } from './events-route.ts'
-import { localNodeState, swarmHeader } from './node-state.ts'
+import { LOCKED, localNodeState, swarmHeader } from './node-state.ts'
 import type { Route } from './router.ts'
 import type { ServerContext } from './server-context.ts'
 
@@ -87,7 +87,7 @@ function swarmInfo(state: ClusterState): {
   readonly labels: readonly string[]
 } {
   const LocalNodeState = localNodeState(state)
-  const failure = state.kind === 'error' ? state.message : ''
+  const failure = state.kind === 'error' ? state.message : state.kind === 'locked' ? LOCKED : ''
   const nothing = {
     NodeID: '',
     NodeAddr: '',

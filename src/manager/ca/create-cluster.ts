@@ -13,6 +13,7 @@ import type { Random } from '../../lib/random.ts'
 import { readRequest } from '../../lib/x509.ts'
 import { createNodeCertificate, createRootCa } from '../../lib/x509-node.ts'
 import { makeJoinToken, rootDigest } from './join-token.ts'
+import { newUnlockKey } from './unlock-key.ts'
 
 export interface CreateClusterOptions {
   readonly wallMs: number
@@ -45,7 +46,7 @@ export function createCluster(options: CreateClusterOptions): Cluster {
     subnetSize: options.subnetSize || DEFAULT_SUBNET_SIZE,
     dataPathPort: options.dataPathPort || DEFAULT_DATA_PATH_PORT,
     featureLevel: options.featureLevel,
-    unlockKey: '',
+    unlockKey: options.spec?.EncryptionConfig?.AutoLockManagers ? newUnlockKey(random) : '',
   }
 }
 

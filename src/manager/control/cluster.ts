@@ -7,6 +7,8 @@ import type { SwarmSpec } from '../../api/spec.ts'
 import { validateSwarmSpec } from '../../api/validation/payload.ts'
 import { invalidArgument, managerRefusal } from '../../api/validation/refusal.ts'
 import { CodedError } from '../../lib/errors.ts'
+import { newUnlockKey } from '../ca/unlock-key.ts'
+import { SECURITY_FEATURE_LEVEL } from '../membership/feature-level.ts'
 import type { StoreView } from '../store/types.ts'
 import { type ControlContext, outOfSequence, proposeCurrent } from './context.ts'
 import { quorumWithout } from './nodes.ts'
@@ -33,9 +35,6 @@ export async function updateCluster(
 ): Promise<void> {
   const wanted = swarmSpecWithDefaults(spec)
   validateSwarmSpec(wanted)
-  if (rotate.unlockKey) {
-    throw managerRefusal('UNIMPLEMENTED', 'autolock is not supported by this version of swarmd: there is no unlock key')
-  }
   await proposeCurrent(context, (view) => {
     const current = requireCluster(view)
     const settings = clusterSettingChangeProblem(current.spec.Labels, wanted.Labels)
@@ -48,6 +47,7 @@ export async function updateCluster(
     const object: Cluster = {
       ...current,
       spec: wanted,
+      unlockKey: unlockKeyAfter(context, current, wanted, rotate.unlockKey),
       rootCa: {
         ...rootCa,
         joinTokens: {
@@ -58,6 +58,23 @@ export async function updateCluster(
     }
     return [{ kind: 'update', object, expectedVersion: version }]
   })
+}
+
+/** A key while autolock is on: another one where that is asked for; none while it is off, whatever is asked for. */
+function unlockKeyAfter({ random }: ControlContext, current: Cluster, wanted: SwarmSpec, rotate: boolean): string {
+  if (!wanted.EncryptionConfig?.AutoLockManagers) return ''
+  if (current.unlockKey !== '' && !rotate) return current.unlockKey
+  requireLevel(current, 'autolock')
+  return newUnlockKey(random)
+}
+
+/** A manager of an older version would leave undone what it does not know. */
+function requireLevel(cluster: Cluster, what: string): void {
+  if (cluster.featureLevel >= SECURITY_FEATURE_LEVEL) return
+  throw managerRefusal(
+    'FAILED_PRECONDITION',
+    `${what} needs feature level ${SECURITY_FEATURE_LEVEL} and the cluster is at ${cluster.featureLevel}: upgrade swarmd on every manager first`,
+  )
 }
 
 /** Why a manager may not just leave; Docker asks for `--force` then. */

@@ -3,9 +3,12 @@
 
 import type { Cluster, Node } from '../../api/objects.ts'
 
-/** The highest level that this build knows: 2 is the data plane. A test build is made with a higher one. */
+/** From this level on every manager can seal its keys (autolock) and rotate the root. */
+export const SECURITY_FEATURE_LEVEL = 3
+
+/** The highest level that this build knows: 2 is the data plane, 3 autolock and rotation of the root. A test build is made with a higher one. */
 declare const SWARMCTL_FEATURE_LEVEL: number | undefined
-export const OWN_FEATURE_LEVEL: number = typeof SWARMCTL_FEATURE_LEVEL === 'number' ? SWARMCTL_FEATURE_LEVEL : 2
+export const OWN_FEATURE_LEVEL: number = typeof SWARMCTL_FEATURE_LEVEL === 'number' ? SWARMCTL_FEATURE_LEVEL : 3
 
 /** The level to raise the cluster to, or undefined where it stays. */
 export function raisedFeatureLevel(cluster: Cluster, nodes: readonly Node[]): number | undefined {
