@@ -35,13 +35,13 @@ function equal(a: unknown, b: unknown, field: string): boolean {
   return true
 }
 
-function isBlank(value: unknown, field: string): boolean {
+export function isBlank(value: unknown, field: string): boolean {
   if (value === undefined || value === null || value === '') return true
   if (value === 0 || value === false) return !OPTIONAL_SCALARS.has(field)
   if (Array.isArray(value)) return value.length === 0
   return isRecord(value) && Object.keys(value).every((key) => isBlank(value[key], key))
 }
 
-function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
+export function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }

@@ -70,6 +70,7 @@ export class StackRecorder {
       response.end(request.method === 'HEAD' ? '' : JSON.stringify(answer))
     }
     if (path === '/_ping') return send(200, 'OK')
+    if (path.startsWith('/swarmd/')) return send(404, { message: 'page not found' })
     if (path === '/info') return send(200, { Swarm: { ControlAvailable: true, LocalNodeState: 'active' } })
     const objects = (this.#objects as Readonly<Record<string, Map<string, Stored>>>)[kind]
     if (!objects) return send(200, [])

@@ -1,11 +1,12 @@
 // The stack commands against swarmd's API over a real store. No loops run: the tests make the tasks.
 // biome-ignore-all lint/suspicious/noTemplateCurlyInString: they are the compose files' variables
 
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { mkdirSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import type { Service, Task } from '../../src/api/objects.ts'
 import type { TaskState, UpdateStatus } from '../../src/api/spec.ts'
+import { compareText } from '../../src/cli/strconv.ts'
 import { CodedError } from '../../src/lib/errors.ts'
 import { ask } from '../support/api-client.ts'
 import { NODE_ID } from '../support/api-cluster.ts'
@@ -151,20 +152,164 @@ t.test('what cannot be deployed is refused before anything is made', async (t) =
   t.match(ran.stderr, /^this node is not a swarm manager\. Use "swarmctl swarm init" or "swarmctl swarm join"/)
 })
 
-t.test('new content of a secret is refused with what to do', async (t) => {
+t.test('new contents of a secret take the place of the old, which stay as long as a rollback needs them', async (t) => {
   const served = await serve(t)
-  const file = served.write('stack.yml', 'services: {web: {image: x, secrets: [s]}}\nsecrets: {s: {file: s.txt}}\n')
-  const deploy = () => served.stack(['deploy', '-d', '--resolve-image', 'never', '-c', file, 'st'])
-  served.write('s.txt', 'one')
-  await deploy()
-  served.write('s.txt', 'two')
-  const ran = await deploy()
-  t.equal(ran.exitCode, 1)
+  const text = 'services: {web: {image: x, secrets: [s]}, api: {image: x}}\nsecrets: {s: {file: s.txt}}\n'
+  const file = served.write('stack.yml', text)
+  const secrets = () => served.cluster.store.list('secret').map(({ spec }) => spec.Name ?? '')
+  const used = () => served.service('st_web').spec.TaskTemplate?.ContainerSpec?.Secrets ?? []
+  const deploy = async (contents: string) => {
+    served.write('s.txt', contents)
+    const ran = await served.stack(['deploy', '-d', '--resolve-image', 'never', '-c', file, 'st'])
+    t.equal(ran.exitCode, 0, ran.stderr)
+    return ran.stdout
+  }
+  await deploy('one')
   t.match(
-    ran.stderr,
-    /^failed to update secret st_s: Error response from daemon: .*only updates to Labels are allowed$/m,
+    await deploy('two'),
+    /^Creating secret st_s\.2 \(in place of st_s, whose contents differ\)\nUpdating service st_api/,
   )
-  t.match(ran.stderr, /Give the new content a new name in the Compose file/)
+  t.same(secrets().toSorted(compareText), ['st_s', 'st_s.2'])
+  t.match(used(), [
+    { SecretName: 'st_s.2', SecretID: served.cluster.store.byName('secret', 'st_s.2')?.id, File: { Name: 's' } },
+  ])
+  t.notMatch(await deploy('two'), /secret/, 'no other contents, no other secret')
+  t.match(await deploy('three'), /^Creating secret st_s\.3 [\s\S]*\nRemoving secret st_s\n$/)
+  t.same(secrets().toSorted(compareText), ['st_s.2', 'st_s.3'])
+  await deploy('two')
+  t.match(used(), [{ SecretName: 'st_s.2' }], 'what is there already serves again')
+})
+
+t.test('--prune removes networks, secrets and configs as well, but no one else’s', async (t) => {
+  const served = await serve(t)
+  served.write('s.txt', 'x')
+  const all = `services: {a: {image: x, networks: [n, m], secrets: [s], configs: [c]}}
+networks: {n: , m: }
+secrets: {s: {file: ${served.folder}/s.txt}}
+configs: {c: {file: ${served.folder}/s.txt}}
+`
+  await served.deploy(all)
+  const pruned = await served.deploy('services: {a: {image: x, networks: [n]}}\nnetworks: {n: }\n', '--prune')
+  t.match(pruned.stdout, /^Updating service st_a [\s\S]*Removing network st_m\n$/)
+  t.same(
+    served.cluster.store
+      .list('network')
+      .filter(({ spec }) => !spec.Ingress)
+      .map(({ spec }) => spec.Name),
+    ['st_n'],
+  )
+  t.same(served.cluster.store.list('secret').length, 1, 'a rollback would need it')
+  const again = await served.deploy('services: {a: {image: y, networks: [n]}}\nnetworks: {n: }\n', '--prune')
+  t.match(again.stdout, /Removing secret st_s\nRemoving config st_c\n$/)
+})
+
+t.test('a plan says what a deployment would do, and does nothing', async (t) => {
+  const served = await serve(t)
+  const plan = (text: string, ...flags: readonly string[]) =>
+    served.stack(['plan', '--resolve-image', 'never', ...flags, '-c', '-', 'st'], text)
+  const first =
+    'services:\n  web: {image: "nginx:1", environment: {A: "1", B: "2"}, deploy: {replicas: 2}}\n  old: {image: x}\n'
+  const fresh = await plan(first)
+  t.equal(fresh.exitCode, 2)
+  t.match(
+    fresh.stdout,
+    /^Stack st, planned against state \d+ of the cluster\n\n\+ network st_default\n\+ service st_old\n\+ service st_web\n\n3 to create, /,
+  )
+  t.same(served.cluster.store.list('service'), [])
+  await served.deploy(first)
+  const web = served.service('st_web')
+  const endpoint = { spec: web.spec.EndpointSpec ?? {}, ports: [], virtualIps: [] }
+  addTask(served, web, 'running', { desiredState: 'running', slot: 1, endpoint })
+  addTask(served, web, 'running', { desiredState: 'running', slot: 2, endpoint })
+  const same = await plan(first)
+  t.match([same.exitCode, same.stdout], [0, /: nothing to do\.\n$/])
+  t.equal((await plan(first, '-q')).stdout, '')
+
+  const second = 'services:\n  web: {image: "nginx:2", environment: {A: "3", C: "4"}, deploy: {replicas: 2}}\n'
+  const changed = await plan(second, '--prune')
+  t.equal(changed.exitCode, 2)
+  t.equal(
+    changed.stdout.split('\n').slice(2).join('\n'),
+    `- service st_old  stops 0 tasks
+~ service st_web  replaces 2 tasks
+    ~ Labels["com.docker.stack.image"]: nginx:1 → nginx:2
+    ~ TaskTemplate.ContainerSpec.Image: nginx:1 → nginx:2
+    ~ TaskTemplate.ContainerSpec.Env[A]: 1 → 3
+    - TaskTemplate.ContainerSpec.Env[B]: 2
+    + TaskTemplate.ContainerSpec.Env[C]: 4
+
+0 to create, 1 to change (2 tasks replaced), 1 to remove (0 tasks stopped), 1 as they are.
+`,
+  )
+  const json = JSON.parse((await plan(second, '--format', 'json')).stdout) as {
+    Stack: string
+    Actions: { Action: string }[]
+  }
+  t.match(json, { Stack: 'st', Actions: [{ Action: 'none' }, { Action: 'update' }] })
+  const scaled = await plan(first.replace('replicas: 2', 'replicas: 5'))
+  t.match(scaled.stdout, /~ service st_web {2}restarts nothing\n {4}~ Mode\.Replicated\.Replicas: 2 → 5\n/)
+  t.match(await plan('services: {web: {image: x, secrets: [s]}}\nsecrets: {s: {external: true}}\n'), {
+    exitCode: 1,
+    stderr: 'service st_web: secret not found: s\n',
+  })
+  t.match(await plan(`${first}networks: {default: {attachable: true}}\n`), {
+    exitCode: 0,
+    stdout: /! network st_default {2}differs and stays as it is: networks cannot be changed\n {4}\+ Attachable: true\n/,
+  })
+})
+
+t.test('a kept plan is carried out as it is, and not at all once something has moved', async (t) => {
+  const served = await serve(t)
+  served.write('s.txt', 'secret')
+  const file = join(served.folder, 'plan.json')
+  const compose = served.write(
+    'stack.yml',
+    'services: {web: {image: "nginx:1", secrets: [s]}}\nsecrets: {s: {file: s.txt}}\n',
+  )
+  const make = () => served.stack(['plan', '-q', '--resolve-image', 'never', '--out', file, '-c', compose, 'st'])
+  t.equal((await make()).exitCode, 2)
+  t.equal(statSync(file).mode & 0o777, 0o600)
+  served.write('s.txt', 'other')
+  const deploy = (...words: readonly string[]) => served.stack(['deploy', '-d', '--plan', file, ...words])
+  t.match(await deploy('other'), { exitCode: 1, stderr: 'the plan is one for stack st: leave out other\n' })
+  t.match(await deploy('-c', compose), { exitCode: 1, stderr: /^--compose-file is for making a plan/ })
+  t.equal((await deploy()).exitCode, 0)
+  const data = served.cluster.store.byName('secret', 'st_s')?.spec.Data ?? ''
+  t.equal(Buffer.from(data, 'base64').toString(), 'secret', 'as it was when the plan was made')
+  t.match(await deploy(), {
+    exitCode: 1,
+    stderr:
+      /^the stack has moved since the plan was made:\n {2}network st_default is new\n {2}secret st_s is new\n {2}service st_web is new\n/,
+  })
+  await make()
+  const service = served.service('st_web')
+  setUpdateStatus(served, service, { State: 'completed' })
+  t.equal((await deploy()).exitCode, 0, 'how far an update is moves nothing')
+  await make()
+  await served.stack(
+    ['deploy', '-d', '--resolve-image', 'never', '-c', '-', 'st'],
+    'services: {web: {image: "nginx:3"}}',
+  )
+  t.match(await deploy(), { exitCode: 1, stderr: /service st_web has changed\nNothing was changed\./ })
+  t.match(await served.stack(['deploy', '--plan', compose]), { exitCode: 1, stderr: /^cannot read the plan / })
+})
+
+t.test('one service of a stack is deployed with what it needs', async (t) => {
+  const served = await serve(t)
+  served.write('s.txt', 'x')
+  const text = `services: {a: {image: x, networks: [n], secrets: [s]}, b: {image: y, networks: [m]}}
+networks: {n: , m: }
+secrets: {s: {file: ${served.folder}/s.txt}, unused: {file: ${served.folder}/s.txt}}
+`
+  const deploy = (...words: readonly string[]) =>
+    served.stack(['deploy', '-d', '--resolve-image', 'never', '-c', '-', ...words], text)
+  const ran = await deploy('st', 'a')
+  t.equal(ran.stdout, 'Creating network st_n\nCreating secret st_s\nCreating service st_a\n')
+  t.match(await deploy('st', 'bb'), {
+    exitCode: 1,
+    stderr: 'no such service in the Compose file: bb (did you mean b?)\n',
+  })
+  t.match(await deploy('--prune', 'st', 'a'), { exitCode: 1, stderr: /^--prune is for the whole stack/ })
 })
 
 /** Deploys and waits; `meanwhile` plays the cluster once the service is there. */

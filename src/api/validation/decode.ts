@@ -3,6 +3,7 @@
 // also what is shown. Errors name the place: `TaskTemplate.ContainerSpec.Env[2]: expected string, found number`.
 
 import { CodedError } from '../../lib/errors.ts'
+import { isRecord } from '../spec-equality.ts'
 
 /** Returns undefined where the value is absent: null, or empty where Go omits empty values. */
 export type Decoder<T> = (value: unknown, path: string) => T | undefined
@@ -80,10 +81,6 @@ export function list<T>(element: Decoder<T>, absentElement?: T): Decoder<readonl
 
 /** Empty strings in the list are kept: a command may have empty arguments. */
 export const texts: Decoder<readonly string[]> = list(text, '')
-
-function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
-}
 
 /** A map of strings, sorted by key as Go prints maps. */
 export const labels: Decoder<Readonly<Record<string, string>>> = (value, path) => {

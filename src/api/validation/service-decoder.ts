@@ -104,13 +104,13 @@ const file: Decoder<FileTarget> = object<FileTarget>({
   Mode: always(uint32, 0),
 })
 
-const secretReference: Decoder<SecretReference> = object<SecretReference>({
+export const secretReference: Decoder<SecretReference> = object<SecretReference>({
   File: file,
   SecretID: always(text, ''),
   SecretName: always(text, ''),
 })
 
-const configReference: Decoder<ConfigReference> = object<ConfigReference>({
+export const configReference: Decoder<ConfigReference> = object<ConfigReference>({
   File: file,
   Runtime: presence,
   ConfigID: always(text, ''),

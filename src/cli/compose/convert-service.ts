@@ -1,5 +1,5 @@
 // A service of a compose file → Docker's ServiceSpec, field by field what `docker stack deploy` sends. Secrets and configs
-// are named here and get their ids where they are known (file-references.ts).
+// are named here and get their ids where they are known (stack/carry-out.ts).
 
 import type {
   ConfigReference,
@@ -16,6 +16,7 @@ import type {
   ServiceSpec,
   UpdateConfig,
 } from '../../api/spec.ts'
+import { STACK_IMAGE_LABEL } from '../../api/stack-plan.ts'
 import { cut, quote, ValueError } from '../strconv.ts'
 import { parseCpus } from '../units.ts'
 import { convertMount } from './convert-mount.ts'
@@ -30,7 +31,7 @@ import type {
   ServiceModel,
   UpdateModel,
 } from './model.ts'
-import { isUserDefinedNetwork, STACK_IMAGE_LABEL, scopedName, stackLabels } from './names.ts'
+import { isUserDefinedNetwork, scopedName, stackLabels } from './names.ts'
 import { ComposeError } from './node.ts'
 
 /** A spec whose references to secrets and configs have names, but no ids yet. */

@@ -1,8 +1,6 @@
 // How a stack marks what is its own.
 
-export const STACK_LABEL = 'com.docker.stack.namespace'
-/** The image as the compose file names it, before it is pinned. */
-export const STACK_IMAGE_LABEL = 'com.docker.stack.image'
+import { STACK_LABEL } from '../../api/stack-plan.ts'
 
 export const scopedName = (stack: string, name: string): string => `${stack}_${name}`
 

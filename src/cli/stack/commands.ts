@@ -1,12 +1,34 @@
 // `swarmctl stack …`
 
-import type { Command } from '../command.ts'
+import type { Command, Flag } from '../command.ts'
 import { writeConfig } from '../compose/write-config.ts'
 import { filterFlag, formatFlag, positiveDurationType, quietFlag, switchType, textType } from '../flags.ts'
 import { composeFlags, readCompose } from './compose-input.ts'
-import { deployStack } from './deploy.ts'
+import { deployStack, showPlan } from './deploy.ts'
 import { listStackServices, listStacks, listStackTasks } from './listings.ts'
 import { removeStacks } from './remove.ts'
+
+const pruneFlag: Flag = {
+  name: 'prune',
+  type: switchType,
+  help: 'Prune services, secrets, configs and networks that are no longer referenced',
+  since: '1.27',
+}
+
+const resolveImageFlag: Flag = {
+  name: 'resolve-image',
+  type: textType,
+  help: 'Query the registry to resolve image digest and supported platforms ("always", "changed", "never")',
+  shownDefault: '"always"',
+  since: '1.30',
+  complete: ['always', 'changed', 'never'],
+}
+
+const registryAuthFlag: Flag = {
+  name: 'with-registry-auth',
+  type: switchType,
+  help: 'Send registry authentication details to Swarm agents',
+}
 
 export const stackCommands: readonly Command[] = [
   {
@@ -33,10 +55,13 @@ export const stackCommands: readonly Command[] = [
   {
     name: 'deploy',
     aliases: ['up'],
-    usage: '[OPTIONS] STACK',
+    usage: '[OPTIONS] STACK [SERVICE...]',
     summary: 'Deploy a new stack or update an existing stack',
-    examples:
-      '  swarmctl stack deploy -c compose.yml web\n  swarmctl stack deploy -c base.yml -c production.yml --prune web',
+    examples: `  swarmctl stack deploy -c compose.yml web
+  swarmctl stack deploy -c base.yml -c production.yml --prune web
+  swarmctl stack deploy -c compose.yml web api              # one service of it, and what that needs
+  swarmctl stack plan -c compose.yml --out plan.json web    # look first,
+  swarmctl stack deploy --plan plan.json                    # then do exactly that, if nothing has moved`,
     flags: [
       ...composeFlags,
       {
@@ -45,29 +70,23 @@ export const stackCommands: readonly Command[] = [
         type: switchType,
         help: 'Exit immediately instead of waiting for the stack services to converge',
       },
-      { name: 'prune', type: switchType, help: 'Prune services that are no longer referenced', since: '1.27' },
-      quietFlag('Suppress progress output'),
       {
-        name: 'resolve-image',
+        name: 'plan',
         type: textType,
-        help: 'Query the registry to resolve image digest and supported platforms ("always", "changed", "never")',
-        shownDefault: '"always"',
-        since: '1.30',
-        complete: ['always', 'changed', 'never'],
+        help: 'Deploy what a file of "stack plan --out" says, if nothing has moved since',
       },
+      pruneFlag,
+      quietFlag('Suppress progress output'),
+      resolveImageFlag,
       {
         name: 'timeout',
         type: positiveDurationType,
         help: 'Give up waiting after this time; the deployment goes on (0 = wait as long as it takes)',
         shownDefault: '0s',
       },
-      {
-        name: 'with-registry-auth',
-        type: switchType,
-        help: 'Send registry authentication details to Swarm agents',
-      },
+      registryAuthFlag,
     ],
-    operands: { min: 1, max: 1 },
+    operands: { min: 0, max: undefined },
     run: deployStack,
   },
   {
@@ -78,6 +97,32 @@ export const stackCommands: readonly Command[] = [
     flags: [formatFlag],
     operands: { min: 0, max: 0 },
     run: listStacks,
+  },
+  {
+    name: 'plan',
+    usage: '[OPTIONS] STACK [SERVICE...]',
+    summary: 'Show what a deployment would create, change, restart and remove, and change nothing',
+    examples: `  swarmctl stack plan -c compose.yml web
+  swarmctl stack plan -q -c compose.yml web                 # exit code 0: nothing to do, 2: something, 1: an error
+  swarmctl stack plan -c compose.yml --prune --format json web
+  swarmctl stack plan -c compose.yml --out plan.json web    # contents of secrets are in the file: keep it to yourself`,
+    flags: [
+      ...composeFlags,
+      {
+        name: 'format',
+        type: textType,
+        help: 'Print the plan as "text" or "json"',
+        shownDefault: '"text"',
+        complete: ['text', 'json'],
+      },
+      { name: 'out', short: 'o', type: textType, help: 'Keep the plan in this file, for "stack deploy --plan"' },
+      pruneFlag,
+      quietFlag('Print nothing: the exit code says whether there is something to do'),
+      resolveImageFlag,
+      registryAuthFlag,
+    ],
+    operands: { min: 1, max: undefined },
+    run: showPlan,
   },
   {
     name: 'ps',

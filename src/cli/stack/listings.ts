@@ -1,8 +1,8 @@
 // `stack ls`, `stack ps` and `stack services`.
 
+import { STACK_LABEL } from '../../api/stack-plan.ts'
 import type { ServiceJson, TaskJson } from '../api-types.ts'
 import { CliError, type Context } from '../command.ts'
-import { STACK_LABEL } from '../compose/names.ts'
 import type { Flags } from '../flags.ts'
 import { NameResolver } from '../names.ts'
 import { compareNatural } from '../natural-order.ts'

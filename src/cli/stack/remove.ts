@@ -30,7 +30,7 @@ export async function removeStacks(context: Context, flags: Flags, stacks: reado
   if (errors.length > 0) throw new CliError(errors.join('\n'))
 }
 
-interface Removal {
+export interface Removal {
   readonly kind: 'service' | 'secret' | 'config' | 'network'
   readonly id: string
   readonly name: string
@@ -76,11 +76,12 @@ export async function removeServices(
   return await removeEach(context, client, sorted)
 }
 
-async function removeEach(context: Context, client: ApiClient, objects: readonly Removal[]): Promise<boolean> {
+/** False where one could not be removed; why has been printed. */
+export async function removeEach(context: Context, client: ApiClient, objects: readonly Removal[]): Promise<boolean> {
   let isComplete = true
   for (const object of objects) {
     context.stdout.write(`Removing ${object.kind} ${object.name}\n`)
-    const error = await remove(client, object)
+    const error = await tryToRemove(client, object)
     if (error === undefined) continue
     report(context, object, error)
     isComplete = false
@@ -97,7 +98,7 @@ async function removeNetworks(
 ): Promise<readonly Removal[]> {
   const held: Removal[] = []
   for (const network of networks) {
-    const error = await remove(client, network)
+    const error = await tryToRemove(client, network)
     if (error !== undefined) held.push(network)
     if (error === undefined || isFinal) context.stdout.write(`Removing network ${network.name}\n`)
     if (error !== undefined && isFinal) report(context, network, error)
@@ -109,7 +110,7 @@ const report = (context: Context, { kind, id }: Removal, error: string) =>
   void context.stderr.write(`Failed to remove ${kind} ${id}: ${error}\n`)
 
 /** The daemon's words, if it refuses. What is gone already is removed. */
-async function remove(client: ApiClient, { kind, id }: Removal): Promise<string | undefined> {
+export async function tryToRemove(client: ApiClient, { kind, id }: Removal): Promise<string | undefined> {
   try {
     await client.text('DELETE', `/${kind}s/${encodeURIComponent(id)}`)
     return undefined

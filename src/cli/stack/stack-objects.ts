@@ -1,10 +1,10 @@
 // What belongs to a stack in the cluster: everything with its label.
 
+import { STACK_LABEL } from '../../api/stack-plan.ts'
 import type { Clock } from '../../lib/clock.ts'
 import type { NetworkJson, SecretJson, ServiceJson, TaskJson } from '../api-types.ts'
 import { type ApiClient, ConnectionError, DaemonError } from '../client.ts'
 import { CliError } from '../command.ts'
-import { STACK_LABEL } from '../compose/names.ts'
 import type { Filters } from '../flags.ts'
 import { quote } from '../strconv.ts'
 
@@ -35,6 +35,16 @@ export const stackConfigs = (client: ApiClient, stack: string) =>
 
 export const stackTasks = (client: ApiClient, stack: string) =>
   client.json<TaskJson[]>('GET', '/tasks', { filters: stackFilters(stack) })
+
+/** Nothing where the daemon has no such object. */
+export async function orUndefined<T>(answer: Promise<T>): Promise<T | undefined> {
+  try {
+    return await answer
+  } catch (error) {
+    if (error instanceof DaemonError && error.status === 404) return undefined
+    throw error
+  }
+}
 
 const PATIENCE_MS = 15_000
 

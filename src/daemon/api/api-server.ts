@@ -30,6 +30,7 @@ import { serviceRoutes } from './service-routes.ts'
 import { supportRoutes } from './support-routes.ts'
 import { swarmRoutes } from './swarm-routes.ts'
 import { systemRoutes } from './system-routes.ts'
+import { stackRoutes } from './stack-routes.ts'
 import { whyRoutes } from './why-routes.ts'
 
 export interface ApiServerOptions {
@@ -83,6 +84,7 @@ export class ApiServer {
       ...configRoutes(context),
       ...networkRoutes(context),
       ...networkCheckRoutes(context),
+      ...stackRoutes(),
       ...whyRoutes(context),
       ...supportRoutes(options.supportBundle),
       ...containerRoutes(context),
