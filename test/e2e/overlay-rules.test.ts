@@ -2,7 +2,10 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import { dataPlaneKey, endpointMac } from '../../src/api/data-plane.ts'
+import { Commands } from '../../src/overlay/kernel/commands.ts'
+import { inboundSockets } from '../../src/overlay/kernel/container-sockets.ts'
 import { gatewayIpv6 } from '../../src/overlay/kernel/fabric-config.ts'
+import { BALANCED_TABLE } from '../../src/overlay/rules/balanced-replies.ts'
 import {
   connectionListing,
   DRAINING_QUERIES,
@@ -468,29 +471,85 @@ t.test('what is to be encrypted does not leave in clear', async (t) => {
 })
 
 t.test('a task that is about to stop: are there connections to it, and do they move?', async (t) => {
-  const connected = () =>
-    two.rules
-      .addressesOf(two.store.state, 'web2')
-      .some((address) => hasConnections(two.fabric.attempt('conntrack', ...connectionListing(address)).output))
-  const moved = () => {
+  const { routed, bridged } = two.rules.addressesOf(two.store.state, 'web2')
+  const commands = new Commands({ fabric: two.fabric.namespace, host: `/run/netns/${two.host.namespace}` })
+  const inside = async () => await inboundSockets(commands, `/run/netns/${web2.place.namespace}`, bridged)
+  const connected = async () => {
+    const listings = routed.map((address) => two.fabric.attempt('conntrack', ...connectionListing(address)).output)
+    return listings.filter(hasConnections).length + ((await inside())?.connections ?? 0)
+  }
+  const moved = async () => {
     const listings = DRAINING_QUERIES.map((query) => two.fabric.exec('nft', ...query)).join('')
-    return [...drainingPackets(listings).values()].reduce((sum, packets) => sum + packets, 0)
+    const counted = [...drainingPackets(listings).values()].reduce((sum, packets) => sum + packets, 0)
+    return counted + ((await inside())?.segments ?? 0)
   }
   two.fabric.exec('conntrack', '-F')
-  t.notOk(connected())
+  const atFirst = await connected()
   two.run(two.rules.drain(two.store.state, 'web2'))
+  const movedAtFirst = await moved()
   await web2.place.request({ op: 'hold', key: 'out', host: web3.addresses[0], port: 80 })
-  t.notOk(connected(), 'those that it opened itself are not to be waited for')
-  t.equal(moved(), 0)
-  await asker.place.request({ op: 'hold', key: 'drain', host: web2.addresses[0], port: 80 })
-  t.ok(connected())
-  const before = moved()
-  t.ok(before > 0)
-  t.equal(moved(), before, 'at rest')
-  await asker.place.request({ op: 'again', key: 'drain' })
-  t.ok(moved() > before)
+  t.equal(await connected(), atFirst, 'those that it opened itself are not to be waited for')
+  t.equal(await moved(), movedAtFirst)
+  world.change(webs.filter((web) => web !== web2).flatMap((web) => placesOf(web, 'web', false)))
+  for (const [at, { who, ...to }] of [
+    { who: asker.place, host: web2.addresses[0], port: 80 },
+    { who: asker.place, host: '10.0.1.2', port: 80 },
+    { who: asker.place, host: 'fd00:1::2', port: 80 },
+    { who: client, host: one.address, port: 8080 },
+    { who: client, host: two.addressV6, port: 8080 },
+  ].entries()) {
+    const earlier = await moved()
+    await who.request({ op: 'hold', key: `drain${at}`, ...to })
+    t.equal(await connected(), atFirst + at + 1, to.host)
+    const before = await moved()
+    t.ok(before > earlier)
+    t.equal(await moved(), before, 'at rest')
+    await who.request({ op: 'again', key: `drain${at}` })
+    t.ok((await moved()) > before)
+  }
+  world.change(webs.flatMap((web) => placesOf(web, 'web')))
   two.run(two.rules.undrain(two.store.state, 'web2'))
-  t.equal(moved(), 0)
+  t.equal(await inboundSockets(commands, '/run/netns/nobody', bridged), undefined, 'nothing can tell')
+})
+
+t.test('what containers say to each other is tracked only where it was balanced', async (t) => {
+  for (const node of nodes) node.fabric.exec('conntrack', '-F')
+  await asker.place.request({ op: 'hold', key: 'direct', host: web2.addresses[0], port: 80 })
+  await asker.place.request({ op: 'hold', key: 'direct6', host: web1.addresses[1], port: 80 })
+  t.match(await asker.place.ask(web2.addresses[0], 80, { protocol: 'udp', bytes: 9000 }), / 9000$/)
+  const tracked = () => nodes.map((node) => node.fabric.exec('conntrack', '-L', '-p', 'tcp').trim()).join('')
+  t.equal(tracked(), '')
+  await asker.place.request({ op: 'hold', key: 'balanced', host: '10.0.1.2', port: 80 })
+  t.match(tracked(), /dst=10\.0\.1\.2 /)
+})
+
+t.test('answers without ports come back through a virtual address', async (t) => {
+  for (const address of onFront.virtualIps) {
+    t.equal(await asker.place.ask(address, 81, { protocol: 'udp' }), 'ECONNREFUSED', 'nothing listens at the task')
+    t.equal(await asker.place.ask(address, 81), 'ECONNREFUSED')
+    t.match(await asker.place.ask(address, 80, { protocol: 'udp', bytes: 9000 }), / 9000$/, 'in parts')
+    t.equal(asker.place.attempt('busybox', 'ping', '-c', '2', '-w', '4', address).status, 0)
+  }
+})
+
+t.test('a connection through a virtual address outlives the rules, whoever speaks first afterwards', async (t) => {
+  const losses = [
+    () => one.load(),
+    () => one.fabric.exec('nft', 'flush', 'ruleset'),
+    () => one.fabric.exec('nft', 'delete', 'table', 'bridge', BALANCED_TABLE),
+  ]
+  for (const [at, lose] of losses.entries()) {
+    for (const address of onFront.virtualIps) {
+      const key = `${at} ${address}`
+      const name = (await asker.place.request({ op: 'hold', key, host: address, port: 80 })).split(' ')[0] ?? '?'
+      const answer = asker.place.request({ op: 'later', key })
+      // the question is acknowledged: whoever speaks without rules is reset
+      await sleep(150)
+      lose()
+      one.load()
+      t.match(await answer, new RegExp(`^${name} `), key)
+    }
+  }
 })
 
 t.test('SCTP is led like the others', async (t) => {

@@ -11,7 +11,9 @@ import type {
 } from '../../src/api/data-plane.ts'
 import { dataPlaneKey } from '../../src/api/data-plane.ts'
 import { DesiredStore, EGRESS_NETWORK_ID, type LocalAttachment } from '../../src/overlay/desired-state.ts'
+import { inboundOf } from '../../src/overlay/kernel/container-sockets.ts'
 import { fabricConfig, fabricPort } from '../../src/overlay/kernel/fabric-config.ts'
+import { noteKnown } from '../../src/overlay/rules/balanced-replies.ts'
 import { drainingPackets, hasConnections } from '../../src/overlay/rules/draining.ts'
 import { type RuleChange, RuleSet } from '../../src/overlay/rules/rule-set.ts'
 import { flowDeletions, flowListings } from '../../src/overlay/rules/stale-flows.ts'
@@ -200,6 +202,10 @@ class Kernel {
     }
     const [verb, what, family, table, name, ...rest] = line.split(' ')
     const key = `${where}${family} ${table} ${name}`
+    if (verb === 'flush' && what === 'map') {
+      this.sets.delete(key)
+      return
+    }
     const rules = this.chains.get(key)
     if (verb === 'add' && what === 'chain') this.chains.set(key, rules ?? [])
     else if (!rules) throw new Error(`no such chain: ${line}`)
@@ -416,7 +422,11 @@ t.test('datagrams to who serves no more are forgotten, and those to ports that l
   t.same(listed(off.flows), ['-L -f ipv4 -p udp', '-L -f ipv6 -p udp'])
   t.same(listed([{ kind: 'gone', address: '10.0.1.12' }]), ['-L -f ipv4 -p tcp'], 'each walks the whole table')
   t.same(listed([{ kind: 'port', port: 53 }]), [])
-  t.same(args([{ kind: 'others', addresses: ['10.0.1.11'], known: [] }]), expected, 'nor those of a start')
+  t.same(
+    args([{ kind: 'others', addresses: ['10.0.1.11'], known: [], virtualIps: [] }]),
+    expected,
+    'nor those of a start',
+  )
   t.same(args([{ kind: 'port', port: 53 }]), [
     'host -D -f ipv4 -p udp --orig-port-dst 53',
     'host -D -f ipv6 -p udp --orig-port-dst 53',
@@ -482,6 +492,46 @@ t.test('packets and connections of what is about to stop, as nft and conntrack p
     t.notOk(hasConnections(`tcp      6 119 ${state} ${flow} [ASSURED] mark=0 use=1\n`), state)
   }
   t.notOk(hasConnections(''))
+})
+
+t.test('connections to a container, as its own sockets tell of them', async (t) => {
+  const info = (segments: number) => `cubic rto:204 bytes_acked:3 segs_out:${segments} segs_in:1 send 9Mbps`
+  const listing = [
+    'LISTEN 0 511 *:80 *:* cubic cwnd:10',
+    'LISTEN 0 511 0.0.0.0:40000 0.0.0.0:* cubic cwnd:10',
+    `ESTAB 0 0 [::ffff:10.0.1.12]:80 [::ffff:10.0.1.21]:4001 ${info(5)}`,
+    `CLOSE-WAIT 1 0 10.0.1.12:40000 10.0.1.21:4002 ${info(7)}`,
+    `ESTAB 0 0 10.0.1.12%eth0:22 10.0.1.21:4003 ${info(1)}`,
+    `FIN-WAIT-1 0 9 [fd00:1::c]:80 [fd00:1::15]:4004 ${info(1)}`,
+    `ESTAB 0 0 10.0.1.12:50000 10.0.1.13:80 ${info(100)}`,
+    `ESTAB 0 0 127.0.0.1:80 127.0.0.1:4005 ${info(100)}`,
+    'TIME-WAIT 0 0 10.0.1.12:80 10.0.1.21:4006',
+    `LAST-ACK 0 0 10.0.1.12:80 10.0.1.21:4007 ${info(100)}`,
+    '',
+  ].join('\n')
+  t.same(inboundOf(listing, ['10.0.1.12', 'fd00:1:0::c']), { connections: 4, segments: 18 })
+  t.same(inboundOf(listing, ['fd00:1::c']), { connections: 1, segments: 2 })
+  t.same(inboundOf('', ['10.0.1.12']), { connections: 0, segments: 0 })
+})
+
+t.test('what conntrack knows of virtual addresses is noted, where an answer may come', async (t) => {
+  const flow = (from: string, to: string, by: string) =>
+    `src=${from} dst=${to} sport=4 dport=80 src=${by} dst=${from} sport=80 dport=4 [ASSURED] mark=0 use=1`
+  const listing = [
+    `tcp      6 431999 ESTABLISHED ${flow('10.0.1.21', '10.0.1.2', '10.0.1.12')}`,
+    `tcp      6 100 CLOSE_WAIT ${flow('10.0.1.22', '10.0.1.2', '10.0.1.12')}`,
+    `tcp      6 10 TIME_WAIT ${flow('10.0.1.23', '10.0.1.2', '10.0.1.12')}`,
+    `tcp      6 431999 ESTABLISHED ${flow('10.0.1.24', '10.0.1.12', '10.0.1.12')}`,
+    `tcp      6 431999 ESTABLISHED ${flow('10.78.0.9', '169.254.77.2', '100.64.1.12')}`,
+    `tcp      6 431999 ESTABLISHED ${flow('fd00:1::9', 'fd00:0001:0000:0000:0000:0000:0000:0002', 'fd00:1::12')}`,
+    'udp      17 29 src=10.0.1.21 dst=10.0.1.2 sport=5 dport=53 [UNREPLIED] src=10.0.1.13 dst=10.0.1.21 sport=53 dport=5 mark=0',
+  ].join('\n')
+  t.same(noteKnown(listing, new Set(['10.0.1.2', 'fd00:1::2'])).split('\n'), [
+    `add element bridge swarmctl_balanced balanced4 { 10.0.1.12 . tcp . 80 . 10.0.1.21 . 4 timeout 5d, 10.0.1.12 . tcp . 80 . 10.0.1.22 . 4 timeout 10m, 10.0.1.13 . udp . 53 . 10.0.1.21 . 5 timeout 10m }`,
+    `add element bridge swarmctl_balanced balanced6 { fd00:1::12 . tcp . 80 . fd00:1::9 . 4 timeout 5d }`,
+    '',
+  ])
+  t.equal(noteKnown(listing, new Set()), '')
 })
 
 t.test('whatever changes, in whatever order: the tables are those that a start would load', async () => {

@@ -217,9 +217,9 @@ export class Fabric {
 
   /** Of a task's end points on this node. The first call begins to count packets; no call between two audits ends it. */
   async traffic(taskId: string): Promise<Traffic> {
-    const addresses = await this.#turns.take(() => this.#rules.count(this.#state, taskId, this.#locals))
+    const counted = await this.#turns.take(() => this.#rules.count(this.#state, taskId, this.#locals))
     // Many tasks that stop together do not keep changes waiting.
-    return this.#rules.traffic(addresses)
+    return this.#rules.traffic(counted)
   }
 
   /** Compares the kernel with the plan and mends it. Answers what was wrong. Losses that the kernel tells of need no call. */

@@ -1,19 +1,23 @@
 // Has conntrack forget what ../rules says is stale. Looking for it walks the whole table of connections, which a change of the rules
-// need not wait for: those who ask meanwhile share the next look.
+// need not wait for: those who ask meanwhile share the next look. A look at all of it tells besides which replies are to be noted.
 
 import { errorMessage } from '../../lib/errors.ts'
 import type { Log } from '../../lib/log.ts'
+import { noteKnown } from '../rules/balanced-replies.ts'
 import { type FlowFlush, flowDeletions, flowListings } from '../rules/stale-flows.ts'
 import type { Commands } from './commands.ts'
 
 export class FlowKeeper {
   readonly #commands: Commands
   readonly #log: Log
+  readonly #load: (script: string) => Promise<unknown>
   #pending: readonly FlowFlush[] = []
   #running: Promise<void> | undefined
 
-  constructor(commands: Commands, log: Log) {
+  /** @param load runs a script of nft in the fabric's namespace */
+  constructor(commands: Commands, load: (script: string) => Promise<unknown>, log: Log) {
     this.#commands = commands
+    this.#load = load
     this.#log = log
   }
 
@@ -43,7 +47,11 @@ export class FlowKeeper {
   async #flush(flows: readonly FlowFlush[]): Promise<void> {
     try {
       const listings = await Promise.all(flowListings(flows).map((args) => this.#commands.fabric('conntrack', args)))
-      const deletions = flowDeletions(flows, listings.map(({ stdout }) => stdout).join('\n'))
+      const listing = listings.map(({ stdout }) => stdout).join('\n')
+      const virtualIps = flows.flatMap((flow) => (flow.kind === 'others' ? flow.virtualIps : []))
+      const known = noteKnown(listing, new Set(virtualIps))
+      if (known !== '') await this.#load(known)
+      const deletions = flowDeletions(flows, listing)
       await Promise.all(deletions.map(({ place, args }) => this.#commands[place]('conntrack', args)))
     } catch (error) {
       // Without the tool a datagram's flow ends 30 s after its last packet, by itself; a connection when its client gives up.

@@ -10,10 +10,17 @@ import type { DesiredState, LocalAttachment } from '../desired-state.ts'
 import { connectionListing, DRAINING_QUERIES, drainingPackets, hasConnections } from '../rules/draining.ts'
 import { PRESENCE_QUERIES } from '../rules/fabric-tables.ts'
 import { hostTable } from '../rules/host-table.ts'
-import { type RuleChange, RuleSet } from '../rules/rule-set.ts'
+import { type RuleChange, RuleSet, type TaskAddresses } from '../rules/rule-set.ts'
 import { type CommandResult, type Commands, succeed } from './commands.ts'
+import { inboundSockets } from './container-sockets.ts'
 import { FABRIC_TABLE, type FabricConfig } from './fabric-config.ts'
 import { FlowKeeper } from './flow-keeper.ts'
+
+/** A task whose packets are counted. */
+export interface CountedTask extends TaskAddresses {
+  /** Path of its container's network namespace; empty: not known. */
+  readonly sandbox: string
+}
 
 export interface Traffic {
   /** Of the task's end points on this node; those that are closing count for nothing. */
@@ -21,6 +28,8 @@ export interface Traffic {
   /** Rises while packets of them move. */
   readonly packets: number
 }
+
+const NOTHING_INBOUND = { connections: 0, segments: 0 }
 
 /** As the engine names bridges that nobody named. A host's own may be called `br-lan`. */
 const ENGINE_BRIDGE = /^br-[0-9a-f]{12}$/
@@ -58,7 +67,7 @@ export class RuleKeeper {
     this.#clock = clock
     this.#log = log
     this.#rules = new RuleSet({ config, controlPorts })
-    this.#flows = new FlowKeeper(commands, log)
+    this.#flows = new FlowKeeper(commands, (script) => this.#fabricScript(script), log)
     this.#hostChains = [...hostTable(config).matchAll(/^\s+chain (\S+) \{$/gm)].map(([, name = '']) => name)
   }
 
@@ -128,30 +137,31 @@ export class RuleKeeper {
     this.#guarded = names.join()
   }
 
-  /** Counts the task's packets from the first call on. Answers its addresses. */
-  async count(
-    state: DesiredState,
-    taskId: string,
-    locals: () => Iterable<LocalAttachment>,
-  ): Promise<readonly string[]> {
+  /** Counts the task's packets from the first call on. */
+  async count(state: DesiredState, taskId: string, locals: () => Iterable<LocalAttachment>): Promise<CountedTask> {
     if (!this.#counted.has(taskId)) await this.#runOrLoad(this.#rules.drain(state, taskId), state, locals)
     this.#counted.set(taskId, true)
-    return this.#rules.addressesOf(state, taskId)
+    const addresses = this.#rules.addressesOf(state, taskId)
+    const all = new Set([...addresses.routed, ...addresses.bridged])
+    const own = [...locals()].find((local) => local.addresses.some((address) => all.has(address)))
+    return { ...addresses, sandbox: own?.sandbox ?? '' }
   }
 
   /** Of a task that is counted. Changes nothing, and asks nothing that a change may be about to change. */
-  async traffic(addresses: readonly string[]): Promise<Traffic> {
+  async traffic({ routed, bridged, sandbox }: CountedTask): Promise<Traffic> {
     // Those who ask at the same time share a look.
     this.#counting ??= this.#countedPackets().finally(() => {
       this.#counting = undefined
     })
-    const [listings, packets] = await Promise.all([
-      Promise.all(addresses.map((address) => this.#connections(address))),
+    const [listings, packets, inbound] = await Promise.all([
+      Promise.all(routed.map((address) => this.#connections(address))),
       this.#counting,
+      bridged.length === 0 ? NOTHING_INBOUND : inboundSockets(this.#commands, sandbox, bridged),
     ])
+    const tracked = listings.filter((listing) => listing === undefined || hasConnections(listing)).length
     return {
-      connections: listings.filter((listing) => listing === undefined || hasConnections(listing)).length,
-      packets: addresses.reduce((sum, address) => sum + (packets.get(address) ?? 0), 0),
+      connections: tracked + (inbound?.connections ?? 1),
+      packets: routed.reduce((sum, address) => sum + (packets.get(address) ?? 0), 0) + (inbound?.segments ?? 0),
     }
   }
 

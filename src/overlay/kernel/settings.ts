@@ -26,10 +26,13 @@ const FABRIC_BASE: Settings = {
   'net.ipv6.conf.default.addr_gen_mode': '1',
 }
 
-/** Bridged packets pass the rules too: replies of virtual addresses come bridged. */
+/**
+ * Bridged packets pass no rules but those of bridges: all others would track each connection between two containers (see
+ * ../rules/balanced-replies.ts). They are there where somebody has use for br_netfilter, as the engine has, and then on.
+ */
 const FABRIC_BRIDGE: Settings = {
-  'net.bridge.bridge-nf-call-iptables': '1',
-  'net.bridge.bridge-nf-call-ip6tables': '1',
+  'net.bridge.bridge-nf-call-iptables': '0',
+  'net.bridge.bridge-nf-call-ip6tables': '0',
   'net.bridge.bridge-nf-call-arptables': '0',
 }
 
@@ -96,15 +99,13 @@ export class KernelSettings {
 
   /** What was otherwise than it has to be and is mended. Everything but forwarding in the fabric. */
   async fabric(): Promise<readonly string[]> {
-    if (Object.keys(FABRIC_BRIDGE).some((name) => !this.#seen.fabric.has(name))) {
-      await this.#commands.host('modprobe', ['br_netfilter']).catch(() => undefined)
-      await this.look()
-    }
-    return this.#set('fabric', { ...FABRIC_BASE, ...FABRIC_BRIDGE, ...FABRIC_CONNECTIONS })
+    return this.#set('fabric', { ...FABRIC_BASE, ...FABRIC_CONNECTIONS })
   }
 
+  /** Once the rules stand: what passes, and what passes without them. */
   forwarding(): Promise<readonly string[]> {
-    return this.#set('fabric', FABRIC_FORWARDING)
+    const bridge = Object.entries(FABRIC_BRIDGE).filter(([name]) => this.#seen.fabric.has(name))
+    return this.#set('fabric', { ...Object.fromEntries(bridge), ...FABRIC_FORWARDING })
   }
 
   async host(): Promise<readonly string[]> {

@@ -9,6 +9,7 @@ import {
   GATEWAY_TUNNEL,
   GATEWAY_TUNNEL_ENCRYPTED,
 } from '../kernel/fabric-config.ts'
+import { BALANCED_TABLE, balancedTable, GATEWAY_MACS, noteBalanced } from './balanced-replies.ts'
 import { memberMaps } from './members.ts'
 
 /** Refuses at once what has nobody to answer it. */
@@ -26,10 +27,11 @@ export const SPOOFED_COUNTER = 'spoofed'
 export const PRESENCE_QUERIES: readonly { readonly table: string; readonly args: readonly string[] }[] = [
   { table: `table inet ${FABRIC_TABLE}`, args: ['list', 'set', 'inet', FABRIC_TABLE, 'draining4'] },
   { table: `table bridge ${FABRIC_TABLE}`, args: ['-t', 'list', 'set', 'bridge', FABRIC_TABLE, 'ports4'] },
+  { table: `table bridge ${BALANCED_TABLE}`, args: ['list', 'map', 'bridge', BALANCED_TABLE, GATEWAY_MACS] },
 ]
 
 export function fabricTables(config: FabricConfig): string {
-  return `${inetTable(config)}${bridgeTable()}`
+  return `${inetTable(config)}${bridgeTable()}${balancedTable()}`
 }
 
 const TUNNELS = `{ "${GATEWAY_TUNNEL}", "${GATEWAY_TUNNEL_ENCRYPTED}" }`
@@ -76,7 +78,7 @@ ${memberMaps()}
   # own address on the gateway network, as a map since the network may not be there
   map own4 { type ifname : ipv4_addr; }
   map own6 { type ifname : ipv6_addr; }
-  # end points that are about to stop: packets of connections to them
+  # gateway addresses of what is about to stop: packets of connections to them
   set draining4 { type ipv4_addr; counter; }
   set draining6 { type ipv6_addr; counter; }
 
@@ -121,7 +123,7 @@ ${memberMaps()}
     ct direction reply ip saddr @draining4
     ct direction original ip6 daddr @draining6
     ct direction reply ip6 saddr @draining6
-    iifname . oifname @overlays accept
+    iifname . oifname @overlays goto within
     iifname "${GATEWAY_TUNNEL}" jump clear
     oifname "${GATEWAY_TUNNEL}" jump clear
     tcp flags syn tcp option maxseg size set rt mtu
@@ -133,6 +135,11 @@ ${memberMaps()}
     iifname "${GATEWAY_BRIDGE}" oifname "${up}" ip6 saddr @confined6 counter name "${ISOLATED_COUNTER}" drop
     iifname "${GATEWAY_BRIDGE}" oifname "${up}" accept
     counter name "${ISOLATED_COUNTER}" drop
+  }
+
+  # Between containers: connections to virtual addresses, and answers to them.
+  chain within {
+    ${noteBalanced()}
   }
 
   # What is to be encrypted does not go in clear, whatever became of its way.

@@ -2,10 +2,11 @@
 // maps. The ruleset is the sum of all fragments over tables that never change; a change is the difference of two sums.
 
 import { FABRIC_TABLE, type FabricConfig } from '../kernel/fabric-config.ts'
+import { BALANCED_TABLE } from './balanced-replies.ts'
 import type { Members } from './members.ts'
 
-/** The inet table of the host's namespace; the inet and the bridge table of the fabric's. */
-export type TableName = 'host' | 'fabric' | 'bridge'
+/** The inet table of the host's namespace; the inet table and the two of family bridge of the fabric's. */
+export type TableName = 'host' | 'fabric' | 'bridge' | 'balanced'
 
 export interface SetElement {
   readonly table: TableName
@@ -42,6 +43,7 @@ export const NO_SCRIPTS: Scripts = { host: '', fabric: '' }
 
 export function tableRef(config: Pick<FabricConfig, 'hostTable'>, table: TableName): string {
   if (table === 'host') return `inet ${config.hostTable}`
+  if (table === 'balanced') return `bridge ${BALANCED_TABLE}`
   return `${table === 'bridge' ? 'bridge' : 'inet'} ${FABRIC_TABLE}`
 }
 

@@ -3,7 +3,15 @@
 
 import type { OverlayNetwork } from '../../api/data-plane.ts'
 import { type Cidr, containsCidr, formatCidr, parseCidr } from '../../lib/cidr.ts'
-import { bridgeName, EGRESS_SUBNET, GATEWAY_SUBNET_V6, WIREGUARD_SUBNET } from '../kernel/fabric-config.ts'
+import {
+  bridgeMac,
+  bridgeName,
+  EGRESS_SUBNET,
+  GATEWAY_SUBNET_V6,
+  tunnelName,
+  WIREGUARD_SUBNET,
+} from '../kernel/fabric-config.ts'
+import { GATEWAY_MACS } from './balanced-replies.ts'
 import { elementFragment, type Fragment, type SetElement } from './fragment.ts'
 
 /** One fragment of all: their subnets are ranges of one set. */
@@ -14,6 +22,7 @@ export function networksFragment(networks: Iterable<OverlayNetwork>): Fragment {
     if (network.ingress) continue
     const bridge = bridgeName(network)
     elements.push({ table: 'fabric', set: 'overlays', key: `"${bridge}" . "${bridge}"`, value: '' })
+    elements.push({ table: 'balanced', set: GATEWAY_MACS, key: `"${tunnelName(network)}"`, value: bridgeMac(network) })
   }
   const subnets = all.flatMap((network) => network.subnets.map(({ subnet }) => ({ network, cidr: parseCidr(subnet) })))
   const overlays = subnets.flatMap(({ network, cidr }) => (cidr && !network.ingress ? [cidr] : []))

@@ -1,9 +1,10 @@
-// What one local end point may send, and that it may reach itself by its service's virtual address.
+// What one local end point may send, that it may reach itself by its service's virtual address, and who its gateway is.
 
 import type { OverlayNetwork } from '../../api/data-plane.ts'
 import { formatAddress, type IpAddress, parseAddress } from '../../lib/cidr.ts'
 import { EGRESS_NETWORK_ID, type LocalAttachment } from '../desired-state.ts'
-import { attachmentMac, fabricPort, gatewayIpv6 } from '../kernel/fabric-config.ts'
+import { attachmentMac, bridgeMac, fabricPort, gatewayIpv6 } from '../kernel/fabric-config.ts'
+import { GATEWAY_MACS } from './balanced-replies.ts'
 import { elementFragment, type Fragment, type SetElement } from './fragment.ts'
 
 export function portSecurityFragment(local: LocalAttachment, network: OverlayNetwork | undefined): Fragment {
@@ -22,6 +23,9 @@ export function portSecurityFragment(local: LocalAttachment, network: OverlayNet
     elements.push({ table: 'bridge', set: `ports${family}`, key: `${port} . ${mac} . ${text}`, value: '' })
     elements.push({ table: 'fabric', set: `hairpin${family}`, key: `${text} . ${text}`, value: '' })
     if (family === 6) elements.push(target(port, address))
+  }
+  if (network && !gateway) {
+    elements.push({ table: 'balanced', set: GATEWAY_MACS, key: port, value: bridgeMac(network) })
   }
   const linkLocal = linkLocalOf(mac)
   elements.push(

@@ -28,6 +28,13 @@ export interface RuleChange extends Scripts {
   readonly flows: readonly FlowFlush[]
 }
 
+export interface TaskAddresses {
+  /** On the gateway network: conntrack knows who speaks with them. */
+  readonly routed: readonly string[]
+  /** On overlays: nothing tracks that. */
+  readonly bridged: readonly string[]
+}
+
 type FragmentId = string
 
 /** Keys of one kind by the key of what they belong to. */
@@ -106,7 +113,14 @@ export class RuleSet {
     return {
       host: `${hostTable(config)}${added.host}`,
       fabric: `${fabricTables(config)}${added.fabric}`,
-      flows: [{ kind: 'others', addresses: [...targets(fragments)], known: this.#knownAddresses(state) }],
+      flows: [
+        {
+          kind: 'others',
+          addresses: [...targets(fragments)],
+          known: this.#knownAddresses(state),
+          virtualIps: [...state.services.values()].flatMap(({ virtualIps }) => virtualIps),
+        },
+      ],
     }
   }
 
@@ -142,10 +156,9 @@ export class RuleSet {
     return this.#update(state, ['bridges'])
   }
 
-  /** Counts the packets of connections to the task's end points on this node, until `undrain`. */
+  /** Counts the packets of connections to the task's addresses on the gateway network, until `undrain`. */
   drain(state: DesiredState, taskId: string): RuleChange {
-    const addresses = this.addressesOf(state, taskId)
-    this.#draining.set(taskId, addresses)
+    this.#draining.set(taskId, this.addressesOf(state, taskId).routed)
     return this.#update(state, [drainId(taskId)])
   }
 
@@ -155,12 +168,14 @@ export class RuleSet {
   }
 
   /** All addresses under which a task of this node is reached. */
-  addressesOf(state: DesiredState, taskId: string): readonly string[] {
-    return [...this.#endpointsOfTask.of(taskId)].flatMap((key) => {
-      const endpoint = this.#endpoints.get(key)
-      const network = endpoint && state.networks.get(endpoint.networkId)
-      return endpoint && network ? addressesIn(endpoint, network) : []
-    })
+  addressesOf(state: DesiredState, taskId: string): TaskAddresses {
+    const addresses = (ingress: boolean) =>
+      [...this.#endpointsOfTask.of(taskId)].flatMap((key) => {
+        const endpoint = this.#endpoints.get(key)
+        const network = endpoint && state.networks.get(endpoint.networkId)
+        return endpoint && network?.ingress === ingress ? addressesIn(endpoint, network) : []
+      })
+    return { routed: addresses(true), bridged: addresses(false) }
   }
 
   #reset(locals: Iterable<LocalAttachment>): void {

@@ -12,9 +12,14 @@ export type FlowFlush =
   | { readonly kind: 'gone'; readonly address: string }
   /**
    * In the fabric: datagrams that were given to any other than `addresses`, TCP connections to any other than `known`. Of a
-   * start, before which anything may have changed.
+   * start, before which anything may have changed. What was balanced by `virtualIps` and stays is noted again (balanced-replies).
    */
-  | { readonly kind: 'others'; readonly addresses: readonly string[]; readonly known: readonly string[] }
+  | {
+      readonly kind: 'others'
+      readonly addresses: readonly string[]
+      readonly known: readonly string[]
+      readonly virtualIps: readonly string[]
+    }
   /** In the host: datagrams to this port, which is published now, or no more. */
   | { readonly kind: 'port'; readonly port: number }
 

@@ -32,10 +32,15 @@ export type AgentRequest =
       readonly localPort?: number
     }
   | { readonly op: 'again'; readonly key: string }
+  /** The same, but for a pause before the answer. */
+  | { readonly op: 'later'; readonly key: string }
 
 const TIMEOUT_MS = 1500
 const STORM_PAUSE_MS = 3
 const NEWLINE = 10
+/** A question of this length is answered after a pause. */
+const LATER_BYTES = 5
+const LATER_MS = 1000
 const held = new Map<string, Socket>()
 const storms = new Map<string, { failed: number; asked: number; end: (() => void) | undefined }>()
 
@@ -60,6 +65,10 @@ function perform(request: AgentRequest): Promise<string> {
       const socket = held.get(request.key)
       return socket ? roundTrip(socket) : Promise.reject(new Error('NOT_HELD'))
     }
+    case 'later': {
+      const socket = held.get(request.key)
+      return socket ? roundTrip(socket, LATER_BYTES) : Promise.reject(new Error('NOT_HELD'))
+    }
   }
 }
 
@@ -74,7 +83,8 @@ function serve(name: string, port: number): Promise<string> {
     socket.on('data', (data) => {
       bytes += data.length
       if (data.at(-1) !== NEWLINE) return
-      socket.write(`${name} ${plain(socket.remoteAddress)} ${socket.remotePort}${bytes > 2 ? ` ${bytes}` : ''}\n`)
+      const answer = `${name} ${plain(socket.remoteAddress)} ${socket.remotePort}${bytes > 2 ? ` ${bytes}` : ''}\n`
+      setTimeout(() => socket.write(answer), bytes === LATER_BYTES ? LATER_MS : 0)
       bytes = 0
     })
   })

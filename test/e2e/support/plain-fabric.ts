@@ -29,6 +29,7 @@ import {
   routingTable,
   tunnelName,
 } from '../../../src/overlay/kernel/fabric-config.ts'
+import { noteKnown } from '../../../src/overlay/rules/balanced-replies.ts'
 import { type RuleChange, RuleSet } from '../../../src/overlay/rules/rule-set.ts'
 import { flowDeletions, flowListings } from '../../../src/overlay/rules/stale-flows.ts'
 import type { AgentRequest } from './net-agent.ts'
@@ -192,8 +193,8 @@ const SYSCTLS = [
   'net.ipv4.conf.default.send_redirects=0',
   'net.ipv6.conf.all.accept_dad=0',
   'net.ipv6.conf.default.accept_dad=0',
-  'net.bridge.bridge-nf-call-iptables=1',
-  'net.bridge.bridge-nf-call-ip6tables=1',
+  'net.bridge.bridge-nf-call-iptables=0',
+  'net.bridge.bridge-nf-call-ip6tables=0',
   'net.ipv6.conf.all.forwarding=1',
   'net.ipv4.ip_forward=1',
 ]
@@ -357,6 +358,9 @@ export class PlainNode {
     const listing = flowListings(change.flows)
       .map((args) => this.fabric.attempt('conntrack', ...args).output)
       .join('\n')
+    for (const flow of change.flows) {
+      if (flow.kind === 'others') this.fabric.nft(noteKnown(listing, new Set(flow.virtualIps)))
+    }
     for (const { place, args } of flowDeletions(change.flows, listing)) {
       ;(place === 'host' ? this.host : this.fabric).attempt('conntrack', ...args)
     }
