@@ -2,7 +2,7 @@
  * The two sides of every comparison: a cluster of `swarmd`, and one of the engines' own Swarm mode, on hosts alike.
  * Only what measures need; how a cluster is formed must not differ between the sides but for the socket.
  */
-import { readFileSync } from 'node:fs'
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { callApi } from '../lab/engine-api.ts'
 import type { Lab } from '../lab/lab.ts'
 import type { LabHost, Target } from '../lab/lab-host.ts'
@@ -13,6 +13,8 @@ const SETTLE_MS = 120_000
 const POLL = { leastMs: 20, part: 0.02 } as const
 /** Of /proc: USER_HZ is 100 on every Linux that runs containers. */
 const MS_PER_TICK = 10
+const OUR_PROGRAMS = /swarmd(-net)?\.mjs/
+const RAFT_LEADER_LINE = /"term":(\d+)[^\n]*"msg":"raft leader"/g
 
 interface NodeObject {
   readonly Spec: { readonly Role: string }
@@ -103,10 +105,20 @@ export class BenchCluster {
     return this.lab.hosts.reduce((sum, host) => sum + cpuMsOf(this.#pid(host)), 0)
   }
 
-  /** Resident memory of this host's daemon. With Swarm mode that is the engine with its Swarm in it. */
+  /** Resident memory of this host's processes of ours. With Swarm mode it is that of the engine with its Swarm in it. */
   residentMiB(host: LabHost): number {
-    const kib = /^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${this.#pid(host)}/status`, 'utf8'))?.[1]
-    return Number(kib) / 1024
+    const init = host.process('init')?.pid
+    const pids = this.to === 'engine' || init === undefined ? [this.#pid(host)] : pidsOf(init, OUR_PROGRAMS)
+    return residentKib(pids) / 1024
+  }
+
+  /** The highest term that the managers' logs tell of; 0 with Swarm mode, whose logs are not read. */
+  raftTerm(): number {
+    if (this.to === 'engine') return 0
+    const terms = this.lab.managers.flatMap((host) =>
+      [...readFileSync(host.paths.swarmdLog, 'utf8').matchAll(RAFT_LEADER_LINE)].map((match) => Number(match[1])),
+    )
+    return terms.reduce((most, term) => Math.max(most, term), 0)
   }
 
   #pid(host: LabHost): number {
@@ -114,6 +126,32 @@ export class BenchCluster {
     if (pid === undefined) throw new Error(`${this.to} does not run on ${host.name}`)
     return pid
   }
+}
+
+/** Processes of a host, by its first one, with such a command line. Those of containers have a namespace of their own. */
+function pidsOf(initPid: number, program: RegExp): readonly number[] {
+  const namespace = readlinkSync(`/proc/${initPid}/ns/pid`)
+  return readdirSync('/proc')
+    .map(Number)
+    .filter((pid) => {
+      try {
+        return (
+          pid > 0 &&
+          readlinkSync(`/proc/${pid}/ns/pid`) === namespace &&
+          program.test(readFileSync(`/proc/${pid}/cmdline`, 'utf8'))
+        )
+      } catch {
+        return false // it ended meanwhile
+      }
+    })
+}
+
+/** Pages of files (the programs themselves) are there once for all processes, as they run the same binary. */
+function residentKib(pids: readonly number[]): number {
+  const read = (pid: number, what: string) =>
+    Number(new RegExp(`^${what}:\\s+(\\d+) kB`, 'm').exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1])
+  const own = pids.map((pid) => read(pid, 'RssAnon') + read(pid, 'RssShmem'))
+  return own.reduce((sum, kib) => sum + kib, 0) + Math.max(...pids.map((pid) => read(pid, 'RssFile')))
 }
 
 function cpuMsOf(pid: number): number {

@@ -1,15 +1,56 @@
 /**
  * Create until all replicas run, beside Docker Swarm, and beside what the engines take for the same containers without
- * any cluster: create and start of each, all at once, spread over all engines.
+ * any cluster; and how soon containers are gone that a smaller scale, or a removal, leaves over.
  */
-import { callApi } from '../lab/engine-api.ts'
-import type { Lab } from '../lab/lab.ts'
+import { bareStartMs } from './bare.ts'
 import { type BenchCluster, until } from './bench-cluster.ts'
 import { type Bench, type Figure, type Measure, rounds, sides, Values } from './measure.ts'
-import { createService, removeServices, runningTasks, serviceSpec } from './services.ts'
+import { allRun, containers, createService, removeServices, serviceSpec } from './services.ts'
 
 const ENGINE = 'engine alone'
 const TARGET_ENGINE = 1.15
+const TARGET_STOP = 0.6
+/** One round: what is over in a moment is done more often. */
+const SIZES: readonly number[] = [1, 10, 50, 1, 100, 10, 1]
+const QUICK_SIZES: readonly number[] = [1, 10, 50]
+const REMOVED = 50
+const SCALED = { from: 100, to: 10 } as const
+
+interface Deployed {
+  readonly runMs: number
+  /** Where it was scaled down first. */
+  readonly scaleMs: number | undefined
+  readonly removeMs: number
+}
+
+async function measureOnce(
+  cluster: BenchCluster,
+  replicas: number,
+  more: Readonly<Record<string, unknown>>,
+): Promise<Deployed> {
+  const leader = await cluster.leader()
+  const spec = serviceSpec('deployed', { replicas, more })
+  const startedMs = performance.now()
+  const id = await createService(cluster, leader, spec)
+  await allRun(cluster, leader, id, replicas)
+  const runMs = performance.now() - startedMs
+  const scaleMs =
+    replicas === SCALED.from
+      ? await scaledMs(cluster, id, { ...spec, Mode: { Replicated: { Replicas: SCALED.to } } })
+      : undefined
+  return { runMs, scaleMs, removeMs: await removeServices(cluster) }
+}
+
+/** Until no more containers than wanted run: really stopped, whatever the cluster says. */
+async function scaledMs(cluster: BenchCluster, id: string, spec: unknown): Promise<number> {
+  const leader = await cluster.leader()
+  const path = `/services/${id}`
+  const { Version } = await cluster.api<{ Version: { Index: number } }>(leader, 'GET', path)
+  const startedMs = performance.now()
+  await cluster.api(leader, 'POST', `${path}/update?version=${Version.Index}`, spec)
+  await until(`${SCALED.to} run`, async () => (await containers(cluster, 'running')) === SCALED.to)
+  return performance.now() - startedMs
+}
 
 /** Milliseconds from the request until all replicas run. `more` goes into the spec. */
 export async function deployed(
@@ -17,60 +58,49 @@ export async function deployed(
   replicas: number,
   more: Readonly<Record<string, unknown>> = {},
 ): Promise<number> {
-  const leader = await cluster.leader()
-  const startedMs = performance.now()
-  const id = await createService(cluster, leader, serviceSpec('deployed', { replicas, more }))
-  await until('all replicas run', async () => (await runningTasks(cluster, leader, id)) === replicas)
-  const tookMs = performance.now() - startedMs
-  await removeServices(cluster)
-  return tookMs
-}
-
-async function engineCall(socketPath: string, method: string, path: string, body?: unknown): Promise<string> {
-  const answer = await callApi(socketPath, { method, path, body })
-  if (answer.status >= 400) throw new Error(`${method} ${path}: ${answer.status} ${answer.body.trim()}`)
-  return answer.body
-}
-
-async function bare(lab: Lab, containers: number): Promise<number> {
-  const sockets = lab.hosts.map((host) => host.paths.engineSocket)
-  const places = Array.from({ length: containers }, (_, index) => sockets[index % sockets.length] ?? '')
-  const startedMs = performance.now()
-  const made = await Promise.all(
-    places.map(async (socketPath) => {
-      const created = await engineCall(socketPath, 'POST', '/containers/create', { Image: 'busybox:latest' })
-      const { Id } = JSON.parse(created) as { Id: string }
-      await engineCall(socketPath, 'POST', `/containers/${Id}/start`)
-      return { socketPath, Id }
-    }),
-  )
-  const tookMs = performance.now() - startedMs
-  await Promise.all(made.map(({ socketPath, Id }) => engineCall(socketPath, 'DELETE', `/containers/${Id}?force=1&v=1`)))
-  return tookMs
+  return (await measureOnce(cluster, replicas, more)).runMs
 }
 
 async function run(bench: Bench): Promise<readonly Figure[]> {
-  const figures: Figure[] = []
-  for (const replicas of bench.quick ? [1, 10] : [1, 10, 50]) {
-    const values = new Values()
-    for (const round of rounds(bench)) {
-      const steps = [
-        async () => values.add(ENGINE, (await bare(bench.ours.lab, replicas)) / 1000),
-        ...sides(bench, 0).map((cluster) => async () => {
-          const seconds = (await deployed(cluster, replicas)) / 1000
-          values.add(cluster.title, seconds)
-          bench.say(`${cluster.title}, ${replicas} replicas: ${seconds.toFixed(2)} s`)
-        }),
-      ]
-      for (const step of round % 2 === 0 ? steps : steps.toReversed()) await step()
-    }
-    const about = { name: `create → all Running, ${replicas}`, unit: 's', better: 'lower' } as const
-    figures.push(
-      values.figure(bench, about),
-      values.figure(bench, { ...about, name: `${about.name}: engine alone`, target: TARGET_ENGINE }, ENGINE),
+  const sizes = bench.quick ? QUICK_SIZES : SIZES
+  const starts = new Map([...new Set(sizes)].toSorted((a, b) => a - b).map((size) => [size, new Values()]))
+  const scaled = new Values()
+  const removed = new Values()
+  const measure = async (cluster: BenchCluster, replicas: number): Promise<void> => {
+    const { runMs, scaleMs, removeMs } = await measureOnce(cluster, replicas, {})
+    starts.get(replicas)?.add(cluster.title, runMs / 1000)
+    if (scaleMs !== undefined) scaled.add(cluster.title, scaleMs / 1000)
+    if (replicas === REMOVED) removed.add(cluster.title, removeMs / 1000)
+    const scale = scaleMs === undefined ? '' : `scaled to ${SCALED.to} in ${(scaleMs / 1000).toFixed(2)} s, `
+    bench.say(
+      `${cluster.title}, ${replicas} replicas: ${(runMs / 1000).toFixed(2)} s, ${scale}` +
+        `removed in ${(removeMs / 1000).toFixed(2)} s`,
     )
   }
+  let step = 0
+  for (const _ of rounds(bench)) {
+    for (const replicas of sizes) {
+      const steps = [
+        async () => starts.get(replicas)?.add(ENGINE, (await bareStartMs(bench.ours.lab, replicas)) / 1000),
+        ...sides(bench, 0).map((cluster) => () => measure(cluster, replicas)),
+      ]
+      // each goes first as often as the others
+      for (const at of steps.keys()) await steps[(at + step) % steps.length]?.()
+      step++
+    }
+  }
+  const figures = [...starts].flatMap(([replicas, values]) => {
+    const about = { name: `create → all Running, ${replicas}`, unit: 's', better: 'lower' } as const
+    return [
+      values.figure(bench, about),
+      values.figure(bench, { ...about, name: `${about.name}: engine alone`, target: TARGET_ENGINE }, ENGINE),
+    ]
+  })
+  const about = { unit: 's', better: 'lower', target: TARGET_STOP } as const
+  if (scaled.sample(bench.ours.title))
+    figures.push(scaled.figure(bench, { ...about, name: `scale ${SCALED.from} → ${SCALED.to}, stopped` }))
+  figures.push(removed.figure(bench, { ...about, name: `remove ${REMOVED}, gone` }))
   return figures
 }
 
-export const deploy: Measure = { name: 'deploy', minutes: 4, run }
+export const deploy: Measure = { name: 'deploy', minutes: 4.5, run }

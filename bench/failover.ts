@@ -1,4 +1,7 @@
-/** SIGKILL of the leader's daemon until one of the managers that are left has acknowledged a write. */
+/**
+ * The leader's daemon killed, and its cable cut, until one of the managers that are left has acknowledged a write; and how often
+ * leadership changed while nothing was wrong.
+ */
 import { setMaxListeners } from 'node:events'
 import { callApi } from '../lab/engine-api.ts'
 import { type BenchCluster, pause } from './bench-cluster.ts'
@@ -6,17 +9,25 @@ import { type Bench, type Figure, type Measure, rounds, sides, Values } from './
 import { removeServices, serviceSpec } from './services.ts'
 
 /** A new attempt so often, whether or not earlier ones have ended: a request that hangs hides no success. */
-const ATTEMPT_EVERY_MS = 20
-const PENDING_MAX = 60
+const ATTEMPTS = {
+  kill: { everyMs: 20, pendingMax: 60 },
+  // who waits for a silent leader keeps a request for long
+  cut: { everyMs: 50, pendingMax: 600 },
+} as const
 const DEADLINE_MS = 60_000
 const SETTLE_MS = 1000
-const TARGET = 0.25
+const KILLS = { ours: 20, theirs: 3 } as const
+const CUTS = 3
+const TARGET_KILL = { median: 0.5, worst: 1.5 } as const
+const TARGET_CUT = { worst: 3 } as const
+
+type Attempts = (typeof ATTEMPTS)[keyof typeof ATTEMPTS]
 
 /** Creates services, on each of `sockets` in turn, until one is acknowledged. */
-async function firstWriteMs(sockets: readonly string[], attemptPrefix: string): Promise<number> {
+async function firstWriteMs(sockets: readonly string[], attemptPrefix: string, attempts: Attempts): Promise<number> {
   const startedMs = performance.now()
   const stop = new AbortController()
-  setMaxListeners(PENDING_MAX * 2, stop.signal)
+  setMaxListeners(attempts.pendingMax * 2, stop.signal)
   let tookMs: number | undefined
   let pending = 0
   const attempt = async (number: number): Promise<void> => {
@@ -34,21 +45,21 @@ async function firstWriteMs(sockets: readonly string[], attemptPrefix: string): 
   }
   for (let number = 0; tookMs === undefined; number++) {
     if (performance.now() - startedMs > DEADLINE_MS) throw new Error(`no write within ${DEADLINE_MS / 1000} s`)
-    if (pending < PENDING_MAX) void attempt(number)
-    await pause(ATTEMPT_EVERY_MS)
+    if (pending < attempts.pendingMax) void attempt(number)
+    await pause(attempts.everyMs)
   }
   stop.abort()
   return tookMs
 }
 
-async function failed(cluster: BenchCluster, round: number): Promise<number> {
+async function failed(cluster: BenchCluster, how: 'kill' | 'cut', prefix: string): Promise<number> {
   const leader = await cluster.leader()
   const sockets = cluster.lab.managers.filter((host) => host !== leader).map((host) => cluster.socket(host))
   // asked for beforehand: the signal is what starts the clock, not the bookkeeping around it
-  const killed = cluster.killDaemon(leader)
-  const tookMs = await firstWriteMs(sockets, `f${round}-`)
-  await killed
-  await cluster.startDaemon(leader)
+  const done = how === 'kill' ? cluster.killDaemon(leader) : cluster.lab.cut(leader.name)
+  const tookMs = await firstWriteMs(sockets, prefix, ATTEMPTS[how])
+  await done
+  await (how === 'kill' ? cluster.startDaemon(leader) : cluster.lab.heal(leader.name))
   await cluster.whole()
   await removeServices(cluster)
   await pause(SETTLE_MS)
@@ -56,20 +67,29 @@ async function failed(cluster: BenchCluster, round: number): Promise<number> {
 }
 
 async function run(bench: Bench): Promise<readonly Figure[]> {
-  const values = new Values()
-  const wanted = bench.quick
-    ? { ours: 3, theirs: 1 }
-    : { ours: Math.max(bench.runs, 10), theirs: Math.min(bench.runs, 3) }
-  for (const round of rounds(bench, wanted.ours)) {
+  const killed = new Values()
+  const cut = new Values()
+  const measure = async (cluster: BenchCluster, how: 'kill' | 'cut', prefix: string): Promise<void> => {
+    const seconds = (await failed(cluster, how, prefix)) / 1000
+    ;(how === 'kill' ? killed : cut).add(cluster.title, seconds)
+    bench.say(
+      `${cluster.title}, leader ${how === 'kill' ? 'killed' : 'cut off'}: ${seconds.toFixed(2)} s until a write`,
+    )
+  }
+  // silence is waited for, not worked through: both sides at once
+  for (const round of rounds(bench, bench.quick ? 1 : CUTS)) {
+    await Promise.all(sides(bench, round).map((cluster) => measure(cluster, 'cut', `c${round}-`)))
+  }
+  const kills = bench.quick ? { ours: 3, theirs: 1 } : { ours: Math.max(bench.runs, KILLS.ours), theirs: KILLS.theirs }
+  for (const round of rounds(bench, kills.ours)) {
     for (const cluster of sides(bench, round)) {
-      if (cluster === bench.theirs && round >= wanted.theirs) continue
-      const seconds = (await failed(cluster, round)) / 1000
-      values.add(cluster.title, seconds)
-      bench.say(`${cluster.title}, leader killed: ${seconds.toFixed(2)} s until a write`)
+      if (cluster === bench.ours || round < kills.theirs) await measure(cluster, 'kill', `f${round}-`)
     }
   }
+  const about = { unit: 's', better: 'lower' } as const
   return [
-    values.figure(bench, { name: 'leader SIGKILL → a write acknowledged', unit: 's', better: 'lower', target: TARGET }),
+    killed.figure(bench, { ...about, name: 'leader SIGKILL → a write acknowledged', limit: TARGET_KILL }),
+    cut.figure(bench, { ...about, name: "leader's links cut → a write acknowledged", limit: TARGET_CUT }),
   ]
 }
 

@@ -1,7 +1,8 @@
 /**
  * `make bench`: the cluster beside the engine's own Swarm mode, in one run, on hosts alike: two labs of 3 managers and
  * 2 workers each on this machine, measured in turns. Options (make bench ARGS="…"):
- *   --only NAME   standing, writes, deploy, update, failover, overlay, start, tables or dns; may be repeated
+ *   --only NAME   standing, writes, deploy, update, failover, loss, overlay, start, tables or dns; may be repeated;
+ *                 endurance, ten minutes of full load, runs only if it is named
  *   --runs N      runs of each, 5 unless told
  *   --quick       a first impression in under three minutes
  *   --no-docker   without the comparison
@@ -13,7 +14,9 @@ import { Lab } from '../lab/lab.ts'
 import { BenchCluster } from './bench-cluster.ts'
 import { deploy } from './deploy.ts'
 import { dns } from './dns.ts'
+import { endurance } from './endurance.ts'
 import { failover } from './failover.ts'
+import { loss } from './loss.ts'
 import { describeMachine, gitRevision, loadNow } from './machine.ts'
 import type { Bench, Figure, Measure } from './measure.ts'
 import { overlay } from './overlay.ts'
@@ -25,7 +28,11 @@ import { update } from './update.ts'
 import { writes } from './writes.ts'
 
 /** In this order: memory at rest is that of daemons that have done nothing yet. */
-const MEASURES: readonly Measure[] = [standing, writes, deploy, update, failover, overlay, start, tables, dns]
+const MEASURES: readonly Measure[] = [
+  ...[standing, writes, deploy, update, failover, loss],
+  ...[overlay, start, tables, dns],
+  endurance,
+]
 
 const OURS = 'bench'
 const THEIRS = 'benchdocker'
@@ -61,7 +68,7 @@ function readOptions(): Options {
   if (!Number.isInteger(runs) || runs < 1) throw new Error(`--runs ${values.runs}: a whole number from 1`)
   const complete = !values.only && !values.quick && !values['no-docker']
   return {
-    measures: MEASURES.filter(({ name }) => values.only?.includes(name) ?? true),
+    measures: MEASURES.filter(({ name, onlyIfNamed }) => values.only?.includes(name) ?? !onlyIfNamed),
     runs,
     quick: values.quick,
     docker: !values['no-docker'],

@@ -17,6 +17,8 @@ export interface Figure {
   readonly reference?: { readonly what: string; readonly sample: Sample }
   /** What ours / reference ought to be; for a figure without reference, ours. */
   readonly target?: number
+  /** What ours ought to be by itself, whatever the reference is; `worst`: each single value. */
+  readonly limit?: { readonly median?: number; readonly worst?: number }
 }
 
 export interface Bench {
@@ -34,6 +36,8 @@ export interface Measure {
   readonly name: string
   /** Its share of a full run; past it no further round begins. */
   readonly minutes: number
+  /** Not part of a run unless it is named. */
+  readonly onlyIfNamed?: boolean
   readonly run: (bench: Bench) => Promise<readonly Figure[]>
 }
 

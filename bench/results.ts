@@ -69,9 +69,26 @@ export function table(figures: readonly Figure[], last: Results | undefined): st
   return [head, ...rows].map(line).join('\n')
 }
 
-function targetText({ target, better, reference, unit }: Figure): string {
-  if (target === undefined) return ''
-  return `${better === 'higher' ? '≥' : '≤'} ${target}${reference ? '×' : ` ${unit}`}`
+/** With ✗ where it is missed. */
+function targetText(figure: Figure): string {
+  const { ours, target, limit, better, reference, unit } = figure
+  const sign = better === 'higher' ? '≥' : '≤'
+  const within = (value: number, bound: number) => (better === 'higher' ? value >= bound : value <= bound)
+  const parts: { readonly text: string; readonly met: boolean }[] = []
+  if (target !== undefined) {
+    const value = reference ? ratioOf(figure) : ours.median
+    parts.push({
+      text: `${sign} ${target}${reference ? '×' : ` ${unit}`}`,
+      met: value === undefined || within(value, target),
+    })
+  }
+  if (limit?.median !== undefined)
+    parts.push({ text: `${sign} ${limit.median} ${unit}`, met: within(ours.median, limit.median) })
+  if (limit?.worst !== undefined) {
+    const worst = better === 'higher' ? ours.min : ours.max
+    parts.push({ text: `each ${sign} ${limit.worst} ${unit}`, met: within(worst, limit.worst) })
+  }
+  return parts.map(({ text, met }) => (met ? text : `${text} ✗`)).join(', ')
 }
 
 /** The median, and in brackets the least and the most. */
@@ -85,6 +102,7 @@ const short = (value: number): string => (value >= 100 ? value.toFixed(0) : valu
 const ratioText = (ratio: number | undefined): string => (ratio === undefined ? '' : `${ratio.toFixed(2)}×`)
 
 function change(now: number, before: number): string {
+  if (before === 0) return now === 0 ? '+0 %' : ''
   const percent = Math.round((now / before - 1) * 100)
   return `${percent >= 0 ? '+' : ''}${percent} %`
 }

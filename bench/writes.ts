@@ -1,7 +1,7 @@
 /** How many services a second the API takes (no replicas: a write and nothing else), and what a write costs. */
 import type { BenchCluster } from './bench-cluster.ts'
 import { load } from './load.ts'
-import { type Bench, type Figure, type Measure, rounds, sides, Values } from './measure.ts'
+import { type Bench, type Figure, type Measure, rounds, sampleOf, sides, Values } from './measure.ts'
 import { removeServices, serviceSpec } from './services.ts'
 
 const CLIENTS = [1, 8, 32] as const
@@ -31,6 +31,7 @@ async function run(bench: Bench): Promise<readonly Figure[]> {
   // a just started daemon is no fair picture of one that has run for an hour
   for (const cluster of sides(bench, 0)) await write(cluster, 8, count)
   const loads = CLIENTS.map((clients) => ({ clients, perSecond: new Values(), cpu: new Values() }))
+  const term = bench.ours.raftTerm()
   // all loads in each round: what one round meets, and where time ends, concerns all of them
   for (const round of rounds(bench)) {
     for (const { clients, perSecond, cpu } of loads) {
@@ -45,7 +46,11 @@ async function run(bench: Bench): Promise<readonly Figure[]> {
       }
     }
   }
-  return loads.flatMap(({ clients, perSecond, cpu }) => {
+  const elections: Figure = {
+    ...{ name: 'elections while writes were measured', unit: '', better: 'lower' },
+    ...{ ours: sampleOf([bench.ours.raftTerm() - term]), target: 0 },
+  }
+  const figures = loads.flatMap(({ clients, perSecond, cpu }) => {
     const who = `${clients} client${clients > 1 ? 's' : ''}`
     const target = TARGETS[clients]
     return [
@@ -58,6 +63,7 @@ async function run(bench: Bench): Promise<readonly Figure[]> {
       cpu.figure(bench, { name: `CPU of all hosts a write, ${who}`, unit: 'ms', better: 'lower' }),
     ]
   })
+  return [...figures, elections]
 }
 
-export const writes: Measure = { name: 'writes', minutes: 3, run }
+export const writes: Measure = { name: 'writes', minutes: 2, run }
