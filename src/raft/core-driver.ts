@@ -20,6 +20,8 @@ export interface CoreDriverOptions {
   readonly snapshots: SnapshotKeeper
   readonly apply: Pick<ApplyQueue<unknown>, 'pushEntries' | 'pushSnapshot'>
   readonly onConf: (conf: ConfState) => void
+  /** How long the news of a commit waits for something that it can go with. */
+  readonly commitNewsMs: number
   /** After a batch was sent and written: what it says about leadership and requests. */
   readonly onReady: (ready: Ready) => void
   /** The node cannot go on. */
@@ -30,6 +32,7 @@ export class CoreDriver {
   readonly #options: CoreDriverOptions
   #members: readonly Member[] = []
   #pump: Timer | undefined
+  #news: Timer | undefined
   #stopped = false
 
   constructor(options: CoreDriverOptions) {
@@ -66,9 +69,10 @@ export class CoreDriver {
     try {
       while (!this.#stopped) {
         const ready = this.#options.core.ready()
-        if (!ready) return
+        if (!ready) break
         this.#perform(ready)
       }
+      this.#tellCommitLater()
     } catch (error) {
       this.#fail(error)
     }
@@ -77,6 +81,18 @@ export class CoreDriver {
   stop(): void {
     this.#stopped = true
     this.#pump?.cancel()
+    this.#news?.cancel()
+  }
+
+  /** One client that writes one thing after the other has its appends bring the news: half as many messages. */
+  #tellCommitLater(): void {
+    const { core, clock, commitNewsMs } = this.#options
+    const owed = this.#news || this.#stopped ? 0 : core.owedCommit
+    if (owed === 0) return
+    this.#news = clock.setTimer(commitNewsMs, () => {
+      this.#news = undefined
+      this.input(() => core.tellCommit(owed))
+    })
   }
 
   #perform(ready: Ready): void {

@@ -31,6 +31,11 @@ export interface CoreLimits {
   readonly maxReadyBytes: number
   /** Reads and forwarded proposals that wait for an answer, each. */
   readonly maxPendingRequests: number
+  /**
+   * That an entry is committed goes with the next append or heartbeat, or when the driver says so (`tellCommit`); else in a
+   * message of its own, at once.
+   */
+  readonly commitNewsWaits: boolean
 }
 
 export interface CoreOptions {
@@ -131,4 +136,5 @@ export const DEFAULT_LIMITS: CoreLimits = {
   maxUncommittedBytes: 32 * 1024 * 1024,
   maxReadyBytes: 1024 * 1024,
   maxPendingRequests: 16_384,
+  commitNewsWaits: false,
 }

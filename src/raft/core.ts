@@ -124,6 +124,16 @@ export class RaftCore {
     this.#settle()
   }
 
+  /** What others have not been told of yet, if anything: the commit index to give to `tellCommit` after a moment; else 0. */
+  get owedCommit(): number {
+    return this.#leadership?.owedCommit ?? 0
+  }
+
+  /** Where news of commits waits (`CoreLimits.commitNewsWaits`): so far it has waited long enough. */
+  tellCommit(index: number): void {
+    this.#leadership?.tellCommit(index)
+  }
+
   /** A message to `peer` was dropped, or its connection closed. */
   reportUnreachable(peer: RaftId): void {
     this.#leadership?.unreachable(peer)

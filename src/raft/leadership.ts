@@ -47,6 +47,8 @@ export class Leadership {
   #checkElapsed = 0
   #transferElapsed = 0
   #heartbeatDue = false
+  /** Where news of a commit waits: others are to hear of what is committed up to here, whether or not it goes with anything. */
+  #tellTo = 0
 
   constructor(context: CoreContext) {
     this.#context = context
@@ -124,7 +126,22 @@ export class Leadership {
       this.#earlyReads.push({ from, session, requestIds })
     } else {
       this.#reads.add(from, session, requestIds)
+      // It waits for what it is to see, so for the news of that.
+      if (from !== this.#context.id) this.tellCommit(log.commit)
     }
+  }
+
+  /** The highest commit index that somebody has not been told of, for no other reason than that it waits for company. */
+  get owedCommit(): number {
+    const { log } = this.#context
+    for (const progress of this.#peers.values())
+      if (!progress.paused && progress.sentCommit < Math.min(log.commit, progress.next - 1)) return log.commit
+    return 0
+  }
+
+  /** What is committed up to `index` is told with the next flush. */
+  tellCommit(index: number): void {
+    this.#tellTo = Math.max(this.#tellTo, index)
   }
 
   transfer(to: RaftId): RefusalCode | undefined {
@@ -232,6 +249,7 @@ export class Leadership {
    */
   end(handOver: boolean): void {
     if (handOver) {
+      this.tellCommit(this.#context.log.commit)
       this.flush()
       const [heir] = this.#context.membership.conf.voters
         .map((id) => ({ id, match: this.#peers.get(id)?.match ?? 0 }))
@@ -277,14 +295,16 @@ export class Leadership {
     for (const [id, progress] of this.#peers) {
       const commit = Math.min(progress.match, log.commit)
       outbox.send(id, { kind: 'heartbeat', commit, readContext: this.#reads.round })
+      progress.sentHeartbeat(commit)
     }
     this.#confirmReads() // with nobody else to ask
   }
 
   #needsAppend(progress: Progress): boolean {
     if (progress.paused) return false
-    const { log } = this.#context
-    return progress.next <= log.lastIndex || progress.sentCommit < Math.min(log.commit, progress.next - 1)
+    const { log, limits } = this.#context
+    const commit = limits.commitNewsWaits ? this.#tellTo : log.commit
+    return progress.next <= log.lastIndex || progress.sentCommit < Math.min(commit, progress.next - 1)
   }
 
   /** Returns whether there may be more to send. `probe`: also if it would be empty, and although the window is full. */

@@ -80,6 +80,11 @@ export class Progress {
     }
   }
 
+  /** A heartbeat with this commit index, which the follower is known to have in its log, leaves. */
+  sentHeartbeat(commit: number): void {
+    this.#sentCommit = Math.max(this.#sentCommit, commit)
+  }
+
   sentSnapshot(index: number): void {
     this.#reset('snapshot')
     this.#pendingSnapshot = index

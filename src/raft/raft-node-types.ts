@@ -38,6 +38,8 @@ export interface RaftConfig {
   readonly requestTimeoutMs: number
   /** Proposals that have no outcome yet; more are refused with PROPOSAL_QUEUE_FULL. Bounds what one turn may have to write. */
   readonly maxPendingProposals: number
+  /** So long the news that an entry is committed waits for the next append; 0: it does not. Reads do not wait for it. */
+  readonly commitNewsMs: number
   /** When the leader's process has ended: wait a random time in [min, max] before a pre-vote. */
   readonly leaderLossJitterMs: readonly [min: number, max: number]
   readonly limits: Partial<CoreLimits>
@@ -52,6 +54,7 @@ export const DEFAULT_RAFT_CONFIG: RaftConfig = {
   applySliceMs: 10,
   requestTimeoutMs: 10_000,
   maxPendingProposals: 4_096,
+  commitNewsMs: 10,
   leaderLossJitterMs: [10, 60],
   limits: {},
 }

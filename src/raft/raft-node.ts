@@ -239,7 +239,9 @@ export class RaftNode<Result> {
       }
     }
     if (this.#scope.signal.aborted) return
-    const core = new RaftCore({ id, random, stored, limits: this.#config.limits })
+    const { commitNewsMs } = this.#config
+    const limits = { commitNewsWaits: commitNewsMs > 0, ...this.#config.limits }
+    const core = new RaftCore({ id, random, stored, limits })
     const schedule = () => this.#driver?.schedule()
     const onError = (error: unknown) => this.#fail(error)
     const snapshots = new SnapshotKeeper({
@@ -277,6 +279,7 @@ export class RaftNode<Result> {
       metrics: this.metrics,
       snapshots,
       apply,
+      commitNewsMs,
       onConf: (conf) => this.#onConf(conf),
       onReady: (ready) => this.#onReady(ready),
       onError,

@@ -78,6 +78,7 @@ export function drawProfile(random: SeededRandom): Profile {
       maxInflightMessages: sometimes(0.5, () => 1 + random.below(8), 256),
       maxUncommittedBytes: sometimes(0.2, () => between(200, 5_000), 1_000_000),
       maxReadyBytes: sometimes(0.3, () => between(40, 1_000), 1_000_000),
+      commitNewsWaits: random.float() < 0.5,
     },
   }
 }
