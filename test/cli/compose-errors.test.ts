@@ -23,14 +23,44 @@ const DIFFERENCES: Readonly<Record<string, { readonly reason: string; readonly s
     says: 'EOF found when expecting closing quote',
   },
   'memory that is no size': { reason: 'docker names a field of its own program', says: "invalid size: 'lots'" },
+  'environment with a list as value': {
+    reason: 'the Specification takes a boolean there',
+    says: 'services.web.environment.A must be a string, number, boolean or null',
+  },
+  'depends_on as a mapping': {
+    reason: 'the Specification has it; docker does not look at what is named',
+    says: 'service "web" depends on undefined service "db"',
+  },
+  'env_file as a mapping': { reason: 'the Specification has it', says: 'open ' },
   'extends is forbidden': {
-    reason: 'docker stack config does not say which',
-    says: 'compose file contains unsupported options:\n\nextends: Support for `extends` is not implemented yet.\n',
+    reason: 'the Specification has it',
+    says: 'cannot extend service "web": service "a" not found in ',
   },
-  'old limits are forbidden': {
-    reason: 'docker stack config does not say which',
-    says: 'compose file contains unsupported options:\n\ncpu_shares: Set resource limits using deploy.resources\n\nmem_limit: Set',
-  },
+  'include, of the Specification': { reason: 'the Specification has it', says: 'open ' },
+  ...Object.fromEntries(
+    [
+      'a port with an unknown key',
+      'a published port as text',
+      'environment with a boolean',
+      'a command that is null',
+      'replicas as text',
+      'cpus as a number',
+      'device reservations',
+      'a boolean as text',
+      'a boolean as old yes',
+      'a ulimit as text',
+      'a mode as text',
+      'group_add, of the Specification',
+      'profiles, of the Specification',
+      'old limits are forbidden',
+      'enable_ipv6, of the Specification',
+      'a subnet with a gateway',
+      'a config with content, of the Specification',
+      'version 2',
+      'a version of the future',
+      'name, of the Specification',
+    ].map((name) => [name, { reason: 'the Specification takes it', says: undefined }]),
+  ),
 }
 
 const folder = mkdtempSync(join(tmpdir(), 'compose-errors-'))

@@ -50,8 +50,10 @@ t.test('a slip of the pen gets a suggestion, a key of the Specification its reas
   const service = (key: string) => refusal(`services: {web: {image: x, ${key}: 1}}`)
   t.match(service('enviroment'), /property enviroment is not allowed \(did you mean environment\?\)$/)
   t.match(service('working-dir'), /\(did you mean working_dir\?\)$/)
-  t.match(service('pids_limit'), /is not allowed \(not supported yet: Set resource limits using deploy\.resources\)$/)
-  t.match(service('profiles'), /is not allowed \(not supported yet\)$/)
+  t.match(service('enviornment'), /\(did you mean environment\?\)$/)
+  t.match(refusal('sevices: {}'), /\(root\) Additional property sevices is not allowed \(did you mean services\?\)$/)
+  t.match(refusal('services: {a: {image: x, deploy: {replica: 1}}}'), /\(did you mean replicas\?\)$/)
+  t.match(service('post_start'), /is not allowed \(the engine runs no commands around a start or stop; let/)
   t.match(service('zzz'), /property zzz is not allowed$/)
 })
 
@@ -85,8 +87,8 @@ t.test('what is left out is said', async (t) => {
     build: .
     links: [db]
     container_name: fixed
-    depends_on: [db]
-    tmpfs: /run
+    volumes: ["data:/data:z"]
+    pull_policy: always
     ports: ["127.0.0.1:80:80"]
     networks: {default: {ipv4_address: 10.0.0.1}}
   db: {image: x}
@@ -98,10 +100,10 @@ services: {}
   t.same(warnings, [
     'Ignoring unsupported options: build, links\n',
     'Ignoring deprecated options:\n\ncontainer_name: Setting the container name is not supported.\n',
-    'a.yml:7:5: ignoring services.web.depends_on: services start at the same time, and those that fail are restarted',
-    'a.yml:8:5: ignoring services.web.tmpfs: use a volume of type tmpfs',
+    'a.yml:8:5: ignoring services.web.pull_policy: a node looks for a newer image when a task starts there; `docker service update --image` and digests choose',
     'a.yml:10:26: ignoring services.web.networks.default.ipv4_address: tasks take any free address of a network',
     'a.yml: only the first of its 2 documents is read',
+    'a.yml:7:15: ignoring option "z" of volume "data:/data:z"',
     "a.yml:9:13: ignoring IP-address (127.0.0.1:80:80) service will listen on '0.0.0.0'",
     'a.yml:13:17: volume v: volume.external.name is deprecated in favor of volume.name',
   ])
@@ -112,7 +114,7 @@ t.test('YAML that is wrong or would do harm', async (t) => {
   t.match(refusal('services: *none\n'), /yaml: unknown anchor 'none' referenced|Unresolved alias/)
   t.match(refusal('services: &s\n  web: *s\n'), /yaml: anchor 's' value contains itself/)
   t.match(refusal('services: {80: {image: x}}\n'), /^a\.yml:1:12: Non-string key: 80$/)
-  t.match(refusal('services: {web: {image: !reset x}}\n'), /the tag !reset is not supported yet$/)
+  t.match(refusal('services: {web: {image: !env x}}\n'), /unknown tag !env: only !reset and !override are known$/)
   t.match(refusal('services: {web: {<<: text}}\n'), /map merge requires map or sequence of maps as the value/)
   t.match(refusal(`x: ${'['.repeat(200)}${']'.repeat(200)}`), /more than 100 levels of nesting/)
   const levels = Array.from({ length: 12 }, (_, i) => `x-${i + 1}: &l${i + 1} [${`*l${i}, `.repeat(9)}]`)

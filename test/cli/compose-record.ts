@@ -1,6 +1,6 @@
 // Makes the golden files of test/cli/compose-stacks/golden from the docker CLI, which needs no daemon for it:
 //
-//   npx tsc -p tsconfig.json && node build/test/cli/compose-record.js /usr/local/bin/docker
+//   npx tsc -p tsconfig.json && node build/test/cli/compose-record.js /usr/local/bin/docker [NAME…]
 //   npx biome check --write test/cli/compose-stacks/golden
 //
 // Those that are there were made with docker 28.2.2.
@@ -15,6 +15,8 @@ import { DEPLOY_MISTAKES, MISTAKES } from './compose-error-cases.ts'
 import { StackRecorder } from './compose-recorder.ts'
 
 const docker = process.argv[2] ?? 'docker'
+/** All, where none is named. */
+const only = new Set(process.argv.slice(3))
 
 async function run(args: readonly string[]): Promise<{ stdout: string; stderr: string; code: number }> {
   try {
@@ -27,6 +29,7 @@ async function run(args: readonly string[]): Promise<{ stdout: string; stderr: s
 mkdirSync(GOLDEN, { recursive: true })
 const folder = mkdtempSync(join(tmpdir(), 'compose-record-'))
 for (const names of CASES) {
+  if (only.size > 0 && !only.has(names.join('+'))) continue
   const socket = join(folder, `${names.join('+')}.sock`)
   const recorder = new StackRecorder()
   await recorder.listen(socket)

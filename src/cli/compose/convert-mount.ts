@@ -47,10 +47,23 @@ export function convertMount(
     case 'image':
       return mount.image ? { ...base, ImageOptions: compact({ Subpath: mount.image.subpath || undefined }) } : base
     case 'tmpfs':
-      return mount.tmpfs ? { ...base, TmpfsOptions: compact({ SizeBytes: mount.tmpfs.size || undefined }) } : base
+      return mount.tmpfs
+        ? { ...base, TmpfsOptions: compact({ SizeBytes: mount.tmpfs.size || undefined, Mode: mount.tmpfs.mode }) }
+        : base
     default:
-      return mount.bind ? { ...base, BindOptions: compact({ Propagation: mount.bind.propagation || undefined }) } : base
+      return mount.bind ? { ...base, BindOptions: bindOptions(mount.bind) } : base
   }
+}
+
+/** `recursive` in the words of `--mount bind-recursive`. */
+function bindOptions(bind: NonNullable<VolumeMountModel['bind']>): NonNullable<MountSpec['BindOptions']> {
+  return compact<NonNullable<MountSpec['BindOptions']>>({
+    Propagation: bind.propagation || undefined,
+    CreateMountpoint: bind.create_host_path || undefined,
+    NonRecursive: bind.recursive === 'disabled' || undefined,
+    ReadOnlyNonRecursive: bind.recursive === 'writable' || undefined,
+    ReadOnlyForceRecursive: bind.recursive === 'readonly' || undefined,
+  })
 }
 
 function checkSource({ source, at }: VolumeMountModel, type: string): void {
@@ -69,7 +82,9 @@ function volumeMount(
   const own = compact<NonNullable<MountSpec['VolumeOptions']>>({
     NoCopy: mount.volume?.nocopy || undefined,
     Subpath: mount.volume?.subpath || undefined,
-    Labels: volume.external ? undefined : stackLabels(stack, volume.labels),
+    Labels: volume.external
+      ? mount.volume?.labels && Object.fromEntries(mount.volume.labels)
+      : stackLabels(stack, new Map([...(volume.labels ?? []), ...(mount.volume?.labels ?? [])])),
     DriverConfig:
       !volume.external && (volume.driver || volume.driver_opts)
         ? compact({

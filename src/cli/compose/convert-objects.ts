@@ -4,7 +4,7 @@ import type { ConfigSpec, Labels, SecretSpec } from '../../api/spec.ts'
 import { ValueError } from '../strconv.ts'
 import { readBytes } from './env-file.ts'
 import { compact } from './fields.ts'
-import type { ComposeModel, FileObjectModel } from './model.ts'
+import type { ComposeModel, FileObjectModel, ServiceModel } from './model.ts'
 import { scopedName, stackLabels } from './names.ts'
 import { ComposeError } from './node.ts'
 
@@ -13,7 +13,18 @@ export interface NetworkCreate {
   readonly Name: string
   readonly Driver: string
   readonly Options?: Labels
-  readonly IPAM?: { readonly Driver?: string; readonly Config?: readonly { readonly Subnet?: string }[] }
+  readonly EnableIPv4?: boolean
+  readonly EnableIPv6?: boolean
+  readonly IPAM?: {
+    readonly Driver?: string
+    readonly Config?: readonly {
+      readonly Subnet?: string
+      readonly IPRange?: string
+      readonly Gateway?: string
+      readonly AuxiliaryAddresses?: Labels
+    }[]
+    readonly Options?: Labels
+  }
   readonly Internal?: boolean
   readonly Attachable?: boolean
   readonly Labels: Labels
@@ -25,11 +36,15 @@ export interface StackNetworks {
   readonly external: readonly string[]
 }
 
+/** The networks that a service names; one that names none is on the stack's default one. */
+export function networksOf({ networks, network_mode: mode }: ServiceModel): NonNullable<ServiceModel['networks']> {
+  if (mode) return new Map()
+  return networks?.size ? networks : new Map([['default', null]])
+}
+
 /** The networks that services are on; those that none uses are left out, as in Docker. */
 export function convertNetworks(stack: string, compose: ComposeModel): StackNetworks {
-  const used = new Set(
-    [...compose.services.values()].flatMap(({ networks }) => (networks?.size ? [...networks.keys()] : ['default'])),
-  )
+  const used = new Set([...compose.services.values()].flatMap((service) => [...networksOf(service).keys()]))
   const own: NetworkCreate[] = []
   const external: string[] = []
   for (const key of [...used].sort()) {
@@ -45,9 +60,22 @@ export function convertNetworks(stack: string, compose: ComposeModel): StackNetw
         Driver: network?.driver || 'overlay',
         Options: network?.driver_opts?.size ? Object.fromEntries(network.driver_opts) : undefined,
         IPAM:
-          ipam && (ipam.driver || ipam.config?.length)
-            ? compact({ Driver: ipam.driver, Config: ipam.config?.map(({ subnet }) => compact({ Subnet: subnet })) })
+          ipam && (ipam.driver || ipam.config?.length || ipam.options?.size)
+            ? compact({
+                Driver: ipam.driver,
+                Config: ipam.config?.map((pool) =>
+                  compact({
+                    Subnet: pool.subnet,
+                    IPRange: pool.ip_range,
+                    Gateway: pool.gateway,
+                    AuxiliaryAddresses: pool.aux_addresses && Object.fromEntries(pool.aux_addresses),
+                  }),
+                ),
+                Options: ipam.options?.size ? Object.fromEntries(ipam.options) : undefined,
+              })
             : undefined,
+        EnableIPv4: network?.enable_ipv4,
+        EnableIPv6: network?.enable_ipv6,
         Internal: network?.internal || undefined,
         Attachable: network?.attachable || undefined,
         Labels: stackLabels(stack, network?.labels),
@@ -93,6 +121,7 @@ function objects(stack: string, all: ReadonlyMap<string, FileObjectModel>) {
 }
 
 function contents(object: FileObjectModel): string {
+  if (object.value !== undefined) return Buffer.from(object.value).toString('base64')
   try {
     return readBytes(object.file ?? '').toString('base64')
   } catch (error) {

@@ -9,7 +9,6 @@ import type {
   NetworkAttachmentConfig,
   PortConfig,
   Privileges,
-  ResourceRequirements,
   RestartPolicy,
   SecretReference,
   ServiceMode,
@@ -18,8 +17,10 @@ import type {
 } from '../../api/spec.ts'
 import { STACK_IMAGE_LABEL } from '../../api/stack-plan.ts'
 import { cut, quote, ValueError } from '../strconv.ts'
-import { parseCpus } from '../units.ts'
+import { extraLabels, tmpfsMounts } from './convert-container.ts'
 import { convertMount } from './convert-mount.ts'
+import { networksOf } from './convert-objects.ts'
+import { platformConstraints, resources } from './convert-resources.ts'
 import { compact } from './fields.ts'
 import type {
   ComposeModel,
@@ -27,7 +28,6 @@ import type {
   FileObjectModel,
   FileReferenceModel,
   HealthcheckModel,
-  ResourceModel,
   ServiceModel,
   UpdateModel,
 } from './model.ts'
@@ -78,7 +78,11 @@ function convert(stack: string, name: string, service: ServiceModel, compose: Co
     TTY: service.tty || undefined,
     OpenStdin: service.stdin_open || undefined,
     ReadOnly: service.read_only || undefined,
-    Mounts: nonEmpty((service.volumes ?? []).map((mount) => convertMount(stack, mount, compose.volumes))),
+    Groups: nonEmpty(service.group_add),
+    Mounts: nonEmpty([
+      ...(service.volumes ?? []).map((mount) => convertMount(stack, mount, compose.volumes)),
+      ...tmpfsMounts(service),
+    ]),
     StopSignal: service.stop_signal,
     StopGracePeriod: service.stop_grace_period,
     Healthcheck: service.healthcheck && healthcheck(service.healthcheck),
@@ -96,13 +100,17 @@ function convert(stack: string, name: string, service: ServiceModel, compose: Co
   const preferences = (placement.preferences ?? []).map(({ spread = '' }) => ({ Spread: { SpreadDescriptor: spread } }))
   const spec = compact<ServiceSpec>({
     Name: scopedName(stack, name),
-    Labels: { ...stackLabels(stack, deploy.labels), [STACK_IMAGE_LABEL]: service.image ?? '' },
+    Labels: {
+      ...extraLabels(stack, service),
+      ...stackLabels(stack, deploy.labels),
+      [STACK_IMAGE_LABEL]: service.image ?? '',
+    },
     TaskTemplate: compact({
       ContainerSpec: container,
-      Resources: resources(deploy),
+      Resources: resources(service),
       RestartPolicy: restartPolicy(service),
       Placement: compact({
-        Constraints: nonEmpty(placement.constraints),
+        Constraints: nonEmpty([...(placement.constraints ?? []), ...platformConstraints(service)]),
         Preferences: nonEmpty(preferences),
         MaxReplicas: placement.max_replicas_per_node || undefined,
       }),
@@ -114,7 +122,7 @@ function convert(stack: string, name: string, service: ServiceModel, compose: Co
           Options: service.logging.options && Object.fromEntries(service.logging.options),
         }),
     }),
-    Mode: mode(deploy),
+    Mode: mode(service),
     UpdateConfig: deploy.update_config && updateConfig(deploy.update_config),
     RollbackConfig: deploy.rollback_config && updateConfig(deploy.rollback_config),
     EndpointSpec: endpoint(service),
@@ -194,8 +202,9 @@ function healthcheck(check: HealthcheckModel): HealthConfig {
 }
 
 function dns(service: ServiceModel): ContainerSpec['DNSConfig'] {
-  const { dns: servers, dns_search: search } = service
-  return servers || search ? compact({ Nameservers: nonEmpty(servers), Search: nonEmpty(search) }) : undefined
+  const { dns: servers, dns_search: search, dns_opt: options } = service
+  if (!servers && !search && !options) return undefined
+  return compact({ Nameservers: nonEmpty(servers), Search: nonEmpty(search), Options: nonEmpty(options) })
 }
 
 function ulimits(service: ServiceModel) {
@@ -206,29 +215,6 @@ function ulimits(service: ServiceModel) {
         : compact({ Name, Soft: soft || undefined, Hard: hard || undefined }),
     )
     .sort((a, b) => byCode(a.Name, b.Name))
-}
-
-function resources({ resources: source = {} }: DeployModel): ResourceRequirements {
-  const nanoCpus = ({ cpus }: ResourceModel) => (cpus ? parseCpus(cpus) || undefined : undefined)
-  const { limits, reservations } = source
-  return compact<ResourceRequirements>({
-    Limits:
-      limits &&
-      compact({ NanoCPUs: nanoCpus(limits), MemoryBytes: limits.memory || undefined, Pids: limits.pids || undefined }),
-    Reservations:
-      reservations &&
-      compact({
-        NanoCPUs: nanoCpus(reservations),
-        MemoryBytes: reservations.memory || undefined,
-        GenericResources: nonEmpty(
-          (reservations.generic_resources ?? []).map(({ discrete_resource_spec: discrete }) =>
-            compact({
-              DiscreteResourceSpec: discrete && compact({ Kind: discrete.kind, Value: discrete.value || undefined }),
-            }),
-          ),
-        ),
-      }),
-  })
 }
 
 /** deploy.restart_policy, else what `restart` says; "no" is the cluster's own default there, as in Docker. */
@@ -265,7 +251,15 @@ function updateConfig(source: UpdateModel): UpdateConfig {
   })
 }
 
-function mode({ mode = '', replicas }: DeployModel): ServiceMode {
+function mode({ deploy = {}, scale, keyAt, at }: ServiceModel): ServiceMode {
+  const { mode = '' } = deploy
+  if (scale !== undefined && deploy.replicas !== undefined && scale !== deploy.replicas) {
+    throw new ComposeError(
+      keyAt.get('scale') ?? at,
+      'scale and deploy.replicas say different things: only use one of them',
+    )
+  }
+  const replicas = deploy.replicas ?? scale
   if (mode === 'global' || mode === 'global-job') {
     if (replicas !== undefined) {
       throw new ValueError('replicas can only be used with replicated or replicated-job mode')
@@ -300,8 +294,9 @@ function networks(
   service: ServiceModel,
   compose: ComposeModel,
 ): readonly NetworkAttachmentConfig[] {
-  const named = service.networks?.size ? service.networks : new Map([['default', null]])
-  return [...named]
+  const nodeNetwork = networkMode(service)
+  if (nodeNetwork !== undefined) return [{ Target: nodeNetwork }]
+  return [...networksOf(service)]
     .map(([key, attachment]) => {
       const network = compose.networks.get(key)
       if (!network && key !== 'default') {
@@ -316,6 +311,20 @@ function networks(
       })
     })
     .sort((a, b) => byCode(a.Target ?? '', b.Target ?? ''))
+}
+
+/** A network of each node that `network_mode` names. */
+function networkMode({ network_mode: mode = '', networks, keyAt, at }: ServiceModel): string | undefined {
+  if (mode === '') return undefined
+  const where = keyAt.get('network_mode') ?? at
+  if (!['host', 'none', 'bridge'].includes(mode)) {
+    const reason = /^(?:service|container):/.test(mode)
+      ? 'tasks of services may run on different nodes'
+      : 'name networks under `networks`'
+    throw new ComposeError(where, `network_mode: ${quote(mode)} cannot be: it must be host, none or bridge; ${reason}`)
+  }
+  if (networks?.size) throw new ComposeError(where, 'network_mode and networks cannot be used together')
+  return mode
 }
 
 const DEFAULT_FILE_MODE = 0o444

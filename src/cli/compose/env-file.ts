@@ -1,5 +1,6 @@
-// Files of variables: those that a service names in `env_file` (Docker's plain KEY=VALUE lines), and `.env` beside the
-// compose file or --env-file, which fills in the compose file itself (quotes, comments and variables, as Compose has them).
+// Files of variables: those that a service names in `env_file` (Docker's plain KEY=VALUE lines; in the long form, which
+// Docker does not have, Compose's), and `.env` beside the compose file or --env-file, which fills in the compose file
+// itself (quotes, comments and variables, as Compose has them).
 
 import { readFileSync } from 'node:fs'
 import { errorCode, errorMessage } from '../../lib/errors.ts'
@@ -25,18 +26,24 @@ export function readBytes(path: string): Buffer {
   }
 }
 
-/** Variables of an `env_file`; a name alone takes its value from `lookup`, and is left out without one. @throws {ValueError} */
+/**
+ * Variables of an `env_file`; a name alone takes its value from `lookup`, and is left out without one. Nothing is filled in
+ * and no quotes are taken away, as Docker has it for stacks.
+ * @throws {ValueError}
+ */
 export function readEnvFile(path: string, lookup: Lookup): ReadonlyMap<string, string> {
   const variables = new Map<string, string>()
-  for (const raw of readText(path)
+  for (const [i, raw] of readText(path)
     .replace(/^\ufeff/, '')
-    .split(/\r?\n/)) {
+    .split(/\r?\n/)
+    .entries()) {
     const line = raw.trimStart()
     if (line === '' || line.startsWith('#')) continue
     const at = line.indexOf('=')
     const name = at < 0 ? line : line.slice(0, at)
     if (name === '') throw new ValueError(`invalid env file (${path}): no variable name on line '${line}'`)
     if (/[ \t]/.test(name)) throw new ValueError(`invalid env file (${path}): variable '${name}' contains whitespaces`)
+    if (line.includes('\0')) throw new ValueError(`invalid env file (${path}): line ${i + 1} has a zero byte`)
     const value = at < 0 ? lookup(name) : line.slice(at + 1)
     if (value !== undefined) variables.set(name, value)
   }

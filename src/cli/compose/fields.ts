@@ -3,7 +3,7 @@
 import { ValueError } from '../strconv.ts'
 import { parseBytes, parseDuration } from '../units.ts'
 import type { Dictionary, Environment, Texts } from './model.ts'
-import { ComposeError, field, isNull, type MapNode, type Node, scalarText } from './node.ts'
+import { ComposeError, field, isNull, type MapNode, type Node, type Position, scalarText } from './node.ts'
 import { parse as splitWords } from './shell-words.ts'
 
 /** Leaves out what is undefined: a key that is not there is not there. */
@@ -43,6 +43,15 @@ export function bool(map: MapNode | undefined, key: string): boolean | undefined
 export function number(map: MapNode | undefined, key: string): number | undefined {
   const node = given(map, key)
   return node?.kind === 'scalar' && node.value !== null ? Number(node.value) : undefined
+}
+
+/** Permissions of a file. A text was octal when it was written, and canonical.ts has read it so. */
+export function fileMode(map: MapNode | undefined, key: string): number | undefined {
+  const value = count(map, key)
+  if (value !== undefined && value > 0o7777) {
+    throw new ComposeError(given(map, key)!.at, `invalid ${key}: ${value}: permissions are at most 07777, in octal`)
+  }
+  return value
 }
 
 /** A number that cannot be below zero. */
@@ -105,23 +114,6 @@ export function environment(map: MapNode | undefined, key: string): Environment 
   )
 }
 
-/** host:address lines of a mapping (by name) or a list of `host:address` or `host=address`. */
-export function hosts(map: MapNode | undefined, key: string): Texts | undefined {
-  const node = given(map, key)
-  if (!node || node.kind === 'scalar') return undefined
-  const lines =
-    node.kind === 'map'
-      ? [...node.entries]
-          .flatMap(([host, entry]) => (isNull(entry.node) ? [] : [`${host}:${textOf(entry.node)}`]))
-          .sort()
-      : node.items.map(textOf).flatMap((line) => {
-          const separator = line.includes('=') ? '=' : ':'
-          const at = line.indexOf(separator)
-          return at < 0 ? [] : [`${line.slice(0, at)}:${line.slice(at + 1)}`]
-        })
-  return lines.map((line) => line.replace(/:\[(.+)\]$/, ':$1'))
-}
-
 /** x-… keys, as plain values. */
 export function extensions(map: MapNode | undefined): ReadonlyMap<string, unknown> | undefined {
   const found = [...(map?.entries ?? [])].filter(([key]) => key.startsWith('x-'))
@@ -141,11 +133,11 @@ export function plain(node: Node): unknown {
 }
 
 /** Runs `read`, and puts the place before what it says is wrong. */
-export function located<T>(node: Node, read: () => T): T {
+export function located<T>({ at }: { readonly at: Position }, read: () => T): T {
   try {
     return read()
   } catch (error) {
-    if (error instanceof ValueError) throw new ComposeError(node.at, error.message)
+    if (error instanceof ValueError) throw new ComposeError(at, error.message)
     throw error
   }
 }

@@ -3,7 +3,7 @@
 
 import { quote } from '../strconv.ts'
 import { ComposeError, type Entry, type Node, type Scalar, type ScalarNode } from './node.ts'
-import { childShape, type Shape, scalarShape } from './shape.ts'
+import { castText, childShape, type Shape, scalarShape } from './shape.ts'
 
 export type Lookup = (name: string) => string | undefined
 
@@ -144,27 +144,24 @@ function interpolateText(
     )
   }
   if (filled === text) return node
-  const types = scalarShape(shape)?.types ?? ['string']
-  if (types.includes('string')) return { ...node, value: filled }
-  return { ...node, ...cast(node, filled, types, path) }
+  const wanted = scalarShape(shape)
+  const types = wanted?.types ?? ['string']
+  if (wanted?.cast === undefined && types.includes('string')) return { ...node, value: filled }
+  return { ...node, ...cast(node, filled, wanted?.cast ?? (types.includes('integer') ? 'integer' : 'number'), path) }
 }
 
 function cast(
   node: ScalarNode,
   text: string,
-  types: readonly string[],
+  to: 'boolean' | 'integer' | 'number',
   path: string,
 ): { value: Scalar; isFloat?: true } {
-  const problem = (reason: string) =>
-    new ComposeError(node.at, `error while interpolating ${path}: failed to cast to expected type: ${reason}`)
-  if (types.includes('boolean')) {
-    if (/^(?:y|yes|true|on)$/i.test(text)) return { value: true }
-    if (/^(?:n|no|false|off)$/i.test(text)) return { value: false }
-    throw problem(`invalid boolean: ${text}`)
+  const value = castText(text, to)
+  if (value !== undefined) return /^[-+]?[0-9]+$/.test(text) || to === 'boolean' ? { value } : { value, isFloat: true }
+  const reasons = {
+    boolean: `invalid boolean: ${text}`,
+    integer: `strconv.Atoi: parsing ${quote(text)}: invalid syntax`,
+    number: `strconv.ParseFloat: parsing ${quote(text)}: invalid syntax`,
   }
-  if (/^[-+]?[0-9]+$/.test(text)) return { value: Number(text) }
-  if (types.includes('integer')) throw problem(`strconv.Atoi: parsing ${quote(text)}: invalid syntax`)
-  if (/^[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?$/.test(text))
-    return { value: Number(text), isFloat: true }
-  throw problem(`strconv.ParseFloat: parsing ${quote(text)}: invalid syntax`)
+  throw new ComposeError(node.at, `error while interpolating ${path}: failed to cast to expected type: ${reasons[to]}`)
 }

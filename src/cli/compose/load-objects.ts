@@ -1,9 +1,14 @@
 // Networks, volumes, secrets and configs of a checked file → their models.
 
 import { bool, compact, dictionary, extensions, given, itemsIn, mapIn, text } from './fields.ts'
-import { absolute, type LoadOptions } from './load-service.ts'
+import type { Lookup } from './interpolate.ts'
 import type { FileObjectModel, NetworkModel, VolumeModel } from './model.ts'
 import { ComposeError, type Entry, type MapNode } from './node.ts'
+
+export interface LoadOptions {
+  readonly lookup: Lookup
+  readonly warn: (message: string) => void
+}
 
 interface External {
   readonly external: boolean
@@ -46,12 +51,21 @@ export function loadNetwork(key: string, entry: Entry, { warn }: LoadOptions): N
       ipam &&
       compact({
         driver: text(ipam, 'driver'),
-        config: itemsIn(ipam, 'config')?.map((item) =>
-          compact({ subnet: item.kind === 'map' ? text(item, 'subnet') : undefined }),
-        ),
+        config: itemsIn(ipam, 'config')?.map((item) => {
+          const pool = item.kind === 'map' ? item : undefined
+          return compact({
+            subnet: text(pool, 'subnet'),
+            ip_range: text(pool, 'ip_range'),
+            gateway: text(pool, 'gateway'),
+            aux_addresses: dictionary(pool, 'aux_addresses'),
+          })
+        }),
+        options: dictionary(ipam, 'options'),
       }),
     internal: bool(map, 'internal'),
     attachable: bool(map, 'attachable'),
+    enable_ipv4: bool(map, 'enable_ipv4'),
+    enable_ipv6: bool(map, 'enable_ipv6'),
     labels: dictionary(map, 'labels'),
     extensions: extensions(map),
     at: entry.keyAt,
@@ -83,12 +97,12 @@ export function loadVolume(key: string, entry: Entry, { warn }: LoadOptions): Vo
   return volume
 }
 
-/** @throws {ComposeError} for one that has both a driver and a file. */
+/** @throws {ComposeError} for one whose content comes from two places, or from a variable that is not set. */
 export function loadFileObject(
   kind: 'secret' | 'config',
   key: string,
   entry: Entry,
-  { directory, warn }: LoadOptions,
+  { lookup, warn }: LoadOptions,
 ): FileObjectModel {
   const map = mapOf(entry)
   const where = external(kind, key, entry, warn)
@@ -100,9 +114,33 @@ export function loadFileObject(
       `${kind} ${key}: ${kind}.driver and ${kind}.file conflict; only use ${kind}.driver`,
     )
   }
+  const sources = ['file', 'environment', 'content'].filter((source) => given(map, source) !== undefined)
+  if (sources.length > 1) {
+    const [first, second] = sources
+    throw new ComposeError(
+      given(map, second!)!.at,
+      `${kind} ${key}: ${kind}.${first} and ${kind}.${second} conflict; only use one of them`,
+    )
+  }
+  const variable = text(map, 'environment')
+  const content = text(map, 'content')
+  const value = variable === undefined ? content : lookup(variable)
+  if (variable !== undefined && value === undefined && !where.external) {
+    throw new ComposeError(
+      given(map, 'environment')!.at,
+      `${kind} ${key}: the environment variable ${JSON.stringify(variable)} is not set`,
+    )
+  }
+  const isFromFile = !where.external && !driver && variable === undefined && content === undefined
+  if (isFromFile && !file) {
+    throw new ComposeError(entry.keyAt, `${kind} ${key}: no content: it needs ${wanted(kind)}`)
+  }
   return compact<FileObjectModel>({
     ...where,
-    file: where.external || driver ? file : absolute(directory, file ?? ''),
+    file,
+    environment: variable,
+    content,
+    value,
     labels: dictionary(map, 'labels'),
     driver,
     driver_opts: dictionary(map, 'driver_opts'),
@@ -111,5 +149,8 @@ export function loadFileObject(
     at: given(map, 'file')?.at ?? entry.keyAt,
   })
 }
+
+const wanted = (kind: 'secret' | 'config') =>
+  kind === 'secret' ? 'file, environment, driver or external: true' : 'file, environment, content or external: true'
 
 const mapOf = (entry: Entry): MapNode | undefined => (entry.node.kind === 'map' ? entry.node : undefined)

@@ -1,9 +1,8 @@
-// One service of a checked file → its model.
+// One service of a canonical file → its model.
 
-import { isAbsolute, join } from 'node:path'
-import { parsePorts } from '../service/ports.ts'
-import { quote } from '../strconv.ts'
-import { readEnvFile } from './env-file.ts'
+import { existsSync } from 'node:fs'
+import { absolute } from './canonical.ts'
+import { readDotEnv, readEnvFile } from './env-file.ts'
 import {
   bool,
   bytes,
@@ -14,21 +13,25 @@ import {
   duration,
   environment,
   extensions,
+  fileMode,
   given,
-  hosts,
   itemsIn,
   located,
   mapIn,
   number,
   text,
   textOf,
-  textOrTexts,
   texts,
 } from './fields.ts'
-import type { Lookup } from './interpolate.ts'
+import type { LoadOptions } from './load-objects.ts'
 import type {
+  BlkioModel,
   BuildModel,
+  DependencyModel,
   DeployModel,
+  DeviceRequestModel,
+  Dictionary,
+  EnvFileModel,
   Environment,
   FileReferenceModel,
   HealthcheckModel,
@@ -42,73 +45,95 @@ import type {
   VolumeMountModel,
 } from './model.ts'
 import { ComposeError, type MapNode, type Node } from './node.ts'
-import { parseVolumeSpec } from './volume-spec.ts'
-
-export interface LoadOptions {
-  /** What relative paths start from. */
-  readonly directory: string
-  readonly lookup: Lookup
-  readonly warn: (message: string) => void
-}
 
 /** @throws {ComposeError} */
 export function loadService(map: MapNode, options: LoadOptions): ServiceModel {
   return compact<ServiceModel>({
+    annotations: dictionary(map, 'annotations'),
+    blkio_config: blkio(mapIn(map, 'blkio_config')),
     build: build(map),
     cap_add: texts(map, 'cap_add'),
     cap_drop: texts(map, 'cap_drop'),
+    cgroup: text(map, 'cgroup'),
     cgroupns_mode: text(map, 'cgroupns_mode'),
     cgroup_parent: text(map, 'cgroup_parent'),
     command: command(map, 'command'),
     configs: fileReferences(map, 'configs'),
     container_name: text(map, 'container_name'),
+    cpu_count: number(map, 'cpu_count'),
+    cpu_percent: number(map, 'cpu_percent'),
+    cpu_period: text(map, 'cpu_period'),
+    cpu_quota: text(map, 'cpu_quota'),
+    cpu_rt_period: text(map, 'cpu_rt_period'),
+    cpu_rt_runtime: text(map, 'cpu_rt_runtime'),
+    cpu_shares: number(map, 'cpu_shares'),
+    cpus: text(map, 'cpus'),
+    cpuset: text(map, 'cpuset'),
     credential_spec: credentialSpec(map),
-    depends_on: texts(map, 'depends_on'),
+    depends_on: dependencies(mapIn(map, 'depends_on')),
     deploy: deploy(mapIn(map, 'deploy')),
+    device_cgroup_rules: texts(map, 'device_cgroup_rules'),
     devices: texts(map, 'devices'),
-    dns: textOrTexts(map, 'dns'),
-    dns_search: textOrTexts(map, 'dns_search'),
+    dns: texts(map, 'dns'),
+    dns_opt: texts(map, 'dns_opt'),
+    dns_search: texts(map, 'dns_search'),
     domainname: text(map, 'domainname'),
     entrypoint: command(map, 'entrypoint'),
     environment: wholeEnvironment(map, options),
-    env_file: textOrTexts(map, 'env_file'),
+    env_file: envFiles(map),
     expose: texts(map, 'expose'),
     external_links: texts(map, 'external_links'),
-    extra_hosts: hosts(map, 'extra_hosts'),
+    extra_hosts: texts(map, 'extra_hosts'),
+    gpus: deviceRequests(map, 'gpus'),
+    group_add: texts(map, 'group_add'),
     hostname: text(map, 'hostname'),
     healthcheck: healthcheck(mapIn(map, 'healthcheck')),
     image: text(map, 'image'),
     init: bool(map, 'init'),
     ipc: text(map, 'ipc'),
     isolation: text(map, 'isolation'),
-    labels: dictionary(map, 'labels'),
+    labels: labels(map, options),
     links: texts(map, 'links'),
     logging: logging(mapIn(map, 'logging')),
     mac_address: text(map, 'mac_address'),
+    mem_limit: bytes(map, 'mem_limit'),
+    mem_reservation: bytes(map, 'mem_reservation'),
+    mem_swappiness: number(map, 'mem_swappiness'),
+    memswap_limit: text(map, 'memswap_limit'),
     network_mode: text(map, 'network_mode'),
     networks: networks(map),
+    oom_kill_disable: bool(map, 'oom_kill_disable'),
     pid: text(map, 'pid'),
-    ports: itemsIn(map, 'ports')?.flatMap((item) => ports(item, options)),
+    pids_limit: number(map, 'pids_limit'),
+    platform: text(map, 'platform'),
+    ports: itemsIn(map, 'ports')?.map(port),
     privileged: bool(map, 'privileged'),
+    profiles: texts(map, 'profiles'),
+    pull_policy: text(map, 'pull_policy'),
     read_only: bool(map, 'read_only'),
     restart: text(map, 'restart'),
+    runtime: text(map, 'runtime'),
+    scale: count(map, 'scale'),
     secrets: fileReferences(map, 'secrets'),
     security_opt: texts(map, 'security_opt'),
     shm_size: text(map, 'shm_size'),
     stdin_open: bool(map, 'stdin_open'),
     stop_grace_period: duration(map, 'stop_grace_period'),
     stop_signal: text(map, 'stop_signal'),
+    storage_opt: dictionary(map, 'storage_opt'),
     sysctls: dictionary(map, 'sysctls'),
-    tmpfs: textOrTexts(map, 'tmpfs'),
+    tmpfs: texts(map, 'tmpfs'),
     tty: bool(map, 'tty'),
     ulimits: ulimits(mapIn(map, 'ulimits')),
     user: text(map, 'user'),
     oom_score_adj: number(map, 'oom_score_adj'),
     userns_mode: text(map, 'userns_mode'),
-    volumes: itemsIn(map, 'volumes')?.map((item) => volume(item, options)),
+    uts: text(map, 'uts'),
+    volumes: itemsIn(map, 'volumes')?.map(volume),
     working_dir: text(map, 'working_dir'),
     extensions: extensions(map),
     at: map.at,
+    keyAt: new Map([...map.entries].map(([key, entry]) => [key, entry.keyAt])),
   })
 }
 
@@ -124,31 +149,101 @@ function build(service: MapNode): BuildModel | undefined {
       args: environment(map, 'args'),
       labels: dictionary(map, 'labels'),
       cache_from: texts(map, 'cache_from'),
-      extra_hosts: hosts(map, 'extra_hosts'),
+      extra_hosts: texts(map, 'extra_hosts'),
       network: text(map, 'network'),
       target: text(map, 'target'),
     })
   )
 }
 
+function envFiles(map: MapNode): readonly EnvFileModel[] | undefined {
+  return itemsIn(map, 'env_file')?.map((item) => {
+    const file = item.kind === 'map' ? item : undefined
+    return compact<EnvFileModel>({
+      path: text(file, 'path') ?? '',
+      from: text(file, 'from') ?? '',
+      format: text(file, 'format'),
+      required: bool(file, 'required'),
+      isPlain: bool(file, 'plain') ?? false,
+      at: item.at,
+    })
+  })
+}
+
 /** Files in order, then the service's own; a variable that is empty or has no value takes the caller's where there is one. */
-function wholeEnvironment(map: MapNode, { directory, lookup }: LoadOptions): Environment {
+function wholeEnvironment(map: MapNode, { lookup }: LoadOptions): Environment {
   const variables = new Map<string, string | null>()
   const set = (name: string, value: string | null) => {
     variables.set(name, value === null || value === '' ? (lookup(name) ?? value) : value)
   }
-  const files = given(map, 'env_file')
   const fromFiles = new Map<string, string>()
-  for (const node of files?.kind === 'list' ? files.items : files ? [files] : []) {
-    const path = absolute(directory, textOf(node))
-    for (const [name, value] of located(node, () => readEnvFile(path, lookup))) fromFiles.set(name, value)
+  for (const { path, from, format, isPlain, required = true, at } of envFiles(map) ?? []) {
+    const whole = absolute(from, path)
+    if (!required && !existsSync(whole)) continue
+    const read = isPlain || format === 'raw' ? readEnvFile : readDotEnv
+    const found = located({ at }, () => read(whole, lookup))
+    for (const [name, value] of found) fromFiles.set(name, value)
   }
   for (const [name, value] of fromFiles) set(name, value)
   for (const [name, value] of environment(map, 'environment') ?? []) set(name, value)
   return variables
 }
 
-export const absolute = (directory: string, path: string) => (isAbsolute(path) ? path : join(directory, path))
+/** Those of files first, which the service's own win over. */
+function labels(map: MapNode, { lookup }: LoadOptions): Dictionary | undefined {
+  const own = dictionary(map, 'labels')
+  const files = itemsIn(map, 'label_file')
+  if (!files) return own
+  const found = files.map((item) => [...located(item, () => readEnvFile(textOf(item), lookup))])
+  return new Map([...found.flat(), ...(own ?? [])])
+}
+
+function dependencies(map: MapNode | undefined): ReadonlyMap<string, DependencyModel> | undefined {
+  if (!map) return undefined
+  return new Map(
+    [...map.entries].map(([name, { node, keyAt }]) => {
+      const one = node.kind === 'map' ? node : undefined
+      const condition = (text(one, 'condition') ?? 'service_started') as DependencyModel['condition']
+      return [name, { condition, required: bool(one, 'required') ?? true, at: keyAt }]
+    }),
+  )
+}
+
+function blkio(map: MapNode | undefined): BlkioModel | undefined {
+  const rates = (key: string) =>
+    itemsIn(map, key)?.map((item) => {
+      const one = item.kind === 'map' ? item : undefined
+      return { path: text(one, 'path') ?? '', rate: bytes(one, 'rate') ?? 0 }
+    })
+  return (
+    map &&
+    compact<BlkioModel>({
+      weight: number(map, 'weight'),
+      weight_device: itemsIn(map, 'weight_device')?.map((item) => {
+        const one = item.kind === 'map' ? item : undefined
+        return { path: text(one, 'path') ?? '', weight: number(one, 'weight') ?? 0 }
+      }),
+      device_read_bps: rates('device_read_bps'),
+      device_read_iops: rates('device_read_iops'),
+      device_write_bps: rates('device_write_bps'),
+      device_write_iops: rates('device_write_iops'),
+    })
+  )
+}
+
+function deviceRequests(map: MapNode | undefined, key: string): readonly DeviceRequestModel[] | undefined {
+  return itemsIn(map, key)?.map((item) => {
+    const one = item.kind === 'map' ? item : undefined
+    return compact<DeviceRequestModel>({
+      capabilities: texts(one, 'capabilities'),
+      count: text(one, 'count'),
+      device_ids: texts(one, 'device_ids'),
+      driver: text(one, 'driver'),
+      options: dictionary(one, 'options'),
+      at: item.at,
+    })
+  })
+}
 
 function deploy(map: MapNode | undefined): DeployModel | undefined {
   if (!map) return undefined
@@ -209,6 +304,7 @@ function resource(map: MapNode | undefined): ResourceModel | undefined {
       cpus: text(map, 'cpus'),
       memory: bytes(map, 'memory'),
       pids: number(map, 'pids'),
+      devices: deviceRequests(map, 'devices'),
       generic_resources: itemsIn(map, 'generic_resources')?.map((item) => {
         const discrete = item.kind === 'map' ? mapIn(item, 'discrete_resource_spec') : undefined
         return compact({
@@ -251,7 +347,7 @@ function fileReferences(service: MapNode, key: string): readonly FileReferenceMo
       target: text(item, 'target'),
       uid: text(item, 'uid'),
       gid: text(item, 'gid'),
-      mode: count(item, 'mode'),
+      mode: fileMode(item, 'mode'),
       at: item.at,
     })
   })
@@ -278,41 +374,17 @@ function networks(service: MapNode): ServiceModel['networks'] {
   )
 }
 
-function ports(node: Node, { warn }: LoadOptions): readonly PortModel[] {
-  if (node.kind === 'map') {
-    return [
-      compact<PortModel>({
-        mode: text(node, 'mode'),
-        target: portNumber(node, 'target'),
-        published: portNumber(node, 'published'),
-        protocol: text(node, 'protocol'),
-      }),
-    ]
-  }
-  const whole = textOf(node)
-  const parts = whole.split(':')
-  const short = parts.slice(-2).join(':')
-  if (parts.length > 2 && parts.slice(0, -2).join(':') !== '') {
-    warn(
-      `${node.at.file}:${node.at.line}:${node.at.column}: ignoring IP-address (${whole}) service will listen on '0.0.0.0'`,
-    )
-  }
-  const parsed = located(node, () => parsePorts(short))
-  // Docker's order: that of texts like "8080/tcp"; ports of one target stay as they are
-  const key = (port: (typeof parsed)[number]) => `${port.TargetPort}/${port.Protocol}`
-  return [...parsed]
-    .sort((a, b) => (key(a) < key(b) ? -1 : key(a) > key(b) ? 1 : 0))
-    .map((port) =>
-      compact<PortModel>({
-        mode: port.PublishMode,
-        target: port.TargetPort,
-        published: port.PublishedPort,
-        protocol: port.Protocol,
-      }),
-    )
+function port(node: Node): PortModel {
+  const map = node.kind === 'map' ? node : undefined
+  return compact<PortModel>({
+    mode: text(map, 'mode'),
+    target: portNumber(map, 'target'),
+    published: portNumber(map, 'published'),
+    protocol: text(map, 'protocol'),
+  })
 }
 
-function portNumber(map: MapNode, key: string): number | undefined {
+function portNumber(map: MapNode | undefined, key: string): number | undefined {
   const value = count(map, key)
   if (value !== undefined && value > 65535) {
     throw new ComposeError(given(map, key)!.at, `invalid ${key} port: ${value}: value out of range`)
@@ -332,43 +404,33 @@ function ulimits(map: MapNode | undefined): ReadonlyMap<string, UlimitModel> | u
   )
 }
 
-function volume(node: Node, options: LoadOptions): VolumeMountModel {
-  const read = node.kind === 'map' ? longVolume(node) : located(node, () => parseVolumeSpec(textOf(node)))
-  const mount: VolumeMountModel = { ...read, at: node.at }
-  if (mount.type !== 'bind') return mount
-  if (!mount.source) {
-    throw new ComposeError(node.at, 'invalid mount config for type "bind": field Source must not be empty')
-  }
-  return { ...mount, source: bindSource(mount.source, node, options) }
-}
-
-function longVolume(map: MapNode): Omit<VolumeMountModel, 'at'> {
+function volume(node: Node): VolumeMountModel {
+  const map = node.kind === 'map' ? node : undefined
   const [bind, volumeOptions, image] = [mapIn(map, 'bind'), mapIn(map, 'volume'), mapIn(map, 'image')]
   const [tmpfs, cluster] = [mapIn(map, 'tmpfs'), mapIn(map, 'cluster')]
-  return compact<Omit<VolumeMountModel, 'at'>>({
+  return compact<VolumeMountModel>({
     type: text(map, 'type'),
     source: text(map, 'source'),
     target: text(map, 'target'),
     read_only: bool(map, 'read_only'),
     consistency: text(map, 'consistency'),
-    bind: bind && compact({ propagation: text(bind, 'propagation') }),
+    bind:
+      bind &&
+      compact({
+        propagation: text(bind, 'propagation'),
+        create_host_path: bool(bind, 'create_host_path'),
+        recursive: text(bind, 'recursive'),
+      }),
     volume:
-      volumeOptions && compact({ nocopy: bool(volumeOptions, 'nocopy'), subpath: text(volumeOptions, 'subpath') }),
+      volumeOptions &&
+      compact({
+        nocopy: bool(volumeOptions, 'nocopy'),
+        subpath: text(volumeOptions, 'subpath'),
+        labels: dictionary(volumeOptions, 'labels'),
+      }),
     image: image && compact({ subpath: text(image, 'subpath') }),
-    tmpfs: tmpfs && compact({ size: number(tmpfs, 'size') }),
+    tmpfs: tmpfs && compact({ size: bytes(tmpfs, 'size'), mode: fileMode(tmpfs, 'mode') }),
     cluster: cluster && {},
+    at: node.at,
   })
-}
-
-const isWindowsPath = (path: string) => /^(?:[a-zA-Z]:[\\/]|\\\\[^\\.][^\\]*\\[^\\]+\\)/.test(path)
-
-function bindSource(source: string, node: Node, { directory, lookup, warn }: LoadOptions): string {
-  let path = source
-  if (path.startsWith('~')) {
-    const home = lookup('HOME')
-    if (home === undefined) {
-      warn(`${node.at.file}:${node.at.line}: cannot expand '~', because the environment lacks HOME (${quote(source)})`)
-    } else path = home + path.slice(1)
-  }
-  return isAbsolute(path) || isWindowsPath(path) ? path : absolute(directory, path)
 }

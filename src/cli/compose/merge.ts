@@ -1,121 +1,129 @@
-// Several compose files → one, by Docker's rules: what a later file says of a service replaces single values, adds to
-// lists and mappings; ports, volumes, secrets and configs replace those of the same published port, target or source.
-// An empty value (false, 0, '') replaces nothing.
+// Several compose files → one, and a service with what it extends, by the Compose Specification's rules: mappings are
+// merged, lists added to, single values replaced; commands and health tests are replaced whole; ports, volumes, secrets
+// and configs replace those of the same published port, or target. `!override` replaces whatever it stands at, `!reset`
+// takes it away.
 
-import type {
-  ComposeModel,
-  FileReferenceModel,
-  LoggingModel,
-  PortModel,
-  ServiceModel,
-  ServiceNetworkModel,
-  VolumeMountModel,
-} from './model.ts'
+import { field, isNull, type MapNode, type Node, scalarText } from './node.ts'
 
-export function mergeModels(models: readonly ComposeModel[]): ComposeModel {
-  const [first, ...rest] = models
-  return rest.reduce((base, over) => mergeTwo(base, over), first!)
+/** What `over` says, added to `base`. Tags of `over` stay, for a merge with what comes before `base`. */
+export function mergeFiles(base: MapNode, over: MapNode): MapNode {
+  return mergeMaps(base, over, [])
 }
 
-function mergeTwo(base: ComposeModel, over: ComposeModel): ComposeModel {
-  const services = new Map(base.services)
-  for (const [name, service] of over.services) {
-    const earlier = services.get(name)
-    services.set(name, earlier ? mergeService(earlier, service) : service)
-  }
-  return {
-    ...base,
-    services,
-    networks: new Map([...base.networks, ...over.networks]),
-    volumes: new Map([...base.volumes, ...over.volumes]),
-    secrets: new Map([...base.secrets, ...over.secrets]),
-    configs: new Map([...base.configs, ...over.configs]),
-  }
+export function mergeServices(base: MapNode, over: MapNode): MapNode {
+  return mergeMaps(base, over, ['services', '*'])
 }
 
-type Merger = (base: unknown, over: unknown) => unknown
+/** A merged file without what was reset, and without tags. */
+export function withoutTags(root: MapNode): MapNode {
+  const entries = [...root.entries].flatMap(([key, entry]) =>
+    entry.node.tag === 'reset' ? [] : [[key, { ...entry, node: untagged(entry.node) }] as const],
+  )
+  return { kind: 'map', entries: new Map(entries), at: root.at }
+}
 
-const replace: Merger = (base, over) => (Array.isArray(over) && over.length === 0 ? base : over)
+function untagged(node: Node): Node {
+  if (node.kind === 'map') return withoutTags(node)
+  if (node.kind === 'list') {
+    const items = node.items.filter(({ tag }) => tag !== 'reset').map(untagged)
+    return { kind: 'list', items, at: node.at }
+  }
+  const { tag: _, ...rest } = node
+  return rest
+}
 
-function byKey<T>(key: (item: T) => string | number): Merger {
+type Rule = (base: Node, over: Node, path: readonly string[]) => Node
+
+const replace: Rule = (_, over) => over
+
+/** Items of one key are one item: the later one. In the order of keys, as Docker sorts them. */
+function byKey(key: (item: MapNode) => string | number): Rule {
   return (base, over) => {
-    const items = new Map([...(base as readonly T[]), ...(over as readonly T[])].map((item) => [key(item), item]))
-    return [...items].sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0)).map(([, item]) => item)
+    if (base.kind !== 'list' || over.kind !== 'list') return over
+    const keyed = [...base.items, ...over.items].map((item) => [item.kind === 'map' ? key(item) : '', item] as const)
+    const items = [...new Map(keyed)].sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0)).map(([, item]) => item)
+    return { ...over, items }
   }
 }
 
-/** What is merged by a rule of its own; numbers among them are those that 0 replaces. */
-const SPECIAL: Readonly<Record<string, Merger>> = {
-  command: replace,
-  entrypoint: replace,
-  replicas: replace,
-  parallelism: replace,
-  retries: replace,
-  max_attempts: replace,
-  at: replace,
-  ports: byKey<PortModel>(({ published }) => published ?? 0),
-  volumes: byKey<VolumeMountModel>(({ target }) => target ?? ''),
-  secrets: byKey<FileReferenceModel>(({ source }) => source ?? ''),
-  configs: byKey<FileReferenceModel>(({ source }) => source ?? ''),
-  logging: (base, over) => mergeLogging(base as LoggingModel, over as LoggingModel),
-  networks: (base, over) => mergeNetworks(base as Networks, over as Networks),
-  ulimits: (base, over) => new Map([...(base as Map<string, unknown>), ...(over as Map<string, unknown>)]),
+const textAt = (item: MapNode, key: string): string => {
+  const node = field(item, key)
+  return node?.kind === 'scalar' ? scalarText(node) : ''
 }
 
-function mergeService(base: ServiceModel, over: ServiceModel): ServiceModel {
-  return mergeValues(base, over) as ServiceModel
+const fileTarget = byKey((item) => textAt(item, 'target') || textAt(item, 'source'))
+
+/** Ports that are published at the same number; what is not published has its target. */
+function portKey(item: MapNode): string {
+  const published = textAt(item, 'published')
+  const protocol = textAt(item, 'protocol') || 'tcp'
+  if (published !== '' && published !== '0') return `${published.padStart(5, '0')}/${protocol}`
+  return `00000/${textAt(item, 'target')}/${protocol}`
 }
 
-function mergeValues(base: unknown, over: unknown): unknown {
-  if (isEmpty(over)) return base
-  if (base === undefined || base === null) return over
-  if (Array.isArray(base) && Array.isArray(over)) return [...base, ...over]
-  if (base instanceof Map && over instanceof Map) {
-    const merged = new Map(base)
-    for (const [key, value] of over) merged.set(key, merged.has(key) ? mergeValues(merged.get(key), value) : value)
-    return merged
+/** By path; `*` is any name, and `[]` any item. */
+const RULES: Readonly<Record<string, Rule>> = {
+  'services.*.command': replace,
+  'services.*.entrypoint': replace,
+  'services.*.healthcheck': mergeHealthchecks,
+  'services.*.healthcheck.test': replace,
+  'services.*.logging': mergeLogging,
+  'services.*.ports': byKey(portKey),
+  'services.*.volumes': byKey((item) => textAt(item, 'target')),
+  'services.*.secrets': fileTarget,
+  'services.*.configs': fileTarget,
+  'services.*.ulimits.*': replace,
+  'services.*.build.ulimits.*': replace,
+  'services.*.storage_opt': replace,
+  'networks.*.ipam.config': byKey((item) => textAt(item, 'subnet')),
+}
+
+/** Mappings in which a name without a value says something: the variable is the caller's. */
+const MEANINGFUL_NULLS = new Set(['environment', 'labels', 'annotations', 'sysctls', 'args'])
+
+function mergeNodes(base: Node, over: Node, path: readonly string[]): Node {
+  if (over.tag || base.tag === 'reset') return over
+  if (isNull(over)) return MEANINGFUL_NULLS.has(path.at(-2) ?? '') ? over : base
+  const rule = RULES[pattern(path)]
+  if (rule) return rule(base, over, path)
+  if (base.kind === 'map' && over.kind === 'map') return mergeMaps(base, over, path)
+  if (base.kind === 'list' && over.kind === 'list') return { ...over, items: joined(base.items, over.items) }
+  return over
+}
+
+function mergeMaps(base: MapNode, over: MapNode, path: readonly string[]): MapNode {
+  const entries = new Map(base.entries)
+  for (const [key, entry] of over.entries) {
+    const earlier = entries.get(key)
+    entries.set(key, earlier ? { ...entry, node: mergeNodes(earlier.node, entry.node, [...path, key]) } : entry)
   }
-  if (typeof base !== 'object' || typeof over !== 'object') return over
-  const merged: Record<string, unknown> = { ...base }
-  for (const [key, value] of Object.entries(over as object)) {
-    const special = SPECIAL[key]
-    const earlier = merged[key]
-    merged[key] = special && earlier !== undefined ? special(earlier, value) : mergeValues(earlier, value)
-  }
-  return merged
+  return { kind: 'map', entries, at: over.at }
 }
 
-function isEmpty(value: unknown): boolean {
-  if (value === undefined || value === null || value === '' || value === 0 || value === false) return true
-  return value instanceof Map ? value.size === 0 : Array.isArray(value) && value.length === 0
+/** What is there already is not added again. */
+function joined(base: readonly Node[], over: readonly Node[]): readonly Node[] {
+  const known = new Set(base.flatMap((item) => (item.kind === 'scalar' ? [scalarText(item)] : [])))
+  return [...base, ...over.filter((item) => item.kind !== 'scalar' || !known.has(scalarText(item)))]
+}
+
+const NAMED = new Set(['services', 'networks', 'volumes', 'secrets', 'configs'])
+
+function pattern(path: readonly string[]): string {
+  return path.map((key, i) => ((i === 1 && NAMED.has(path[0]!)) || path[i - 1] === 'ulimits' ? '*' : key)).join('.')
+}
+
+/** A later `disable` is no contradiction to an earlier test, nor a later test to an earlier `disable`. */
+function mergeHealthchecks(base: Node, over: Node, path: readonly string[]): Node {
+  if (base.kind !== 'map' || over.kind !== 'map') return over
+  const disable = field(over, 'disable')
+  const gone = disable?.kind === 'scalar' && disable.value === true ? 'test' : field(over, 'test') ? 'disable' : ''
+  const kept = new Map([...base.entries].filter(([key]) => key !== gone))
+  return mergeMaps({ ...base, entries: kept }, over, path)
 }
 
 /** Options are merged where the driver stays the same. */
-function mergeLogging(base: LoggingModel, over: LoggingModel): LoggingModel {
-  if (base.driver && over.driver && base.driver !== over.driver) return over
-  const driver = over.driver || base.driver
-  const options = mergeValues(base.options, over.options) as LoggingModel['options']
-  return { ...(driver ? { driver } : {}), ...(options ? { options } : {}) }
-}
-
-type Networks = ReadonlyMap<string, ServiceNetworkModel | null>
-
-/** Aliases are those of the later file. */
-function mergeNetworks(base: Networks, over: Networks): Networks {
-  const merged = new Map(base)
-  for (const [name, network] of over) {
-    const earlier = merged.get(name)
-    if (!network) merged.set(name, earlier ?? null)
-    else if (!earlier) merged.set(name, network)
-    else {
-      const { aliases: _, ...rest } = earlier
-      merged.set(name, {
-        ...rest,
-        ...(network.aliases ? { aliases: network.aliases } : {}),
-        ...(network.ipv4_address ? { ipv4_address: network.ipv4_address } : {}),
-        ...(network.ipv6_address ? { ipv6_address: network.ipv6_address } : {}),
-      })
-    }
-  }
-  return merged
+function mergeLogging(base: Node, over: Node, path: readonly string[]): Node {
+  if (base.kind !== 'map' || over.kind !== 'map') return over
+  const [earlier, later] = [textAt(base, 'driver'), textAt(over, 'driver')]
+  return earlier !== '' && later !== '' && earlier !== later ? over : mergeMaps(base, over, path)
 }

@@ -12,24 +12,30 @@ export interface Position {
 /** Integers beyond 2^53 are bigints: an id in `environment` must not change its digits. */
 export type Scalar = null | boolean | string | number | bigint
 
+/** `!reset`: what earlier files say of this is forgotten; `!override`: it is replaced, not added to. */
+export type MergeTag = 'reset' | 'override'
+
 export interface ScalarNode {
   readonly kind: 'scalar'
   readonly value: Scalar
   /** A number that was written as a float, if its value is whole. */
   readonly isFloat?: boolean
   readonly at: Position
+  readonly tag?: MergeTag
 }
 
 export interface ListNode {
   readonly kind: 'list'
   readonly items: readonly Node[]
   readonly at: Position
+  readonly tag?: MergeTag
 }
 
 export interface MapNode {
   readonly kind: 'map'
   readonly entries: ReadonlyMap<string, Entry>
   readonly at: Position
+  readonly tag?: MergeTag
 }
 
 export interface Entry {
@@ -44,13 +50,16 @@ export class ComposeError extends CliError {
   readonly at: Position
   readonly reason: string
   constructor(at: Position, reason: string) {
-    super(`${at.file}:${at.line}:${at.column}: ${reason}`)
+    super(`${place(at)}: ${reason}`)
     this.at = at
     this.reason = reason
   }
 }
 
 export const field = (map: MapNode, key: string): Node | undefined => map.entries.get(key)?.node
+
+/** "stack.yml:12:5" */
+export const place = ({ file, line, column }: Position): string => `${file}:${line}:${column}`
 
 export const isNull = (node: Node): boolean => node.kind === 'scalar' && node.value === null
 

@@ -16,6 +16,8 @@ import { ComposeError, type Entry, type MapNode, type Node, type Position, type 
 /** What anchors may grow a document to. */
 const MAX_NODES = 200_000
 const MAX_DEPTH = 100
+/** Of one file: above any that a person or a generator writes for a stack, and read in about a second. */
+export const MAX_FILE_BYTES = 4 * 2 ** 20
 
 const NULL = /^(?:~|null|Null|NULL|)$/
 const TRUE = /^(?:true|True|TRUE)$/
@@ -31,6 +33,13 @@ export interface ParsedFile {
 
 /** @throws {ComposeError} for text that is no YAML, or whose top level is no mapping. */
 export function parseYaml(text: string, file: string): ParsedFile {
+  const sizeBytes = Buffer.byteLength(text)
+  if (sizeBytes > MAX_FILE_BYTES) {
+    throw new ComposeError(
+      { file, line: 1, column: 1 },
+      `the file is too large: ${sizeBytes} bytes, ${MAX_FILE_BYTES} at most`,
+    )
+  }
   const lines = new LineCounter()
   const documents = parseAllDocuments(text, {
     lineCounter: lines,
@@ -89,9 +98,17 @@ class TreeBuilder {
 
   #read(node: YamlNode, at: Position, depth: number): Node {
     const tag = node.tag
-    if (tag !== undefined && !tag.startsWith('tag:yaml.org,2002:')) {
-      throw new ComposeError(at, `yaml: the tag ${tag} is not supported yet`)
+    if (tag === '!reset' || tag === '!override') {
+      const merge = tag === '!reset' ? 'reset' : 'override'
+      return { ...this.#untagged(node, at, depth, undefined), tag: merge }
     }
+    if (tag !== undefined && !tag.startsWith('tag:yaml.org,2002:')) {
+      throw new ComposeError(at, `yaml: unknown tag ${tag}: only !reset and !override are known`)
+    }
+    return this.#untagged(node, at, depth, tag)
+  }
+
+  #untagged(node: YamlNode, at: Position, depth: number, tag: string | undefined): Node {
     if (isMap(node)) return this.#map(node.items as unknown as readonly RawPair[], at, depth)
     if (isSeq(node)) {
       const items = node.items.map((item) => this.#child(item as YamlNode | null, at, depth))

@@ -8,6 +8,8 @@ export type ScalarType = 'string' | 'number' | 'integer' | 'boolean' | 'null'
 export interface ScalarShape {
   readonly kind: 'scalar'
   readonly types: readonly ScalarType[]
+  /** A text is taken too where it can be read as this: `replicas: "3"`. */
+  readonly cast?: 'boolean' | 'integer' | 'number'
   readonly format?: 'duration' | 'ports'
   readonly oneOf?: readonly string[]
   readonly minimum?: number
@@ -53,13 +55,13 @@ export type Shape = ScalarShape | ListShape | MapShape | DictShape | ChoiceShape
 
 /**
  * What becomes of a key:
- * applied - it takes effect;
+ * applied - it takes effect (`reason` says how, where that is not plain);
  * unsupported, deprecated - it is left out, with the warning that Docker gives;
- * unheeded - it is left out; Docker does so in silence, we warn with the reason;
+ * unheeded - it is left out; Docker does so in silence or refuses it, we warn with the reason;
  * forbidden - Docker refuses the file, with the reason;
- * later - a key of the Compose Specification that Docker's schema does not have.
+ * refused - a key of the Compose Specification that no cluster can keep to, with the reason.
  */
-export type Use = 'applied' | 'unsupported' | 'deprecated' | 'unheeded' | 'forbidden' | 'later'
+export type Use = 'applied' | 'unsupported' | 'deprecated' | 'unheeded' | 'forbidden' | 'refused'
 
 export interface Row {
   readonly use: Use
@@ -69,6 +71,11 @@ export interface Row {
 
 export const any: AnyShape = { kind: 'any' }
 export const scalar = (...types: readonly ScalarType[]): ScalarShape => ({ kind: 'scalar', types })
+export const castable = (cast: 'boolean' | 'integer' | 'number'): ScalarShape => ({
+  kind: 'scalar',
+  types: [cast, 'string'],
+  cast,
+})
 export const choice = (...of: readonly Shape[]): ChoiceShape => ({ kind: 'choice', of })
 export const list = (items: Shape, isUnique = false): ListShape => ({ kind: 'list', items, isUnique })
 export const dict = (value: Shape, key = /^.+$/, isClosed = false): DictShape => ({
@@ -87,12 +94,23 @@ export const map = (keys: Readonly<Record<string, Row | Shape>>, options: Partia
   keys: Object.fromEntries(Object.entries(keys).map(([key, value]) => [key, 'use' in value ? value : applied(value)])),
 })
 
-export const applied = (shape: Shape): Row => ({ use: 'applied', shape, reason: '' })
-export const unsupported = (shape: Shape): Row => ({ use: 'unsupported', shape, reason: '' })
+export const applied = (shape: Shape, how = ''): Row => ({ use: 'applied', shape, reason: how })
+export const unsupported = (shape: Shape, reason: string): Row => ({ use: 'unsupported', shape, reason })
 export const deprecated = (shape: Shape, reason: string): Row => ({ use: 'deprecated', shape, reason })
 export const unheeded = (shape: Shape, reason: string): Row => ({ use: 'unheeded', shape, reason })
 export const forbidden = (reason: string): Row => ({ use: 'forbidden', shape: any, reason })
-export const later = (reason = ''): Row => ({ use: 'later', shape: any, reason })
+export const refused = (reason: string): Row => ({ use: 'refused', shape: any, reason })
+
+/** What a text says as a value of another type; undefined: it is none. Words are YAML 1.1's, as in Compose. */
+export function castText(text: string, to: 'boolean' | 'integer' | 'number'): boolean | number | undefined {
+  if (to === 'boolean') {
+    if (/^(?:y|yes|true|on)$/i.test(text)) return true
+    return /^(?:n|no|false|off)$/i.test(text) ? false : undefined
+  }
+  if (/^[-+]?[0-9]+$/.test(text)) return Number(text)
+  if (to === 'integer') return undefined
+  return /^[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?$/.test(text) ? Number(text) : undefined
+}
 
 /** The JSON-schema types of a value: 3 is an integer and a number, 1.0 too. */
 export function typesOf(node: Node): readonly string[] {

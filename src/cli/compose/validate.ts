@@ -4,9 +4,18 @@
 import { parsePorts } from '../service/ports.ts'
 import { ValueError } from '../strconv.ts'
 import { parseDuration } from '../units.ts'
-import { serviceShape } from './compose-keys.ts'
+import { nearest } from './near-miss.ts'
 import { ComposeError, field, isNull, type MapNode, type Node, type Position, scalarText } from './node.ts'
-import { acceptsType, chosen, type DictShape, type MapShape, type Row, type ScalarShape, type Shape } from './shape.ts'
+import {
+  acceptsType,
+  castText,
+  chosen,
+  type DictShape,
+  type MapShape,
+  type Row,
+  type ScalarShape,
+  type Shape,
+} from './shape.ts'
 
 interface Problem {
   readonly path: readonly string[]
@@ -27,6 +36,8 @@ export function validate(root: Node, shape: Shape): void {
 }
 
 function check(node: Node, shape: Shape, path: readonly string[]): readonly Problem[] {
+  // what is taken away may be of any type
+  if (node.tag === 'reset') return []
   const problem = (text: string, at = node.at): readonly Problem[] => [{ path, text, isType: false, at }]
   if (!acceptsType(shape, node)) {
     return [{ path, text: `must be a ${expected(chosen(shape, node))}`, isType: true, at: node.at }]
@@ -36,6 +47,9 @@ function check(node: Node, shape: Shape, path: readonly string[]): readonly Prob
     case 'any':
       return []
     case 'scalar':
+      if (isNoCast(node, inner)) {
+        return [{ path, text: `must be a ${expected(inner)}`, isType: true, at: node.at }]
+      }
       return checkScalar(node, inner).flatMap((text) => problem(text))
     case 'list': {
       const items = node.kind === 'list' ? node.items : []
@@ -58,7 +72,7 @@ function checkMap(node: MapNode, shape: MapShape, path: readonly string[]): read
     .map((key) => ({ path, text: `${key} is required`, isType: false, at: node.at }))
   const inside = [...node.entries].flatMap(([key, { keyAt, node: value }]) => {
     const row = Object.hasOwn(shape.keys, key) ? shape.keys[key] : undefined
-    if (row && row.use !== 'later' && row.use !== 'forbidden') return check(value, row.shape, [...path, key])
+    if (row && row.use !== 'refused' && row.use !== 'forbidden') return check(value, row.shape, [...path, key])
     if (!row && (shape.isOpen || (shape.hasExtensions && key.startsWith('x-')))) return []
     return [{ path, text: notAllowed(key, row, shape), isType: false, at: keyAt }]
   })
@@ -75,23 +89,15 @@ function checkDict(node: MapNode, shape: DictShape, path: readonly string[]): re
 
 function notAllowed(key: string, row: Row | undefined, shape: MapShape): string {
   const text = `Additional property ${key} is not allowed`
-  if (row?.use === 'later') return `${text} (not supported yet${row.reason === '' ? '' : `: ${row.reason}`})`
-  const near = shape === serviceShape ? nearest(key, Object.keys(shape.keys)) : undefined
+  if (row) return `${text} (${row.reason})`
+  const near = nearest(key, Object.keys(shape.keys))
   return near === undefined ? text : `${text} (did you mean ${near}?)`
 }
 
-/** The one known key that a slip of one letter, or of `-` for `_`, makes of `key`. */
-function nearest(key: string, known: readonly string[]): string | undefined {
-  const plain = key.replaceAll('-', '_').toLowerCase()
-  return known.find((name) => name === plain || isOneLetterOff(plain, name))
-}
-
-function isOneLetterOff(a: string, b: string): boolean {
-  if (Math.abs(a.length - b.length) > 1 || a === b || b.length < 4) return false
-  let i = 0
-  while (i < a.length && a[i] === b[i]) i++
-  const [left, right] = [a.slice(i), b.slice(i)]
-  return left.slice(1) === right || left === right.slice(1) || left.slice(1) === right.slice(1)
+/** A text where another type is wanted, that cannot be read as one. */
+function isNoCast(node: Node, shape: ScalarShape): boolean {
+  if (!shape.cast || node.kind !== 'scalar' || typeof node.value !== 'string') return false
+  return castText(node.value, shape.cast) === undefined
 }
 
 function checkScalar(node: Node, shape: ScalarShape): readonly string[] {
@@ -137,7 +143,8 @@ function firstTwice(items: readonly Node[]): readonly [number, number] | undefin
   return undefined
 }
 
-function identity(node: Node): string {
+/** A text that is the same for nodes that say the same. */
+export function identity(node: Node): string {
   switch (node.kind) {
     case 'scalar':
       return typeof node.value === 'string' ? JSON.stringify(node.value) : String(node.value)
@@ -156,7 +163,7 @@ function expected(shape: Exclude<Shape, { readonly kind: 'choice' }>): string {
     case 'any':
       return 'value'
     case 'scalar':
-      return words(shape.types)
+      return words(shape.cast ? [shape.cast] : shape.types)
     case 'list':
       return 'list'
     case 'map':

@@ -2,7 +2,7 @@
 // what is empty left out.
 
 import { formatDuration, parseBytes } from '../units.ts'
-import type { ComposeModel, FileObjectModel, NetworkModel, ServiceModel, VolumeModel } from './model.ts'
+import type { ComposeModel, EnvFileModel, FileObjectModel, NetworkModel, ServiceModel, VolumeModel } from './model.ts'
 import { compareKeys, writeYaml, type YamlMap, type YamlValue } from './write-yaml.ts'
 
 export function writeConfig(model: ComposeModel): string {
@@ -43,9 +43,12 @@ function anything(value: unknown): YamlValue {
   return value as YamlValue
 }
 
+/** Keys of the Specification that Docker's loader does not have. */
+const BEYOND_DOCKER =
+  'annotations blkio_config cgroup cpu_count! cpu_percent! cpu_period cpu_quota cpu_rt_period cpu_rt_runtime cpu_shares! cpus cpuset device_cgroup_rules dns_opt gpus group_add mem_limit mem_reservation mem_swappiness! memswap_limit oom_kill_disable pids_limit! platform profiles pull_policy runtime scale! storage_opt uts'
+
 /** `!` after a key: it is written also where it is 0, false or empty, as it was set. */
-const SERVICE =
-  'build cap_add cap_drop cgroupns_mode cgroup_parent command configs container_name credential_spec depends_on deploy devices dns dns_search domainname entrypoint environment env_file expose external_links extra_hosts hostname healthcheck! image init! ipc isolation labels links logging! mac_address network_mode networks pid ports privileged read_only restart secrets security_opt shm_size stdin_open stop_grace_period! stop_signal sysctls tmpfs tty ulimits user oom_score_adj userns_mode volumes working_dir'
+const SERVICE = `build cap_add cap_drop cgroupns_mode cgroup_parent command configs container_name credential_spec depends_on deploy devices dns dns_search domainname entrypoint environment env_file expose external_links extra_hosts hostname healthcheck! image init! ipc isolation labels links logging! mac_address network_mode networks pid ports privileged read_only restart secrets security_opt shm_size stdin_open stop_grace_period! stop_signal sysctls tmpfs tty ulimits user oom_score_adj userns_mode volumes working_dir ${BEYOND_DOCKER}`
 const NESTED: Readonly<Record<string, string>> = {
   build: 'context dockerfile args labels cache_from extra_hosts network target',
   credential_spec: 'config file registry',
@@ -54,7 +57,7 @@ const NESTED: Readonly<Record<string, string>> = {
   rollback_config: 'parallelism! delay failure_action monitor max_failure_ratio order',
   resources: 'limits! reservations!',
   limits: 'cpus memory pids',
-  reservations: 'cpus memory generic_resources',
+  reservations: 'cpus memory generic_resources devices',
   generic_resources: 'discrete_resource_spec!',
   discrete_resource_spec: 'kind! value!',
   restart_policy: 'condition delay! max_attempts! window!',
@@ -64,15 +67,23 @@ const NESTED: Readonly<Record<string, string>> = {
   logging: 'driver options',
   ports: 'mode target published protocol',
   volumes: 'type source target read_only consistency bind! volume! image! tmpfs! cluster!',
-  bind: 'propagation',
-  volume: 'nocopy subpath',
+  bind: 'propagation create_host_path! recursive',
+  volume: 'nocopy subpath labels',
   image: 'subpath',
-  tmpfs: 'size',
+  tmpfs: 'size mode',
   cluster: '',
+  devices: 'capabilities count device_ids driver options',
+  gpus: 'capabilities count device_ids driver options',
+  blkio_config: 'weight weight_device device_read_bps device_read_iops device_write_bps device_write_iops',
+  weight_device: 'path weight!',
+  device_read_bps: 'path rate!',
+  device_read_iops: 'path rate!',
+  device_write_bps: 'path rate!',
+  device_write_iops: 'path rate!',
   configs: 'source target uid gid mode!',
   secrets: 'source target uid gid mode!',
-  ipam: 'driver config',
-  config: 'subnet',
+  ipam: 'driver config options',
+  config: 'subnet ip_range gateway aux_addresses',
 }
 const DURATIONS = new Set([
   'delay',
@@ -88,9 +99,33 @@ const DURATIONS = new Set([
 function service(model: ServiceModel): YamlValue {
   const pairs = fields(model, SERVICE).map(([key, value]): Pair => {
     if (key === 'networks') return [key, sorted(model.networks ?? new Map(), attachment)]
+    if (key === 'depends_on') return [key, dependencies(model.depends_on ?? new Map())]
+    if (key === 'env_file') return [key, (model.env_file ?? []).map(envFile)]
     return key === 'ulimits' ? [key, sorted(model.ulimits ?? new Map(), ulimit)] : [key, value]
   })
   return entries([...pairs, ...extras(model.extensions)])
+}
+
+/** In the short form, which Docker has too, where that says all. */
+function dependencies(needed: NonNullable<ServiceModel['depends_on']>): YamlValue {
+  if ([...needed.values()].every(({ condition, required }) => condition === 'service_started' && required)) {
+    return [...needed.keys()]
+  }
+  return sorted(needed, ({ condition, required }) =>
+    entries([
+      ['condition', condition],
+      ['required', required ? undefined : false],
+    ]),
+  )
+}
+
+function envFile({ path, format, required, isPlain }: EnvFileModel): YamlValue {
+  if (isPlain) return path
+  return entries([
+    ['path', path],
+    ['format', format],
+    ['required', required],
+  ])
 }
 
 function attachment(network: object | null): YamlValue {
@@ -130,7 +165,7 @@ function isEmpty(value: unknown): boolean {
 
 function network(model: NetworkModel): YamlValue {
   return entries([
-    ...fields(model, 'name driver driver_opts ipam external internal attachable labels'),
+    ...fields(model, 'name driver driver_opts ipam external internal attachable labels enable_ipv4! enable_ipv6!'),
     ...(model.external ? extras(model.extensions) : []),
   ])
 }
@@ -146,7 +181,7 @@ function volume(model: VolumeModel): YamlValue {
 
 function fileObject(model: FileObjectModel): YamlValue {
   return entries([
-    ...fields(model, 'name file external labels'),
+    ...fields(model, 'name file environment content! external labels'),
     ...extras(model.extensions),
     ...fields(model, 'driver driver_opts template_driver'),
   ])
