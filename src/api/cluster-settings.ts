@@ -13,6 +13,11 @@ export const TASK_SOCKET_LABEL = 'io.swarmctl.task-docker-socket'
 /** What `swarm init` makes the ingress network of. */
 export const INGRESS_SUBNET_LABEL = 'io.swarmctl.ingress-subnet'
 
+/** Whether tasks are moved onto a node that joins or returns. */
+export const REBALANCE_LABEL = 'io.swarmctl.rebalance'
+/** How many tasks rebalancing moves at one time, in the whole cluster. */
+export const REBALANCE_AT_ONCE_LABEL = 'io.swarmctl.rebalance.at-once'
+
 export interface ClusterSetting {
   readonly label: string
   readonly summary: string
@@ -31,7 +36,23 @@ function oneOf(...values: readonly string[]): Pick<ClusterSetting, 'accepted' | 
 }
 
 
+export const MAX_REBALANCE_AT_ONCE = 100
+
 export const CLUSTER_SETTINGS: readonly ClusterSetting[] = [
+  {
+    label: REBALANCE_LABEL,
+    summary: 'whether tasks are moved onto a node that joins or returns',
+    byDefault: 'off',
+    ...oneOf('off', 'on-join'),
+  },
+  {
+    label: REBALANCE_AT_ONCE_LABEL,
+    summary: 'how many tasks rebalancing moves at one time',
+    byDefault: '1',
+    accepted: `a number from 1 to ${MAX_REBALANCE_AT_ONCE}`,
+    examples: ['1', '2', '5'],
+    accepts: (value) => atOnceOf(value) !== undefined,
+  },
   {
     label: TASK_SOCKET_LABEL,
     summary: 'whose Docker API a service gets that binds /var/run/docker.sock',
@@ -91,4 +112,15 @@ export function taskSocketOf(spec: SwarmSpec | undefined): TaskSocketKind {
 /** undefined: none was given. */
 export function ingressSubnetOf(spec: SwarmSpec | undefined): string | undefined {
   return spec?.Labels?.[INGRESS_SUBNET_LABEL]
+}
+
+function atOnceOf(text: string | undefined): number | undefined {
+  if (text === undefined || !/^\d{1,3}$/.test(text)) return undefined
+  const atOnce = Number(text)
+  return atOnce >= 1 && atOnce <= MAX_REBALANCE_AT_ONCE ? atOnce : undefined
+}
+
+export function rebalanceSettings(spec: SwarmSpec | undefined): { readonly onJoin: boolean; readonly atOnce: number } {
+  const labels = spec?.Labels
+  return { onJoin: labels?.[REBALANCE_LABEL] === 'on-join', atOnce: atOnceOf(labels?.[REBALANCE_AT_ONCE_LABEL]) ?? 1 }
 }

@@ -86,6 +86,8 @@ export interface Node extends Base {
   readonly dataPath?: DataPathReport
   /** When the node was last seen going down (RFC 3339), for orphaning; empty while it is up. */
   readonly downSince: string
+  /** `absent` while it takes no tasks; then when tasks are to be moved onto it (RFC 3339). Where the cluster wants that. */
+  readonly rebalanceDue?: string
 }
 
 export interface VirtualIp {
@@ -119,6 +121,34 @@ export interface Service extends Base {
   readonly previousRegistryAuth: string
   /** What the managers could not do for the service, for people; absent while all is well. */
   readonly problem?: ServiceProblem
+  /** The rebalancing of its tasks that is under way, or the last one. */
+  readonly rebalance?: Rebalance
+}
+
+/** Tasks of a service are moved to other nodes until they are spread evenly, a few at a time. */
+export interface Rebalance {
+  /** Names the run: the tasks that it makes carry it in `origin.rebalanceId`. */
+  readonly id: string
+  readonly state: 'running' | 'completed' | 'stopped'
+  /** Who wanted it, for people */
+  readonly cause: string
+  /** RFC 3339; `endedAt` is empty while it runs, `steppedAt` is when its last move was begun. */
+  readonly startedAt: string
+  readonly steppedAt: string
+  readonly endedAt: string
+  /** Since when something of the service keeps it from its next move (RFC 3339); empty: nothing does */
+  readonly waitsSince: string
+  /** It begins no move while so many are under way in the whole cluster. */
+  readonly atOnce: number
+  /** Ids of the nodes that tasks are moved onto; empty: any */
+  readonly onto: readonly string[]
+  /** Also tasks that have data on their nodes, which stay behind */
+  readonly volumes: boolean
+  /** Moves that there were to do at the start, and those begun since */
+  readonly planned: number
+  readonly begun: number
+  /** Why it was stopped, for people */
+  readonly message: string
 }
 
 export interface ServiceProblem {
@@ -225,11 +255,13 @@ export interface TaskPlacement {
 
 /** Why managers made a task. `restart` counts as an attempt of the restart policy. */
 export interface TaskOrigin {
-  readonly kind: 'replica' | 'node' | 'job' | 'restart' | 'update'
+  readonly kind: 'replica' | 'node' | 'job' | 'restart' | 'update' | 'move'
   /** The task that it takes over from. */
   readonly predecessorId?: string
   /** The run of the updater that made it, or made the task that it took over from before that had settled. */
   readonly updateId?: string
+  /** The rebalancing that made it, to take its predecessor's place on another node. */
+  readonly rebalanceId?: string
   /** For people; at most 200 characters. */
   readonly detail?: string
 }

@@ -9,8 +9,10 @@ import type { Controller } from './loop/controller.ts'
 import { KeyedLoop, type Subscribe } from './loop/keyed-loop.ts'
 import { TurnBudget } from './loop/turn-budget.ts'
 import { ConstraintEnforcer } from './orchestrator/constraint-enforcer.ts'
+import { JoinWatch } from './orchestrator/join-watch.ts'
 import { OrphanController } from './orchestrator/orphan-controller.ts'
 import { PublishedPortsWatch } from './orchestrator/published-ports-watch.ts'
+import { Rebalancer } from './orchestrator/rebalancer.ts'
 import { ServiceController } from './orchestrator/service-controller.ts'
 import { StartFirstWatch } from './orchestrator/start-first-watch.ts'
 import { TaskReaper } from './orchestrator/task-reaper.ts'
@@ -44,6 +46,8 @@ export function createControlLoops(options: ControlLoopOptions): readonly KeyedL
     new OrphanController(),
     new PublishedPortsWatch(),
     new StartFirstWatch(),
+    new Rebalancer(),
+    new JoinWatch(),
   ]
   return controllers.map((controller) => new KeyedLoop({ ...options, controller, budget }))
 }

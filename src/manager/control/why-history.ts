@@ -86,6 +86,7 @@ function stateText({ status: { state, message, error } }: Task): string {
 
 function makerOf({ origin }: Task): string {
   if (origin?.kind === 'restart') return 'restart supervisor'
+  if (origin?.kind === 'move') return 'rebalancer'
   return origin?.kind === 'update' ? 'updater' : 'orchestrator'
 }
 
@@ -105,6 +106,8 @@ export function whyMade(view: StoreView, task: Task): string {
       const cause = origin.detail ?? 'the task before it ended'
       return `made because ${cause}${startAfter ? `; to start after ${startAfter}` : ''}`
     }
+    case 'move':
+      return `made to take over from task ${origin.predecessorId}: ${origin.detail ?? 'the service was rebalanced'}`
     case 'update': {
       if (!origin.predecessorId) return 'made by the update'
       const changes = predecessor ? specChanges(predecessor, task) : []
@@ -154,7 +157,10 @@ export function successorOf(view: StoreView, task: Task): Task | undefined {
 
 export function whyStopped(view: StoreView, task: Task): string {
   const successor = successorOf(view, task)
-  if (successor) return `task ${successor.id} takes over${successor.origin?.kind === 'update' ? ' (update)' : ''}`
+  if (successor) {
+    const kind = successor.origin?.kind
+    return `task ${successor.id} takes over${kind === 'update' ? ' (update)' : kind === 'move' ? ' (rebalancing)' : ''}`
+  }
   const service = view.get('service', task.serviceId)
   if (!service) return 'its service was removed'
   if (task.desiredState === 'remove') return whyRemoved(service, task)

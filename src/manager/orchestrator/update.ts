@@ -10,7 +10,7 @@ import { endOfWait } from '../loop/waits.ts'
 import type { Change } from '../store/types.ts'
 import type { ServicePlan } from './service-plan.ts'
 import { currentUpdateSettings, isRollingBack, type UpdateSettings } from './service-settings.ts'
-import { hasEnded, isDown, isInvalidNode, isLive, isRunning, mayRun, newest, type Slot } from './slots.ts'
+import { hasEnded, isDown, isInvalidNode, isLive, isRunning, isStarting, mayRun, newest, type Slot } from './slots.ts'
 
 export interface StandingSlot extends Slot {
   /** The tasks that stand for the slot (see standingTasks). */
@@ -262,7 +262,10 @@ class UpdateStep {
     // A task on a node that is being drained is the supervisor's: its successor comes first.
     if (clean.some((task) => task.nodeId !== '' && isInvalidNode(this.#plan.node(task.nodeId)))) return []
     const runs = newest(clean.filter(isRunning))
-    if (runs) return this.#stop(slot.standing.filter((task) => task !== runs && !isUnrecorded(task, this.#runId)))
+    if (runs) {
+      const others = slot.standing.filter((task) => task !== runs && !isUnrecorded(task, this.#runId))
+      return this.#stop(others.filter((task) => !isMovingIn(this.#plan.service, task)))
+    }
     return this.#settings.order === 'stop-first' ? this.#stop(dirty) : []
   }
 
@@ -287,6 +290,11 @@ class UpdateStep {
     })
     plan.add(created, ...stops)
   }
+}
+
+/** A rebalancing made it to take over from the one that runs, which goes only then. */
+function isMovingIn({ rebalance }: Service, task: Task): boolean {
+  return rebalance?.state === 'running' && task.origin?.rebalanceId === rebalance.id && isStarting(task)
 }
 
 /** Its settling is recorded in this look: it can't be written twice, so it is stopped in the next one. */

@@ -165,11 +165,18 @@ class Pass {
   }
 }
 
-function spreadOf(task: Task): readonly ((info: NodeInfo) => string)[] {
+/** The node labels that a task is to be spread over, outermost first. */
+export function spreadLabels(task: Task): readonly string[] {
   const descriptors = (task.spec.Placement?.Preferences ?? []).map((one) => one.Spread?.SpreadDescriptor ?? '')
-  return descriptors
-    .filter((descriptor) => /^(node|engine)\.labels\../i.test(descriptor))
-    .map((descriptor) => (info: NodeInfo) => labelOf(info.node, descriptor) ?? '')
+  return descriptors.filter((descriptor) => /^(node|engine)\.labels\../i.test(descriptor))
+}
+
+function spreadOf(task: Task): readonly ((info: NodeInfo) => string)[] {
+  return spreadLabels(task).map(
+    (descriptor) =>
+      ({ node }: NodeInfo) =>
+        labelOf(node, descriptor) ?? '',
+  )
 }
 
 function isWaiting(task: Task): boolean {

@@ -78,6 +78,8 @@ export class SmallCluster {
   #leadership = new AbortController()
   #loops: readonly KeyedLoop[] = []
   #running: Promise<unknown> = Promise.resolve()
+  readonly #failing = new Set<string>()
+  readonly #stalled = new Set<string>()
   /** The step that a worker is at with a task. */
   readonly #steps = new Map<string, string>()
 
@@ -138,9 +140,10 @@ export class SmallCluster {
   }
 
   async changeNode(id: string, change: (node: Node) => Partial<Node>): Promise<void> {
-    const node = this.store.get('node', id)!
-    const object = { ...node, ...change(node) }
-    await this.write([{ kind: 'update', object, expectedVersion: node.meta.version }])
+    await this.#rewrite(() => {
+      const node = this.store.get('node', id)!
+      return [{ kind: 'update', object: { ...node, ...change(node) }, expectedVersion: node.meta.version }]
+    })
   }
 
   async setAvailability(id: string, Availability: 'active' | 'pause' | 'drain'): Promise<void> {
@@ -163,11 +166,16 @@ export class SmallCluster {
 
   /** Reads, changes and writes, again where somebody else was faster. */
   async changeService(id: string, change: (service: Service) => Partial<Service>): Promise<void> {
-    for (;;) {
+    await this.#rewrite(() => {
       const service = this.service(id)
-      const object = { ...service, ...change(service) }
+      return [{ kind: 'update', object: { ...service, ...change(service) }, expectedVersion: service.meta.version }]
+    })
+  }
+
+  async #rewrite(build: () => Transaction): Promise<void> {
+    for (;;) {
       try {
-        await this.write([{ kind: 'update', object, expectedVersion: service.meta.version }])
+        await this.write(build())
         return
       } catch (error) {
         if (!(error instanceof CodedError && error.code === 'OUT_OF_SEQUENCE')) throw error
@@ -224,11 +232,28 @@ export class SmallCluster {
 
   // ---- workers ----
 
+  /** From now on tasks that start on this node fail. */
+  failOn(nodeId: string): void {
+    this.#failing.add(nodeId)
+  }
+
+  /** From now on tasks that are assigned to this node come no further. */
+  stallOn(nodeId: string): void {
+    this.#stalled.add(nodeId)
+  }
+
+  /** Its container fails. */
+  kill(task: Task): Promise<void> {
+    const end = { name: '', afterMs: 0, state: 'failed', error: 'task: non-zero exit (137)' } as const
+    return this.clock.wait(this.#report(task, end), 1_000, 'the report')
+  }
+
   #work(task: Task): void {
     const node = this.store.get('node', task.nodeId)
     if (!node || node.status.state === 'down' || isTerminal(task.status.state)) return
     if (compareTaskStates(task.status.state, 'assigned') < 0) return
-    const next = nextStep(task)
+    if (this.#stalled.has(task.nodeId)) return
+    const next = nextStep(task, this.#failing.has(task.nodeId))
     if (!next || this.#steps.get(task.id) === next.name) return
     this.#steps.set(task.id, next.name)
     this.clock.setTimer(next.afterMs, () => {
@@ -264,8 +289,8 @@ interface Step {
   readonly error?: string
 }
 
-function nextStep(task: Task): Step | undefined {
-  const does = behaviourOf(imageOf(task))
+function nextStep(task: Task, fails: boolean): Step | undefined {
+  const does = behaviourOf(fails ? `${imageOf(task)}:broken` : imageOf(task))
   if (compareTaskStates(task.desiredState, 'complete') > 0) {
     const runs = compareTaskStates(task.status.state, 'starting') >= 0
     return { name: 'stop', afterMs: runs ? (does.stop ?? 100) : 1, state: 'shutdown' }
