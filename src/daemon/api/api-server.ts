@@ -24,14 +24,13 @@ import { type ManagerState, noLeader, requireManager, unknownOutcome } from './n
 import { configRoutes, nodeRoutes, secretRoutes } from './object-routes.ts'
 import { passRaw, passThrough, passUpgrade, refuseRaw } from './pass-through.ts'
 import { plainContainerRoutes } from './plain-containers.ts'
-import { rebalanceRoutes } from './rebalance-routes.ts'
 import { type Match, Router } from './router.ts'
 import type { ServerContext } from './server-context.ts'
 import { serviceRoutes } from './service-routes.ts'
+import { stackRoutes } from './stack-routes.ts'
 import { supportRoutes } from './support-routes.ts'
 import { swarmRoutes } from './swarm-routes.ts'
 import { systemRoutes } from './system-routes.ts'
-import { stackRoutes } from './stack-routes.ts'
 import { whyRoutes } from './why-routes.ts'
 
 export interface ApiServerOptions {
@@ -86,7 +85,6 @@ export class ApiServer {
       ...networkRoutes(context),
       ...networkCheckRoutes(context),
       ...stackRoutes(),
-      ...rebalanceRoutes(context),
       ...whyRoutes(context),
       ...supportRoutes(options.supportBundle),
       ...containerRoutes(context),
@@ -232,7 +230,7 @@ export class ApiServer {
   async #onManager(call: Call, handle: (state: ManagerState) => Promise<void>): Promise<void> {
     await this.#untilLed(call, async () => {
       requireManager(this.#options.cluster.state())
-      await this.#options.cluster.readIndex()
+      await this.#readIndex(call)
       await handle(requireManager(this.#options.cluster.state()))
       return 'answered'
     })
@@ -248,12 +246,32 @@ export class ApiServer {
       const manager = requireManager(state)
       if (manager.isLeader) {
         // A leader that was cut off must not answer from the past.
-        if (call.method === 'GET') await cluster.readIndex()
+        if (call.method === 'GET') await this.#readIndex(call)
         await handle(manager)
         return 'answered'
       }
       return manager.leader === undefined ? 'retry' : forward(cluster, clock, manager.leader, call, url)
     })
+  }
+
+  /** Waits for a leader no longer than a write does. A leader that is slow is waited for. */
+  async #readIndex({ signal }: Call): Promise<void> {
+    const { cluster, clock } = this.#options
+    const answered = new AbortController()
+    const leaderless = async (): Promise<void> => {
+      await sleep(clock, LEADER_WAIT_MS, AbortSignal.any([signal, answered.signal]))
+      if (answered.signal.aborted) return
+      const state = cluster.state()
+      const isLed = state.kind !== 'manager' || state.isLeader || state.leader !== undefined
+      if (!isLed && !signal.aborted) throw noLeader()
+      await index
+    }
+    const index = cluster.readIndex()
+    try {
+      await Promise.race([index, leaderless()])
+    } finally {
+      answered.abort()
+    }
   }
 
   /** Tries again for a while where the only trouble is that nobody leads just now. */
