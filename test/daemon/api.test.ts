@@ -12,20 +12,21 @@ import { ApiServer } from '../../src/daemon/api/api-server.ts'
 import { type Call, sendList } from '../../src/daemon/api/call.ts'
 import { parseListenAddress } from '../../src/daemon/api/connections.ts'
 import { encodeFrame, STREAM } from '../../src/daemon/api/log-frames.ts'
-import { type Clock, SystemClock, type Timer } from '../../src/lib/clock.ts'
+import { type Clock, SystemClock, sleep, type Timer } from '../../src/lib/clock.ts'
 import { CodedError } from '../../src/lib/errors.ts'
 import { silentLog } from '../../src/lib/log.ts'
+import { DriftingClock } from '../sim/virtual-clock.ts'
 import { ask, open, speak, standInEngine } from '../support/api-client.ts'
 import { ApiCluster, NODE_ID } from '../support/api-cluster.ts'
 import { aNode, aTask, statusOf } from '../support/objects.ts'
 
 type Test = Pick<typeof t, 'teardown' | 'equal'>
 
-async function serve(test: Test) {
+async function serve(test: Test, clock: Clock = new SystemClock()) {
   const folder = mkdtempSync(join(tmpdir(), 'swarmd-api-'))
   const engine = await standInEngine(join(folder, 'engine.sock'))
   const cluster = new ApiCluster()
-  const server = newServer(cluster, engine.path)
+  const server = newServer(cluster, engine.path, clock)
   const socket = join(folder, 'swarmd.sock')
   await server.listen({ kind: 'unix', path: socket })
   test.teardown(async () => {
@@ -41,19 +42,19 @@ async function serve(test: Test) {
   return { folder, engine, cluster, server, socket, call }
 }
 
-function newServer(cluster: ApiCluster, enginePath: string): ApiServer {
+function newServer(cluster: ApiCluster, enginePath: string, clock: Clock = new SystemClock()): ApiServer {
   return new ApiServer({
     cluster,
     engine: { kind: 'unix', path: enginePath },
-    clock: new SystemClock(),
+    clock,
     random: cluster.random,
     log: silentLog,
     version: '1.2.3',
   })
 }
 
-async function serveSwarm(test: Test) {
-  const served = await serve(test)
+async function serveSwarm(test: Test, clock?: Clock) {
+  const served = await serve(test, clock)
   const { status } = await served.call('POST', '/swarm/init', { ListenAddr: '127.0.0.1:2377' })
   test.equal(status, 200)
   return served
@@ -790,4 +791,18 @@ t.test('a read that a manager which is just leaving could not answer is asked ag
   }
   t.equal((await call('GET', '/secrets')).status, 200)
   t.equal(asked, 2)
+})
+
+t.test('without a leader a read is refused as soon as a write; a slow leader is waited for', async (t) => {
+  const clock = new DriftingClock(new SystemClock(), { rate: 50 })
+  const { cluster, call } = await serveSwarm(t, clock)
+  cluster.readIndex = () => sleep(clock, 10_000)
+  t.equal((await call('GET', '/secrets')).status, 200)
+  cluster.become({ isLeader: false, leader: undefined })
+  const startMs = clock.nowMs()
+  t.match(await call('GET', '/secrets'), { status: 503, message: /The swarm does not have a leader/ })
+  const readMs = clock.nowMs() - startMs
+  t.match(await call('POST', '/secrets/create', { Name: 'a', Data: 'eA==' }), { status: 503 })
+  const writeMs = clock.nowMs() - startMs - readMs
+  t.ok(readMs < 10_000 && writeMs < 10_000, `${Math.round(readMs)} and ${Math.round(writeMs)} ms`)
 })

@@ -6,7 +6,7 @@ import t from 'tap'
 import type { LabHost } from '../../lab/lab-host.ts'
 import { freshCluster } from './support/fresh-cluster.ts'
 import { settled, taskContainers, tasksOf, wantedTasks } from './support/workload.ts'
-import { startWriters, storedSecrets } from './support/writers.ts'
+import { startWriters, storedSecrets, whatWasSeen } from './support/writers.ts'
 
 const WAIT_MS = 120_000
 /** What a client may have to wait until it is told that there is no leader. */
@@ -24,6 +24,8 @@ const others = (host: LabHost): LabHost[] => lab.hosts.filter((other) => other !
 const allContainers = () => Promise.all(lab.hosts.map(taskContainers))
 const tasks = (asked: LabHost) => tasksOf(cluster, asked, SERVICE)
 const settle = (asked: LabHost, replicas = 6) => settled(cluster, asked, SERVICE, replicas, WAIT_MS)
+
+const seconds = (ms: number): string => (ms / 1_000).toFixed(1)
 
 const idOf = async (host: LabHost): Promise<string> => (await cluster.swarmState(host)).NodeID
 
@@ -86,23 +88,32 @@ t.test(
   async (t) => {
     const before = await allContainers()
     const [survivor = n1, ...killed] = lab.hosts
-    for (const host of killed) await host.killSwarmd()
+    const stream = startWriters(lab.hosts, 'faults-quorum')
+    await stream.more(20, WAIT_MS)
+    await Promise.all(killed.map((host) => host.killSwarmd()))
+    const goneMs = performance.now()
+    const asked = async (args: readonly string[]) => ({
+      ...(await cluster.tryDocker(survivor, args, { timeoutMs: REFUSAL_MS })),
+      tookMs: performance.now() - goneMs,
+    })
     const no = {
       code: 1,
       stderr:
         /The swarm does not have a leader\. It's possible that too few managers are online\. Make sure more than half of the managers are online\./,
     }
-    const options = { timeoutMs: REFUSAL_MS }
     const [write, read] = await Promise.all([
-      cluster.tryDocker(survivor, ['config', 'create', 'faults-none', '/etc/hostname'], options),
-      cluster.tryDocker(survivor, ['service', 'ls'], options),
+      asked(['config', 'create', 'faults-none', '/etc/hostname']),
+      asked(['service', 'ls']),
     ])
+    t.comment(`a write was refused after ${seconds(write.tookMs)} s: ${write.stderr.trim()}`)
+    t.comment(`a read after ${seconds(read.tookMs)} s: ${read.stderr.trim()}`)
     t.match(write, no, 'a write')
     t.match(read, no, 'a read')
-    t.match(await cluster.tryDocker(survivor, ['ps', '-q'], options), { code: 0 }, 'the machine itself answers')
+    t.match(await asked(['ps', '-q']), { code: 0 }, 'the machine itself answers')
     t.strictSame(await allContainers(), before, 'containers run on')
 
     const [first = n2, second = n3] = killed
+    const returnMs = performance.now()
     await first.startSwarmd()
     await cluster.waitFor(
       'writes are taken again',
@@ -110,11 +121,19 @@ t.test(
       WAIT_MS,
       survivor,
     )
+    t.comment(`writes were taken again ${seconds(performance.now() - returnMs)} s after one of the two was started`)
     // A leader that was left alone may have taken the write already; then it has said that nobody can know.
     const found = await cluster.docker(survivor, 'config', 'ls', '-q', '--filter', 'name=faults-none')
     if (!write.stderr.includes('It is not known whether')) t.equal(found, '', 'refused is refused')
     await second.startSwarmd()
     await rejoined(second, survivor)
+    await stream.stop()
+    for (const line of whatWasSeen(stream.attempts, goneMs)) t.comment(line)
+    for (const host of lab.hosts) {
+      const stored = await storedSecrets(cluster, host, 'faults-quorum')
+      const lost = [...stream.acknowledged].filter(([name, id]) => stored.get(name) !== id)
+      t.strictSame(lost, [], `all ${stream.acknowledged.size} acknowledged writes are on ${host.name}`)
+    }
     t.strictSame(await allContainers(), before, 'no container was touched')
   },
 )
@@ -140,23 +159,43 @@ t.test("a worker's faults", async (t) => {
     )
   })
 
-  t.test('SIGKILL of its engine, which takes its containers along, has them replaced', async (t) => {
-    const [first, second] = await allContainers()
-    await n3.killEngine()
-    await n3.startEngine()
-    await settle(n1)
-    t.strictSame((await allContainers()).slice(0, 2), [first, second], 'those of the others are the same')
-    // Where the replaced ones went is the scheduler's choice of that moment.
-    await cluster.docker(n1, 'service', 'scale', '-d', `${SERVICE}=9`)
-    const now = await settle(n1, 9)
-    t.not(now.filter((task) => task.NodeID === nodeId).length, 0, 'it is worked with again')
-  })
+  for (const [what, end] of [
+    ['a restart', () => n3.stopEngine()],
+    ['SIGKILL', () => n3.killEngine()],
+  ] as const) {
+    t.test(`${what} of its engine, which takes its containers along, has them replaced`, async (t) => {
+      const [first, second, third = []] = await allContainers()
+      await end()
+      await n3.startEngine()
+      const backMs = performance.now()
+      await settle(n1)
+      t.comment(
+        `its ${third.length} tasks ran again ${seconds(performance.now() - backMs)} s after the engine answered`,
+      )
+      const now = (await allContainers()).flat()
+      t.strictSame(
+        [...(first ?? []), ...(second ?? [])].filter((line) => !now.includes(line)),
+        [],
+        'no other was touched',
+      )
+      // Where the replaced ones went is the scheduler's choice of that moment.
+      await cluster.docker(n1, 'service', 'scale', '-d', `${SERVICE}=9`)
+      const more = await settle(n1, 9)
+      t.not(more.filter((task) => task.NodeID === nodeId).length, 0, 'it is worked with again')
+      await cluster.docker(n1, 'service', 'scale', '-d', `${SERVICE}=6`)
+      await settle(n1)
+    })
+  }
 
   t.test('a power loss moves its tasks; when it returns, it takes up none that was superseded', async (t) => {
     const [first = [], second = []] = await allContainers()
     await n3.powerOff()
+    const offMs = performance.now()
     await cluster.waitFor('the node is down', async () => (await nodeState(n1, nodeId)) === 'down', WAIT_MS)
-    const moved = await settle(n1, 9)
+    const downMs = performance.now()
+    const moved = await settle(n1)
+    t.comment(`it was called down after ${seconds(downMs - offMs)} s; its tasks ran elsewhere`)
+    t.comment(`${seconds(performance.now() - offMs)} s after its power was gone`)
     t.notOk(moved.some((task) => task.NodeID === nodeId))
     for (const line of [...first, ...second]) {
       t.ok(
@@ -174,6 +213,6 @@ t.test("a worker's faults", async (t) => {
       async () => (await superseded()).every((task) => ['failed', 'shutdown', 'complete'].includes(task.Status.State)),
       WAIT_MS,
     )
-    await settle(n1, 9)
+    await settle(n1)
   })
 })
