@@ -18,6 +18,9 @@ export const REBALANCE_LABEL = 'io.swarmctl.rebalance'
 /** How many tasks rebalancing moves at one time, in the whole cluster. */
 export const REBALANCE_AT_ONCE_LABEL = 'io.swarmctl.rebalance.at-once'
 
+/** Whether services may have what reaches beyond their containers: privileged, devices, namespaces of the host and the like. */
+export const HOST_ACCESS_LABEL = 'io.swarmctl.host-access'
+
 export interface ClusterSetting {
   readonly label: string
   readonly summary: string
@@ -58,6 +61,12 @@ export const CLUSTER_SETTINGS: readonly ClusterSetting[] = [
     summary: 'whose Docker API a service gets that binds /var/run/docker.sock',
     byDefault: 'swarmd',
     ...oneOf('swarmd', 'engine'),
+  },
+  {
+    label: HOST_ACCESS_LABEL,
+    summary: 'whether services may be privileged, have devices of the node, or share its namespaces',
+    byDefault: 'refuse',
+    ...oneOf('refuse', 'allow'),
   },
   {
     label: INGRESS_SUBNET_LABEL,
@@ -101,6 +110,10 @@ export function clusterSettingProblem(labels: Labels | undefined): string | unde
 export function clusterSettingChangeProblem(before: Labels | undefined, after: Labels | undefined): string | undefined {
   const changed = CLUSTER_SETTINGS.find(({ label, later }) => later !== undefined && before?.[label] !== after?.[label])
   return changed && `label ${changed.label}: it is taken by swarm init only: ${changed.later}`
+}
+
+export function allowsHostAccess(spec: SwarmSpec | undefined): boolean {
+  return spec?.Labels?.[HOST_ACCESS_LABEL] === 'allow'
 }
 
 export type TaskSocketKind = 'swarmd' | 'engine'

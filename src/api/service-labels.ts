@@ -1,6 +1,8 @@
 // Labels of services that managers and the data plane keep to. Docker's API has no field for them, and labels pass through every client
 // and compose file. Read with what is wrong taken for absent; `serviceLabelProblem` says what is wrong, at the API.
 
+import { containerLabelProblem } from './container-labels.ts'
+import { DEPENDS_ON_LABEL, dependsOnProblem } from './depends-on.ts'
 import { durationMs } from './duration-text.ts'
 import type { Labels } from './spec.ts'
 
@@ -94,7 +96,9 @@ function labelProblem(name: string, value: string): string | undefined {
     case PREFER_LOCAL_LABEL:
       if (value === 'true' || value === 'false' || localPorts(value)) return undefined
       return `invalid value ${quoted}: must be true, false or published ports such as 8080,5353/udp`
+    case DEPENDS_ON_LABEL:
+      return dependsOnProblem(value)
     default:
-      return undefined
+      return containerLabelProblem(name, value)
   }
 }

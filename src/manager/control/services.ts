@@ -7,6 +7,7 @@ import { invalidArgument, managerRefusal, refusal } from '../../api/validation/r
 import { validateServiceRequest, validateServiceSpec } from '../../api/validation/service-spec.ts'
 import { formatTime } from '../../lib/clock.ts'
 import type { StoreView } from '../store/types.ts'
+import { checkContainerOptions } from './container-options.ts'
 import { type ControlContext, outOfSequence, proposeCurrent } from './context.ts'
 import { beginsWithOne, equalsOne, type Filters, hasLabels } from './filters.ts'
 import { find } from './lookup.ts'
@@ -22,6 +23,7 @@ function accepted(view: StoreView, spec: ServiceSpec, name: string): ServiceSpec
   validateServiceRequest(spec)
   const stored = withNetworkIds(view, storedServiceSpec(spec, name))
   validateServiceSpec(stored)
+  checkContainerOptions(view, stored)
   checkSize(stored)
   return stored
 }
@@ -99,6 +101,7 @@ export async function updateService(context: ControlContext, request: ServiceUpd
     if (request.version < current.specVersion || request.version > current.meta.version) throw outOfSequence()
     const rollback = request.rollback === 'previous'
     const next = rollback ? rolledBack(context, current) : updated(context, current, spec, request)
+    if (rollback) checkContainerOptions(view, next.spec)
     checkPorts(view, next.spec, current.id)
     return [
       ...referenceChecks(view, next.spec),

@@ -1,5 +1,6 @@
 // Whether a task is out of date: it was made from another spec than the service has now, in a way that matters.
 
+import { sameContainerOptions } from '../../api/container-labels.ts'
 import type { Node, Service, Task } from '../../api/objects.ts'
 import type { TaskSpec } from '../../api/spec.ts'
 import { specsEqual } from '../../api/spec-equality.ts'
@@ -21,8 +22,8 @@ export class DirtyTasks {
   }
 
   /**
-   * Not dirty is a task of the same version, one whose task spec and endpoint spec are the same, and one where only the
-   * placement changed and its node still meets the constraints.
+   * Not dirty is a task of the same version, one whose task spec, endpoint spec and options of its container are the same,
+   * and one where only the placement changed and its node still meets the constraints.
    */
   has(task: Task, node: Node | undefined): boolean {
     if (this.#service.specVersion === task.specVersion) return false
@@ -37,6 +38,7 @@ export class DirtyTasks {
 }
 
 function differenceOf({ spec }: Service, task: Task): Difference {
+  if (!sameContainerOptions(spec.Labels, task.serviceLabels)) return 'other'
   const wanted = spec.TaskTemplate ?? {}
   if (specsEqual(wanted, task.spec)) return specsEqual(spec.EndpointSpec, task.endpoint?.spec) ? 'none' : 'other'
   return specsEqual(withoutPlacement(wanted), withoutPlacement(task.spec)) ? 'placement' : 'other'

@@ -13,6 +13,7 @@ import type {
 import type { HostModePort } from '../../overlay/desired-state.ts'
 import { ENDPOINT_PORTS_KEY, NO_ENGINE_RESOLVER, portsOption } from '../../overlay/driver-options.ts'
 import { type TaskOrder, taskFailed } from '../executor.ts'
+import { withContainerExtras } from './container-extras.ts'
 import { hostPorts, predefinedNetworks } from './task-networks.ts'
 
 export const TASK_ID_LABEL = 'com.docker.swarm.task.id'
@@ -69,7 +70,7 @@ export function containerBody(order: TaskOrder, options: ContainerBodyOptions): 
   const ports = hostPorts(task)
   const published = networks?.ports ?? []
   const graceNs = spec.StopGracePeriod
-  return compact({
+  const body = compact({
     Image: spec.Image,
     Labels: labels(task, spec, networks),
     Entrypoint: command.length > 0 ? command : undefined,
@@ -106,6 +107,7 @@ export function containerBody(order: TaskOrder, options: ContainerBodyOptions): 
     }),
     NetworkingConfig: networks && { EndpointsConfig: networks.endpoints },
   })
+  return withContainerExtras(body, task.serviceLabels)
 }
 
 function labels(task: Task, spec: ContainerSpec, networks: BodyNetworks | undefined): Record<string, string> {
