@@ -3,6 +3,7 @@
 
 import { formatCidr, overlaps, parseCidr } from '../lib/cidr.ts'
 import { DEFAULT_INGRESS_SUBNET, INGRESS_PREFIX_MAX, NODE_SUBNETS } from './defaults.ts'
+import { durationMs } from './duration-text.ts'
 import type { Labels, SwarmSpec } from './spec.ts'
 
 export const CLUSTER_SETTING_PREFIX = 'io.swarmctl.'
@@ -13,13 +14,15 @@ export const TASK_SOCKET_LABEL = 'io.swarmctl.task-docker-socket'
 /** What `swarm init` makes the ingress network of. */
 export const INGRESS_SUBNET_LABEL = 'io.swarmctl.ingress-subnet'
 
+/** Images that nothing uses and stopped containers are removed after this time; `off`. */
+export const CLEAN_UP_LABEL = 'io.swarmctl.clean-up'
+/** Whether a node that is short of disk removes them earlier. */
+export const CLEAN_UP_ON_PRESSURE_LABEL = 'io.swarmctl.clean-up.on-pressure'
+
 /** Whether tasks are moved onto a node that joins or returns. */
 export const REBALANCE_LABEL = 'io.swarmctl.rebalance'
 /** How many tasks rebalancing moves at one time, in the whole cluster. */
 export const REBALANCE_AT_ONCE_LABEL = 'io.swarmctl.rebalance.at-once'
-
-/** Whether services may have what reaches beyond their containers: privileged, devices, namespaces of the host and the like. */
-export const HOST_ACCESS_LABEL = 'io.swarmctl.host-access'
 
 export interface ClusterSetting {
   readonly label: string
@@ -38,6 +41,7 @@ function oneOf(...values: readonly string[]): Pick<ClusterSetting, 'accepted' | 
   return { accepted: values.join(' or '), examples: values, accepts: (value) => values.includes(value) }
 }
 
+const MIN_CLEAN_UP_MS = 60_000
 
 export const MAX_REBALANCE_AT_ONCE = 100
 
@@ -63,10 +67,18 @@ export const CLUSTER_SETTINGS: readonly ClusterSetting[] = [
     ...oneOf('swarmd', 'engine'),
   },
   {
-    label: HOST_ACCESS_LABEL,
-    summary: 'whether services may be privileged, have devices of the node, or share its namespaces',
-    byDefault: 'refuse',
-    ...oneOf('refuse', 'allow'),
+    label: CLEAN_UP_LABEL,
+    summary: 'when nodes remove images that nothing uses any more, and stopped containers that are not the swarm’s',
+    byDefault: 'off',
+    accepted: 'off, or how long they have not been used, of at least 1m (as 24h)',
+    examples: ['off', '24h', '168h'],
+    accepts: (value) => value === 'off' || (durationMs(value) ?? 0) >= MIN_CLEAN_UP_MS,
+  },
+  {
+    label: CLEAN_UP_ON_PRESSURE_LABEL,
+    summary: 'whether a node that is short of disk removes them once they were not used for 10 minutes',
+    byDefault: 'false',
+    ...oneOf('true', 'false'),
   },
   {
     label: INGRESS_SUBNET_LABEL,
@@ -112,10 +124,6 @@ export function clusterSettingChangeProblem(before: Labels | undefined, after: L
   return changed && `label ${changed.label}: it is taken by swarm init only: ${changed.later}`
 }
 
-export function allowsHostAccess(spec: SwarmSpec | undefined): boolean {
-  return spec?.Labels?.[HOST_ACCESS_LABEL] === 'allow'
-}
-
 export type TaskSocketKind = 'swarmd' | 'engine'
 
 export function taskSocketOf(spec: SwarmSpec | undefined): TaskSocketKind {
@@ -125,6 +133,21 @@ export function taskSocketOf(spec: SwarmSpec | undefined): TaskSocketKind {
 /** undefined: none was given. */
 export function ingressSubnetOf(spec: SwarmSpec | undefined): string | undefined {
   return spec?.Labels?.[INGRESS_SUBNET_LABEL]
+}
+
+/** What nodes remove by themselves. */
+export interface CleanUpSettings {
+  /** How long something was not used; undefined: nothing is removed for its age. */
+  readonly afterMs: number | undefined
+  readonly onPressure: boolean
+}
+
+export function cleanUpOf(spec: SwarmSpec | undefined): CleanUpSettings {
+  const after = spec?.Labels?.[CLEAN_UP_LABEL]
+  return {
+    afterMs: after === undefined || after === 'off' ? undefined : durationMs(after),
+    onPressure: spec?.Labels?.[CLEAN_UP_ON_PRESSURE_LABEL] === 'true',
+  }
 }
 
 function atOnceOf(text: string | undefined): number | undefined {

@@ -2,11 +2,11 @@
 // message]). The worker opens the connection, sends `hello` and then `status` and `heartbeat`; the manager answers
 // `welcome` or `redirect`, then one `assignments` COMPLETE and increments.
 
+import type { CleanUpSettings, TaskSocketKind } from './cluster-settings.ts'
 import type { DataPathReport, DataPlaneRecord } from './data-plane.ts'
 import type { ProbeRequest } from './network-check.ts'
 import type { Config, Network, Secret, Task, TaskStatus } from './objects.ts'
 import type { NodeDescription } from './spec.ts'
-import type { TaskSocketKind } from './cluster-settings.ts'
 
 export const DISPATCHER_PROTOCOL_VERSION = 1
 
@@ -142,6 +142,8 @@ export type ManagerMessage =
       readonly rootDigest: string
       /** absent in what older managers send: `swarmd` */
       readonly taskSocket?: TaskSocketKind
+      /** absent in what older managers send: nothing is removed */
+      readonly cleanUp?: CleanUpSettings
       /** UDP port of plain VXLANs by default; absent in what older managers send */
       readonly dataPathPort?: number
     }

@@ -26,6 +26,7 @@ const STATUS: Readonly<Record<string, number>> = {
   UNIMPLEMENTED: 501,
   UNAVAILABLE: 503,
   UNKNOWN: 500,
+  RESOURCE_EXHAUSTED: 507,
   ENCRYPTION_UNAVAILABLE: 503,
   ROTATION_UNDER_WAY: 409,
   // the store's refusals, where a handler has no text of its own

@@ -2,6 +2,8 @@
 // sent them: these types are the contract with every Docker client, so names are Docker's, durations are nanoseconds,
 // memory is bytes and CPU is nano-CPUs. Go omits empty fields and sends null for nil: readers treat both as absent.
 
+import type { DiskPressure } from './disk-pressure.ts'
+
 export type Labels = Readonly<Record<string, string>>
 
 export interface Annotations {
@@ -289,6 +291,8 @@ export interface NodeDescription {
     readonly Plugins?: readonly { readonly Type?: string; readonly Name?: string }[]
   }
   readonly TLSInfo?: TlsInfo
+  /** Disks of the node on which little is left; absent while there are none. */
+  readonly DiskPressure?: readonly DiskPressure[]
 }
 
 export interface TlsInfo {

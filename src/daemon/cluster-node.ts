@@ -19,11 +19,15 @@ import { rootDigest } from '../manager/ca/join-token.ts'
 import { OWN_FEATURE_LEVEL } from '../manager/membership/feature-level.ts'
 import type { DataPlane } from '../overlay/client.ts'
 import { Agent, type ClusterMessage } from '../worker/agent.ts'
+import { CleanUp } from '../worker/docker/clean-up.ts'
 import type { SocketSource } from '../worker/docker/container-body.ts'
 import { DockerExecutor } from '../worker/docker/docker-executor.ts'
+import { EngineClient } from '../worker/docker/engine-client.ts'
 import { LevelWorkerStorage } from '../worker/level-worker-storage.ts'
 import { hostOf, localAddress } from './addresses.ts'
 import type { RequestHandler } from './control-port.ts'
+import type { DiskWatch } from './disk/disk-watch.ts'
+import { unusedImagesFile } from './disk/unused-images-file.ts'
 import { CurrentIdentity, certificateOf, type Identity } from './identity/identity.ts'
 import type { IdentityFile } from './identity/identity-file.ts'
 import { CertificateRenewer } from './identity/renewal.ts'
@@ -42,6 +46,8 @@ export interface ClusterNodeOptions {
   readonly dockerSocket: () => Promise<SocketSource>
   /** of this machine; outlives this node */
   readonly dataPlane: DataPlane
+  /** of this machine; outlives this node */
+  readonly disk: DiskWatch
   readonly identity: Identity
   readonly identityFile: IdentityFile
   readonly membership: Membership
@@ -66,6 +72,7 @@ export class ClusterNode {
   readonly #renewer: CertificateRenewer
   readonly #executor: DockerExecutor
   readonly #agent: Agent
+  readonly #cleanUp: CleanUp
   /** Of plain containers on attachable networks. */
   readonly places: Places
   #membership: Membership
@@ -109,7 +116,7 @@ export class ClusterNode {
       dialer: this.#selfAware(new WsDialer({ credentials, clock })),
       executor: this.#executor,
       dataPlane: options.dataPlane,
-      storage: new LevelWorkerStorage(join(options.directory, 'worker')),
+      storage: new LevelWorkerStorage(join(options.directory, 'worker'), { clock, onFull: () => options.disk.full() }),
       clock,
       random,
       log,
@@ -120,9 +127,18 @@ export class ClusterNode {
       describe: (engine) => ({
         ...options.describe(engine),
         TLSInfo: tlsInfo(this.#identity.value.rootsPem[0] ?? ''),
+        ...(options.disk.state.pressure.length > 0 && { DiskPressure: options.disk.state.pressure }),
       }),
       onClusterChange: (message) => this.#onCluster(message),
       attachmentsInUse: () => this.places.inUse(),
+    })
+    this.#cleanUp = new CleanUp({
+      engine: new EngineClient(options.engine),
+      taskImages: () => this.#agent.taskImages(),
+      underPressure: () => options.disk.state.pressure.length > 0,
+      memory: unusedImagesFile(options.directory),
+      clock,
+      log,
     })
     this.places = new Places({ directory: options.directory, agent: this.#agent, executor: this.#executor, log })
   }
@@ -155,6 +171,7 @@ export class ClusterNode {
       clusterId,
       certificateExpiresMs: certificateOf(this.#identity.value).expiresMs,
       hasSession: this.#agent.connectedTo !== undefined,
+      cleanedUp: this.#cleanUp.removed,
       manager: manager && { metrics: manager.metrics(), raft: manager.status() },
     }
   }
@@ -194,12 +211,19 @@ export class ClusterNode {
     const scope = new Scope(signal)
     scope.spawn('agent', (running) => this.#agent.run({ signal: running }))
     scope.spawn('places', (running) => this.places.run(running))
+    scope.spawn('clean-up', (running) => this.#cleanUp.run(running))
+    const unsubscribe = this.#options.disk.subscribe(() => {
+      this.#agent.refreshDescription()
+      this.#cleanUp.pressureChanged()
+    })
     scope.spawn('certificate', (running) => this.#renewer.run({ signal: running }))
     scope.spawn('manager', (running) => this.#manage(running))
     try {
       await scope.wait()
     } finally {
+      unsubscribe()
       await scope.close()
+      await this.#options.disk.leaveReserve()
       this.#client.close()
     }
   }
@@ -281,21 +305,24 @@ export class ClusterNode {
 
   /** A node that is no manager has nothing of the cluster's on its disk: its own key need not be sealed any more. */
   async #erasePart(): Promise<void> {
-    const { directory, identityFile, random } = this.#options
+    const { directory, identityFile, disk, random } = this.#options
+    await disk.dropReserve()
     await ManagerPart.erase(directory, random)
     if (this.#role() === 'worker' && identityFile.unlockKey) await identityFile.seal(undefined)
   }
 
   async #createPart(): Promise<ManagerPart> {
-    const { directory, identityFile, forwarded, clock, random, log } = this.#options
+    const { directory, identityFile, disk, forwarded, clock, random, log } = this.#options
     await mkdir(directory, { recursive: true, mode: 0o700 })
     if (!this.#membership.raftId) {
       await this.#erasePart()
       const raftId = `${this.nodeId}-${random.id().slice(0, 8)}`
       await this.#remember({ ...this.#membership, raftId, joined: false })
     }
+    disk.keepReserve()
     return ManagerPart.create({
       directory,
+      disk,
       identity: this.#identity,
       identityFile,
       membership: this.#membership,
@@ -349,6 +376,7 @@ export class ClusterNode {
     this.#registered()
     const { rootDigest: digest, taskSocket = 'swarmd' } = message
     this.#taskSocket = taskSocket
+    this.#cleanUp.set(message.cleanUp)
     const known = digest === '' || this.#identity.value.rootsPem.some((root) => rootDigest(root) === digest)
     if (message.role === this.#role() && known) return
     this.#log.info({ role: message.role }, 'the cluster gives this node another role or has another root')

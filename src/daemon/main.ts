@@ -5,6 +5,7 @@ import { dirname, join } from 'node:path'
 import type { NodeDescription } from '../api/spec.ts'
 import { SystemClock, sleep } from '../lib/clock.ts'
 import { CodedError, errorCode, errorMessage } from '../lib/errors.ts'
+import { isDiskFull } from '../lib/level-file.ts'
 import { createLog, type Log } from '../lib/log.ts'
 import { SystemRandom } from '../lib/random.ts'
 import { VERSION } from '../lib/version.ts'
@@ -18,6 +19,8 @@ import type { ListenAddress } from './api/connections.ts'
 import { Engine } from './api/engine.ts'
 import { refuseEnginesSwarm } from './api/swarm-routes.ts'
 import { DirectoryLock } from './directory-lock.ts'
+import { DiskWatch } from './disk/disk-watch.ts'
+import { ReserveFile } from './disk/reserve-file.ts'
 import type { MetricsServer } from './metrics/metrics-server.ts'
 import { Sampler } from './metrics/sampler.ts'
 import { netProgram, removeNetProcess, startNetProcess } from './net-process.ts'
@@ -44,6 +47,8 @@ async function isSwarmd(pid: number): Promise<boolean> {
   const command = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')
   return command.includes('swarmd')
 }
+
+const RESERVE_FILE = 'reserve'
 
 async function groupId(name: string): Promise<number | undefined> {
   const groups = await readFile('/etc/group', 'utf8').catch(() => '')
@@ -75,12 +80,23 @@ async function listen(server: ApiServer, address: ListenAddress, group: number |
 
 async function run(options: DaemonOptions, log: Log): Promise<void> {
   await mkdir(options.dataRoot, { recursive: true, mode: 0o711 })
-  const lock = await DirectoryLock.take(options.dataRoot)
+  const lock = await lockDataRoot(options.dataRoot)
   try {
     await writePidfile(options.pidfile)
     await serve(options, log)
   } finally {
     await lock.release()
+  }
+}
+
+/** On a full disk even the lock needs the room that a manager's reserve holds. */
+async function lockDataRoot(dataRoot: string): Promise<DirectoryLock> {
+  try {
+    return await DirectoryLock.take(dataRoot)
+  } catch (error) {
+    if (!isDiskFull(error)) throw error
+    await rm(join(dataRoot, 'swarm', RESERVE_FILE), { force: true })
+    return await DirectoryLock.take(dataRoot)
   }
 }
 
@@ -97,8 +113,17 @@ async function serve(options: DaemonOptions, log: Log): Promise<void> {
     log,
   })
   const dataPlane = newDataPlane(options, clock, log)
+  const disk = new DiskWatch({
+    dataRoot: options.dataRoot,
+    reserve: new ReserveFile(join(options.dataRoot, 'swarm', RESERVE_FILE), options.diskReserveBytes),
+    engineRoot: () => engineRoot(new Engine(engineAddress, clock)),
+    pressureLimit: options.diskPressure,
+    clock,
+    log,
+  })
   const swarmd = new Swarmd({
     dataPlane,
+    disk,
     dataRoot: options.dataRoot,
     execRoot: options.execRoot,
     engine: options.engine,
@@ -117,6 +142,7 @@ async function serve(options: DaemonOptions, log: Log): Promise<void> {
     engine: new Engine(engineAddress, clock),
     dataPlane: (kernel, signal) => dataPlane.statistics(kernel, signal),
     dataRoot: options.dataRoot,
+    disk: () => disk.state,
     clock,
   })
   const logs = {
@@ -134,6 +160,8 @@ async function serve(options: DaemonOptions, log: Log): Promise<void> {
     version: VERSION,
   })
   let metrics: MetricsServer | undefined
+  const watching = new AbortController()
+  const watched = disk.run(watching.signal)
   const stopped = new Promise<string>((resolve) => {
     for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => resolve(signal))
   })
@@ -154,9 +182,17 @@ async function serve(options: DaemonOptions, log: Log): Promise<void> {
     await metrics?.close()
     await server.close()
     await swarmd.close()
+    watching.abort()
+    await watched
     await dataPlane.close()
     await rm(options.pidfile, { force: true })
   }
+}
+
+/** Where the engine keeps images and containers; undefined: it does not say. */
+async function engineRoot(engine: Engine): Promise<string | undefined> {
+  const { DockerRootDir } = JSON.parse((await engine.get('/info')).body) as { readonly DockerRootDir?: string }
+  return DockerRootDir || undefined
 }
 
 /** Whoever does not ask for metrics does not load what makes them. */

@@ -26,6 +26,7 @@ import { resealRecords } from '../raft/reseal-records.ts'
 import { hostOf, portOf } from './addresses.ts'
 import { FORWARD_PREFIX } from './api/cluster-access.ts'
 import { ControlPort, type RequestHandler } from './control-port.ts'
+import type { DiskWatch } from './disk/disk-watch.ts'
 import { Autolock } from './identity/autolock.ts'
 import type { CurrentIdentity } from './identity/identity.ts'
 import type { IdentityFile } from './identity/identity-file.ts'
@@ -57,6 +58,8 @@ export interface FirstState {
 export interface ManagerPartOptions {
   /** the swarm directory under the data root */
   readonly directory: string
+  /** of this machine */
+  readonly disk: DiskWatch
   readonly identity: CurrentIdentity
   readonly identityFile: IdentityFile
   readonly membership: Membership
@@ -101,7 +104,7 @@ export class ManagerPart {
       nodeId: identity.value.nodeId,
       raftId: membership.raftId,
       address: membership.advertiseAddress,
-      storage: new RaftStorage({ records: new LevelRecordStore(raftDirectory(options.directory)), codec, clock }),
+      storage: new RaftStorage({ records: recordStore(options), codec, clock }),
       transport: this.#transport,
       clock,
       random,
@@ -124,7 +127,7 @@ export class ManagerPart {
     const codec = new RecordCodec({ keys: stored.ring, random })
     if (stored.ring.previous?.length) {
       // No record needs the keys of before any more when this is done, so they are forgotten.
-      await resealRecords(new LevelRecordStore(raftDirectory(directory)), codec)
+      await resealRecords(recordStore(options), codec)
       stored = { ring: { current: stored.ring.current }, unlockKeys: unlockKey ? 1 : 0 }
       await recordKeys.write(stored.ring, unlockKey ? [unlockKey] : [])
       codec.setKeys(stored.ring)
@@ -174,7 +177,9 @@ export class ManagerPart {
     const { identity } = this.#options
     const stop = new AbortController()
     const scope = new Scope(stop.signal)
+    this.manager.setDisk(this.#options.disk.state.manager)
     const unsubscribe = [
+      this.#options.disk.subscribe(({ manager }) => this.manager.setDisk(manager)),
       identity.subscribe((renewed) => this.#port.renew(renewed)),
       this.manager.raft.subscribe(() => {
         this.#options.onLeaderChange()
@@ -323,6 +328,11 @@ export class ManagerPart {
     })
     serveCaOn(port, authority, log)
   }
+}
+
+/** What finds no room waits for it: the others go on without this member meanwhile. */
+function recordStore({ directory, disk, clock }: ManagerPartOptions): LevelRecordStore {
+  return new LevelRecordStore(raftDirectory(directory), { clock, onFull: () => disk.full() })
 }
 
 function raftDirectory(directory: string): string {

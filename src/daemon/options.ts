@@ -7,6 +7,8 @@ import { CodedError } from '../lib/errors.ts'
 import type { LogFormat, LogLevel } from '../lib/log.ts'
 import { type ListenAddress, parseListenAddress } from './api/connections.ts'
 import type { EngineAddress } from './api/engine.ts'
+import { parsePressure, parseReserve } from './disk/disk-flags.ts'
+import type { PressureLimit } from './disk/disk-level.ts'
 
 export interface DaemonOptions {
   /** Where the API is served. */
@@ -23,6 +25,10 @@ export interface DaemonOptions {
   readonly logFormat: LogFormat
   /** Where metrics are served; undefined: nowhere. */
   readonly metricsAddress: { readonly host: string; readonly port: number } | undefined
+  /** What a manager keeps of its disk; 0: nothing. */
+  readonly diskReserveBytes: number
+  /** From when on a node is short of disk; undefined: never. */
+  readonly diskPressure: PressureLimit | undefined
   readonly engineLabels: Readonly<Record<string, string>>
   readonly genericResources: readonly GenericResource[]
   /** Group of the unix socket, where the machine has it. */
@@ -140,6 +146,17 @@ export async function parseOptions(argv: readonly string[], version: string): Pr
       default: '',
       describe: 'Serve metrics, /healthz and /readyz on this address and port (default: nowhere)',
     })
+    .option('disk-reserve', {
+      type: 'string',
+      default: '64m',
+      describe:
+        'On a manager: disk kept for its own log; with less than as much left beside it, nothing new is taken (0: off)',
+    })
+    .option('disk-pressure', {
+      type: 'string',
+      default: '5%',
+      describe: 'With less disk left than this (N% of it, at most 5 GiB; a size; off) the node gets no new tasks',
+    })
     .option('debug', { alias: 'D', type: 'boolean', default: false, describe: 'Log at level debug' })
     .option('label', {
       type: 'string',
@@ -181,12 +198,20 @@ export async function parseOptions(argv: readonly string[], version: string): Pr
     'log-level',
     'log-format',
     'metrics-addr',
+    'disk-reserve',
+    'disk-pressure',
     'group',
   ]) {
     const value: unknown = flags[name]
     if (Array.isArray(value)) throw invalid(name, value.join(' '), 'given more than once')
   }
   const execRoot = flags['exec-root']
+  const reserve = parseReserve(flags['disk-reserve'])
+  if (reserve === undefined) {
+    throw invalid('disk-reserve', flags['disk-reserve'], 'expected a size of at least 16m, such as 64m, or 0')
+  }
+  const pressure = parsePressure(flags['disk-pressure'])
+  if (!pressure) throw invalid('disk-pressure', flags['disk-pressure'], 'expected N%, a size such as 2g, or off')
   return {
     hosts: flags.host.map(parseListenAddress),
     engine: flags.engine,
@@ -197,6 +222,8 @@ export async function parseOptions(argv: readonly string[], version: string): Pr
     logLevel: flags.debug ? 'debug' : (flags['log-level'] as LogLevel),
     logFormat: flags['log-format'] as LogFormat,
     metricsAddress: parseMetricsAddress(flags['metrics-addr']),
+    diskReserveBytes: reserve,
+    diskPressure: pressure.kind === 'limit' ? pressure.limit : undefined,
     engineLabels: parseLabels(flags.label),
     genericResources: parseGenericResources(flags['node-generic-resource']),
     group: flags.group,

@@ -25,6 +25,7 @@ import { chooseAddresses, hostOf, machineAddresses, type NodeAddresses } from '.
 import type { ClusterAccess, ClusterState, InitRequest, JoinRequest, PlaceAccess } from './api/cluster-access.ts'
 import { ClusterNode, describeEnd } from './cluster-node.ts'
 import type { RequestHandler } from './control-port.ts'
+import type { DiskWatch } from './disk/disk-watch.ts'
 import type { Identity } from './identity/identity.ts'
 import { IdentityFile } from './identity/identity-file.ts'
 import { joinCluster } from './identity/join.ts'
@@ -47,8 +48,7 @@ export interface SwarmdOptions {
   readonly dockerSocket: () => Promise<SocketSource>
   /** of this machine, whichever cluster it is in */
   readonly dataPlane: MachineDataPlane
-  readonly describe: (engine: NodeDescription) => NodeDescription
-  readonly forwarded: RequestHandler
+  readonly disk: DiskWatch
   /** CIDRs that this machine reaches by routes of its own. */
   readonly hostRoutes: () => Promise<readonly string[]>
   /** What this node is, or who leads, has changed. */
@@ -148,7 +148,7 @@ export class Swarmd implements ClusterAccess {
       isLeader: manager.isLeader,
       leader: manager.leader(),
       view: manager.store,
-      proposer: manager.proposer,
+      proposer: manager.userProposer,
       subscribe: (listener) => manager.store.subscribe(listener),
       reachability: (id) => manager.reachability(id),
     }
@@ -304,7 +304,7 @@ export class Swarmd implements ClusterAccess {
   }
 
   #node(identity: Identity, membership: Membership): ClusterNode {
-    const { execRoot, engine, dockerSocket, dataPlane, describe, forwarded, onChange, clock, random, log } =
+    const { execRoot, engine, dockerSocket, dataPlane, disk, describe, forwarded, onChange, clock, random, log } =
       this.#options
     return new ClusterNode({
       directory: this.#directory,
@@ -314,6 +314,7 @@ export class Swarmd implements ClusterAccess {
       dataPlane,
       identity,
       identityFile: this.#identityFile,
+      disk,
       membership,
       membershipFile: this.#membershipFile,
       describe,

@@ -15,6 +15,7 @@ import type { RaftMetrics } from '../raft/raft-metrics.ts'
 import { RaftNode } from '../raft/raft-node.ts'
 import { DEFAULT_RAFT_CONFIG, type RaftNodeOptions, type RaftNodeStatus } from '../raft/raft-node-types.ts'
 import type { AddressUse } from './allocator/address-pool.ts'
+import { DiskGuard, type ManagerDisk } from './disk-guard.ts'
 import { Dispatcher, redirect } from './dispatcher/dispatcher.ts'
 import { updateNode } from './dispatcher/node-writer.ts'
 import { Leadership } from './leadership.ts'
@@ -23,7 +24,7 @@ import { SchedulingDelay } from './scheduling-delay.ts'
 import { Store } from './store/store.ts'
 import { StoreMachine } from './store/store-machine.ts'
 import { type ProposerMetrics, StoreProposer } from './store/store-proposer.ts'
-import type { TransactionResult } from './store/types.ts'
+import type { Proposer, TransactionResult } from './store/types.ts'
 
 /** How long a new member may take to catch up; then it has to ask again. */
 const CATCH_UP_TIMEOUT_MS = 60_000
@@ -95,6 +96,9 @@ export class Manager {
   readonly raft: RaftNode<readonly TransactionResult[]>
   readonly dispatcher: Dispatcher
   readonly proposer: StoreProposer
+  /** For what users ask: as `proposer`, and RESOURCE_EXHAUSTED for what makes the store grow while the disk is nearly full. */
+  readonly userProposer: Proposer
+  readonly #disk: DiskGuard
   readonly #options: ManagerOptions
   readonly #raftId: string
   readonly #address: string
@@ -127,6 +131,19 @@ export class Manager {
       takeCheckpoint: () => machine.takeCheckpoint(),
       clock: options.clock,
     })
+    this.#disk = new DiskGuard({
+      nodeId: options.nodeId,
+      view: this.store,
+      raft: {
+        status: () => this.status(),
+        transferLeadership: (to) => this.raft.transferLeadership(to),
+        setReluctant: (isReluctant) => this.raft.setReluctant(isReluctant),
+      },
+      nodeOf: nodeOfRaftId,
+      clock: options.clock,
+      log: options.log,
+    })
+    this.userProposer = this.#disk.guarded(this.proposer)
     this.dispatcher = new Dispatcher({
       view: this.store,
       subscribe: (listener) => this.store.subscribe(listener),
@@ -159,6 +176,11 @@ export class Manager {
       loops: this.#leadership.loops.map((loop) => ({ name: loop.name, ...loop.depth(), problems: loop.problems() })),
       addresses: [...(this.#leadership.allocator?.addressUse() ?? [])],
     }
+  }
+
+  /** How much is left on the disk of this manager. */
+  setDisk(disk: ManagerDisk): void {
+    this.#disk.set(disk)
   }
 
   /** True while this manager leads and its state is complete. */
@@ -213,6 +235,7 @@ export class Manager {
     const scope = new Scope(signal)
     const unsubscribe = this.raft.subscribe((change) => {
       if (change.kind === 'leadership' && change.isLeader) {
+        this.#disk.leads()
         this.#leadership.begin(change.term, scope.signal, (error) =>
           scope.spawn('leadership', () => Promise.reject(error)),
         )
@@ -235,6 +258,7 @@ export class Manager {
         this.#recovered = false
       }
     })
+    scope.spawn('disk', (diskSignal) => this.#disk.run(diskSignal))
     scope.spawn('recovery', async () => {
       await this.raft.ready
       this.#recovered = true

@@ -23,6 +23,9 @@ export { bootstrapState, EMPTY_STATE } from './stored-state.ts'
 type MessageOf<K extends Message['kind']> = Extract<Message, { readonly kind: K }>
 type Campaign = 'pre-vote' | 'vote' | 'transfer'
 
+/** Enough for two others to split their votes once. */
+const RELUCTANT_TIMEOUTS = 3
+
 export class RaftCore {
   readonly #context: CoreContext
   readonly #election: Election
@@ -31,6 +34,9 @@ export class RaftCore {
   #role: Role = 'follower'
   #leader: RaftId | '' = ''
   #leadership: Leadership | undefined
+  /** Election timeouts without a leader that a reluctant member lets pass, and has. */
+  #campaignsToPass = 0
+  #campaignsPassed = 0
   /** A snapshot that replaced the log and was not handed out yet. */
   #restored: SnapshotMeta | undefined
   /** What the last Ready said, to say only what changed. */
@@ -64,9 +70,18 @@ export class RaftCore {
       if (!this.#leadership.tick()) this.#follow('')
     } else if (this.#election.tick()) {
       this.#lead('')
-      this.#campaign('pre-vote')
+      if (this.#campaignsPassed < this.#campaignsToPass) this.#campaignsPassed++
+      else this.#campaign('pre-vote')
     }
     this.#settle()
+  }
+
+  /** A reluctant member lets some election timeouts pass, so that others campaign before it. */
+  setReluctant(isReluctant: boolean): void {
+    const timeouts = isReluctant ? RELUCTANT_TIMEOUTS : 0
+    if (timeouts === this.#campaignsToPass) return
+    this.#campaignsToPass = timeouts
+    this.#campaignsPassed = 0
   }
 
   step(message: Message): void {
@@ -435,6 +450,7 @@ export class RaftCore {
   #lead(leader: RaftId | ''): void {
     if (leader === this.#leader) return
     this.#leader = leader
+    if (leader !== '') this.#campaignsPassed = 0
     this.#requests.leaderChanged()
   }
 

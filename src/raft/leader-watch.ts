@@ -11,6 +11,8 @@ import type { RaftId } from './types.ts'
 
 /** Others may notice the loss later, and refuse the first pre-votes. */
 const ATTEMPTS = 6
+/** A reluctant member leaves the first ones to others. */
+const RELUCTANT_ATTEMPTS = 3
 
 export interface LeaderWatchOptions {
   readonly core: RaftCore
@@ -31,6 +33,7 @@ export class LeaderWatch {
   readonly #options: LeaderWatchOptions
   #timer: Timer | undefined
   #transfers: Waiter[] = []
+  #isReluctant = false
 
   constructor(options: LeaderWatchOptions) {
     this.#options = options
@@ -46,6 +49,11 @@ export class LeaderWatch {
     schedule()
     this.#timer?.cancel()
     this.#campaignSoon(1, term)
+  }
+
+  /** See RaftNode. */
+  setReluctant(isReluctant: boolean): void {
+    this.#isReluctant = isReluctant
   }
 
   /** Resolves when this node leads no more. */
@@ -87,7 +95,7 @@ export class LeaderWatch {
       const { leader, term } = core.status()
       if (leader !== '') return
       // In a new term somebody's election is under way; one that is not won by the next time was a split vote.
-      if (term === seenTerm) core.campaignNow()
+      if (term === seenTerm && (!this.#isReluctant || attempt > RELUCTANT_ATTEMPTS)) core.campaignNow()
       schedule()
       if (attempt < ATTEMPTS) this.#campaignSoon(attempt + 1, term)
     })

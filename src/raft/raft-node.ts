@@ -62,6 +62,7 @@ export class RaftNode<Result> {
   #recoveredTo = 0
   #nextRequestId = 1
   #tick: Timer | undefined
+  #isReluctant = false
 
   constructor(options: RaftNodeOptions<Result>) {
     this.id = options.id
@@ -212,6 +213,16 @@ export class RaftNode<Result> {
     this.#config = { ...this.#config, ...policy }
   }
 
+  /**
+   * A reluctant member leaves it to others to campaign, and does so itself only where none of them does; it votes, and takes a
+   * leadership that is handed to it. May be called at any time.
+   */
+  setReluctant(isReluctant: boolean): void {
+    this.#isReluctant = isReluctant
+    this.#core?.setReluctant(isReluctant)
+    this.#leaderWatch?.setReluctant(isReluctant)
+  }
+
   /** Proposals of this node that have no outcome yet. */
   get pendingProposals(): number {
     return this.#proposals.size
@@ -291,6 +302,7 @@ export class RaftNode<Result> {
     this.#apply = apply
     this.#driver = driver
     this.#leaderWatch = leaderWatch
+    this.setReluctant(this.#isReluctant)
     this.#applied = stored.snapshot.index
     this.#recoveredTo = core.status().commit
     transport.start({

@@ -130,6 +130,11 @@ export class Agent {
     return this.#attachments.detach(attachmentId)
   }
 
+  /** Images that tasks of this node name, ended ones too. */
+  taskImages(): readonly string[] {
+    return this.#assignments.tasks().flatMap((task) => task.spec.ContainerSpec?.Image ?? [])
+  }
+
   /** The places that this node's plain containers have. */
   attachments(): readonly Task[] {
     return this.#assignments.tasks().filter(isAttachment)

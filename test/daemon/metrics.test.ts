@@ -8,6 +8,7 @@ import { join } from 'node:path'
 import t from 'tap'
 import type { ClusterState } from '../../src/daemon/api/cluster-access.ts'
 import { Engine } from '../../src/daemon/api/engine.ts'
+import type { DiskState } from '../../src/daemon/disk/disk-watch.ts'
 import { MetricsServer } from '../../src/daemon/metrics/metrics-server.ts'
 import type { NodeFacts, Sample } from '../../src/daemon/metrics/node-facts.ts'
 import { readinessOf } from '../../src/daemon/metrics/readiness.ts'
@@ -32,6 +33,12 @@ const STATISTICS: DataPlaneStatistics = {
   problems: [],
 }
 
+const DISK: DiskState = {
+  spaces: [{ path: '/var/lib/docker', device: 1, freeBytes: 1_000, sizeBytes: 50_000 }],
+  pressure: [{ Path: '/var/lib/docker', FreeBytes: 1_000, SizeBytes: 50_000 }],
+  manager: { kind: 'low', path: '/var/lib/swarmd', freeBytes: 500, wantedBytes: 2_000, isStalled: false },
+}
+
 const INACTIVE: NodeFacts = { state: { kind: 'inactive' }, membership: undefined, reads: new Histogram() }
 
 async function serve(test: Pick<typeof t, 'teardown'>, facts: () => NodeFacts, plane = async () => STATISTICS) {
@@ -39,7 +46,15 @@ async function serve(test: Pick<typeof t, 'teardown'>, facts: () => NodeFacts, p
   const stand = await standInEngine(join(folder, 'engine.sock'))
   const clock = new SystemClock()
   const engine = new Engine({ kind: 'unix', path: stand.path }, clock)
-  const sampler = new Sampler({ facts, engine, dataPlane: plane, dataRoot: folder, clock, answerWithinMs: 200 })
+  const sampler = new Sampler({
+    facts,
+    engine,
+    dataPlane: plane,
+    dataRoot: folder,
+    disk: () => DISK,
+    clock,
+    answerWithinMs: 200,
+  })
   const server = new MetricsServer({ sampler, log: silentLog })
   const port = await server.listen('127.0.0.1', 0)
   test.teardown(async () => {
@@ -79,6 +94,7 @@ function factsOf(manager: Manager): NodeFacts {
     clusterId: 'c1',
     certificateExpiresMs: new SystemClock().wallMs() + 86_400_000,
     hasSession: true,
+    cleanedUp: { images: 3, containers: 1 },
     manager: { metrics: manager.metrics(), raft: manager.status() },
   }
   return { state, membership, reads: new Histogram() }
@@ -145,6 +161,10 @@ t.test('a leader shows Swarm’s metrics under Swarm’s names, and its own', as
   const expiry = values.get('swarmctl_certificate_expiry_seconds') ?? 0
   t.ok(expiry > 86_000 && expiry <= 86_400)
   t.ok((values.get('swarmctl_data_root_free_bytes') ?? 0) > 0)
+  is('swarmctl_disk_free_bytes{path="/var/lib/docker"}', 1_000)
+  is('swarmctl_disk_pressure', 1)
+  is('swarmctl_writes_refused', 1)
+  is('swarmctl_cleaned_up_total{kind="image"}', 3)
   t.ok(values.has('swarmctl_event_loop_delay_p99_seconds'))
   await stop()
 })
@@ -212,6 +232,7 @@ t.test('why a node is not ready', async (t) => {
     wallMs: 0,
     engine: { kind: 'up', value: { version: '1' } },
     dataPlane: { kind: 'up', value: STATISTICS },
+    disk: DISK,
     diskBytes: { free: 1, size: 1 },
   }
   await stop()

@@ -110,6 +110,7 @@ async function bundleOf(
     wallMs: clock.wallMs(),
     engine: { kind: 'up', value: { version: '1' } },
     dataPlane: { kind: 'down', reason: 'nobody answers' },
+    disk: { spaces: [], pressure: [], manager: { kind: 'room' } },
     diskBytes: { free: 1, size: 2 },
   }
   const engine = new Engine({ kind: 'unix', path: stand.path }, clock)

@@ -17,6 +17,7 @@ const GRPC_NAMES = {
   PERMISSION_DENIED: 'PermissionDenied',
   UNKNOWN: 'Unknown',
   UNAVAILABLE: 'Unavailable',
+  RESOURCE_EXHAUSTED: 'ResourceExhausted',
 } as const
 
 /** Refused by a manager: `rpc error: code = … desc = …`. */

@@ -5,7 +5,9 @@ import type { Histogram } from '../../lib/histogram.ts'
 import type { ManagerMetrics } from '../../manager/manager.ts'
 import type { DataPlaneStatistics } from '../../overlay/client.ts'
 import type { RaftNodeStatus } from '../../raft/raft-node-types.ts'
+import type { CleanUpCounts } from '../../worker/docker/clean-up.ts'
 import type { ClusterState } from '../api/cluster-access.ts'
+import type { DiskState } from '../disk/disk-watch.ts'
 
 /** What a member of a cluster knows of itself. */
 export interface MembershipFacts {
@@ -15,6 +17,8 @@ export interface MembershipFacts {
   readonly certificateExpiresMs: number
   /** A leader has this node's session. */
   readonly hasSession: boolean
+  /** What the clean-up has removed from the engine. */
+  readonly cleanedUp: CleanUpCounts
   readonly manager:
     | {
         readonly metrics: ManagerMetrics
@@ -42,5 +46,7 @@ export interface Sample extends NodeFacts {
   readonly wallMs: number
   readonly engine: Answering<{ readonly version: string }>
   readonly dataPlane: Answering<DataPlaneStatistics>
+  /** As it was looked at last, a few seconds ago. */
+  readonly disk: DiskState
   readonly diskBytes: { readonly free: number; readonly size: number }
 }

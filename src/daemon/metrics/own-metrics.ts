@@ -286,6 +286,42 @@ const MACHINE: readonly Metric[] = [
   },
   {
     kind: 'gauge',
+    name: 'swarmctl_disk_free_bytes',
+    help: 'Disk left where the engine and swarmd keep their state',
+    labels: ['path'],
+    read: ({ disk }) =>
+      each(
+        'path',
+        disk.spaces.map(({ path, freeBytes }) => [path, freeBytes]),
+      ),
+  },
+  {
+    kind: 'gauge',
+    name: 'swarmctl_disk_pressure',
+    help: 'Whether so little disk is left that this node gets no new tasks',
+    read: ({ disk }) => one(disk.pressure.length > 0),
+  },
+  {
+    kind: 'gauge',
+    name: 'swarmctl_writes_refused',
+    help: 'Whether this manager has so little disk left that it takes nothing that makes the store grow',
+    read: ({ disk, membership }) => one(membership?.manager && disk.manager.kind === 'low'),
+  },
+  {
+    kind: 'counter',
+    name: 'swarmctl_cleaned_up_total',
+    help: 'Unused images and stopped containers that the clean-up has removed',
+    labels: ['kind'],
+    read: ({ membership }) =>
+      membership
+        ? each('kind', [
+            ['image', membership.cleanedUp.images],
+            ['container', membership.cleanedUp.containers],
+          ])
+        : [],
+  },
+  {
+    kind: 'gauge',
     name: 'swarmctl_event_loop_delay_p99_seconds',
     help: 'How late the event loop was, 99th percentile since the last scrape',
     read: ({ loopDelay }) => one(seconds(loopDelay?.p99Ms)),

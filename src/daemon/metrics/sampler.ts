@@ -6,6 +6,7 @@ import { type Clock, sleep } from '../../lib/clock.ts'
 import { errorMessage } from '../../lib/errors.ts'
 import type { DataPlaneStatistics } from '../../overlay/client.ts'
 import type { Engine } from '../api/engine.ts'
+import type { DiskState } from '../disk/disk-watch.ts'
 import type { Answering, NodeFacts, Sample } from './node-facts.ts'
 
 export interface SamplerOptions {
@@ -14,6 +15,7 @@ export interface SamplerOptions {
   /** @throws {CodedError} where nobody answers */
   readonly dataPlane: (kernel: boolean, signal: AbortSignal) => Promise<DataPlaneStatistics>
   readonly dataRoot: string
+  readonly disk: () => DiskState
   readonly clock: Clock
   /** Default: 2 s. */
   readonly answerWithinMs?: number
@@ -41,6 +43,7 @@ export class Sampler {
       wallMs: clock.wallMs(),
       engine: engineAnswer,
       dataPlane: dataPlaneAnswer,
+      disk: this.#options.disk(),
       diskBytes: { free: disk.bavail * disk.bsize, size: disk.blocks * disk.bsize },
     }
   }

@@ -8,6 +8,7 @@ import {
   serviceSpecWithDefaults,
   swarmSpecWithDefaults,
 } from '../../api/defaults.ts'
+import { pressureText } from '../../api/disk-pressure.ts'
 import type { Cluster, Config, Endpoint, Meta, Network, Node, Secret, Service, Task } from '../../api/objects.ts'
 import type { Driver, ServiceSpec, TlsInfo } from '../../api/spec.ts'
 import { errorCode } from '../../lib/errors.ts'
@@ -183,9 +184,12 @@ export function encodeTask(view: StoreView, stored: Task): string {
 
 // ---- nodes ----
 
-/** Of a node that is ready there is nothing else to say than what its data plane can't do. */
-function withMessage({ status, dataPath }: Node): { readonly Message?: string } {
-  const problems = (dataPath?.problems ?? []).map(({ message }) => message)
+/** Of a node that is ready there is nothing else to say than what it is short of, and what its data plane can't do. */
+function withMessage({ status, dataPath, description }: Node): { readonly Message?: string } {
+  const problems = [
+    ...(description.DiskPressure ?? []).map(pressureText),
+    ...(dataPath?.problems ?? []).map(({ message }) => message),
+  ]
   const message = status.message || (status.state === 'ready' ? problems.join('; ') : '')
   return message === '' ? {} : { Message: message }
 }
@@ -206,6 +210,7 @@ const encodeBareNode = encodedOnce((stored: Node) => {
       Resources: description.Resources ?? {},
       Engine: description.Engine ?? {},
       TLSInfo: description.TLSInfo ?? {},
+      ...(description.DiskPressure && { DiskPressure: description.DiskPressure }),
     },
     Status: {
       State: status.state,

@@ -1,6 +1,7 @@
 // Why a node is as it is: why nothing (more) is placed on it, what it is short of, which waiting tasks it will not take, and
 // what came to it and went last.
 
+import { pressureText } from '../../api/disk-pressure.ts'
 import type { Node, Task } from '../../api/objects.ts'
 import type { WhyEventJson, WhyJson } from '../../api/why.ts'
 import { groupBy } from '../../lib/group-by.ts'
@@ -26,6 +27,7 @@ export function whyNode(view: StoreView, node: Node, { nowMs, limit }: WhyOption
     Now: nowText(node, tasks),
     Because: [
       ...availability(node, tasks),
+      ...diskPressure(node),
       ...(node.dataPath?.problems ?? []).map(({ message }) => message),
       ...waitingFor(view, info),
       ...putBack(view, info, tasks, nowMs),
@@ -62,6 +64,15 @@ function availability(node: Node, tasks: readonly Task[]): readonly string[] {
     )
   }
   return lines
+}
+
+function diskPressure({ description: { DiskPressure = [] } }: Node): readonly string[] {
+  return DiskPressure.flatMap((disk) => [
+    `${pressureText(disk)}: it keeps its tasks and gets no new ones`,
+    ...(disk.RefusesWrites
+      ? ['as a manager it takes nothing that makes the managers’ log grow, and leads only if nobody else can']
+      : []),
+  ])
 }
 
 /** Services with tasks that wait for a node: why this one will not do. */

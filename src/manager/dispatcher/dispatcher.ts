@@ -1,6 +1,7 @@
 // The leader's side of all workers: takes their sessions, keeps them informed, writes down what they report, and says who
 // is gone. Other managers only tell a worker where the leader is.
 
+import { cleanUpOf, taskSocketOf } from '../../api/cluster-settings.ts'
 import { DEFAULT_DATA_PATH_PORT } from '../../api/defaults.ts'
 import {
   DISPATCHER_PROTOCOL_VERSION,
@@ -10,7 +11,7 @@ import {
   type WorkerMessage,
 } from '../../api/dispatcher.ts'
 import type { Node } from '../../api/objects.ts'
-import { taskSocketOf } from '../../api/cluster-settings.ts'
+import type { SwarmSpec } from '../../api/spec.ts'
 import { type Clock, formatTime, type Timer } from '../../lib/clock.ts'
 import { encode } from '../../lib/codec.ts'
 import type { Connection } from '../../lib/connection.ts'
@@ -398,6 +399,7 @@ export class Dispatcher {
       nodeLabels: node.spec.Labels ?? {},
       rootDigest: this.#view.cluster()?.rootCa.digest ?? '',
       taskSocket: taskSocketOf(this.#view.cluster()?.spec),
+      cleanUp: cleanUpOf(this.#view.cluster()?.spec),
       dataPathPort: this.#view.cluster()?.dataPathPort || DEFAULT_DATA_PATH_PORT,
     })
   }
@@ -412,7 +414,9 @@ function hostOf(remoteAddress: string): string {
 function concernsWorkers({ old, new: next }: StoreEvent): boolean {
   const before = old?.kind === 'cluster' ? old : undefined
   const after = next?.kind === 'cluster' ? next : undefined
-  return before?.rootCa.digest !== after?.rootCa.digest || taskSocketOf(before?.spec) !== taskSocketOf(after?.spec)
+  if (before?.rootCa.digest !== after?.rootCa.digest) return true
+  const settings = (spec: SwarmSpec | undefined) => JSON.stringify([taskSocketOf(spec), cleanUpOf(spec)])
+  return settings(before?.spec) !== settings(after?.spec)
 }
 
 function sameRecord(a: Node, b: Node): boolean {

@@ -3,6 +3,7 @@
 import type { Task } from '../../api/objects.ts'
 import type { MountSpec, NodeDescription, Platform } from '../../api/spec.ts'
 import { constraintsOf, nodeMeets, unmetConstraint } from './constraint.ts'
+import { diskPressureFilter } from './disk-pressure-filter.ts'
 import { hostPortsOf, type NodeInfo } from './node-info.ts'
 
 export interface Filter {
@@ -203,7 +204,7 @@ export function filtersFor(task: Task, isEncrypted: (networkId: string) => boole
     networks(task),
     encryption(task, isEncrypted),
   ]
-  return [ready, ...optional.filter((filter) => filter !== undefined)]
+  return [ready, diskPressureFilter, ...optional.filter((filter) => filter !== undefined)]
 }
 
 export function passes(filters: readonly Filter[], info: NodeInfo): boolean {
