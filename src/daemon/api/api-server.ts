@@ -24,6 +24,7 @@ import { type ManagerState, noLeader, requireManager, unknownOutcome } from './n
 import { configRoutes, nodeRoutes, secretRoutes } from './object-routes.ts'
 import { passRaw, passThrough, passUpgrade, refuseRaw } from './pass-through.ts'
 import { plainContainerRoutes } from './plain-containers.ts'
+import { rebalanceRoutes } from './rebalance-routes.ts'
 import { type Match, Router } from './router.ts'
 import type { ServerContext } from './server-context.ts'
 import { serviceRoutes } from './service-routes.ts'
@@ -85,6 +86,7 @@ export class ApiServer {
       ...networkRoutes(context),
       ...networkCheckRoutes(context),
       ...stackRoutes(),
+      ...rebalanceRoutes(context),
       ...whyRoutes(context),
       ...supportRoutes(options.supportBundle),
       ...containerRoutes(context),
