@@ -18,6 +18,8 @@ export interface Peer {
   /** WireGuard public keys as src/overlay/wireguard/announcement.ts writes them; empty: the node can't encrypt, for `encryptionProblem`. */
   readonly encryptionKeys: readonly string[]
   readonly encryptionProblem: string
+  /** TCP port of the control plane, of a manager; absent: none, or an older manager's record. */
+  readonly controlPort?: number
 }
 
 /** A cluster network as kernels need it. */
@@ -58,6 +60,8 @@ export interface OverlayEndpoint {
   readonly aliases: readonly string[]
   /** Runs, is healthy and is not about to stop: it is in its service's virtual address, ports and names. */
   readonly serving: boolean
+  /** Its node is down: what was connected to it by a virtual address or a published port is to be ended. Absent: it is not. */
+  readonly lost?: boolean
   /** On the gateway network: its traffic between nodes must be encrypted, since the service is on such a network. */
   readonly encrypted: boolean
 }

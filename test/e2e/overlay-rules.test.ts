@@ -228,35 +228,43 @@ t.test('connections stay with their task, new ones avoid one that is about to st
   t.same(count(await asker.place.answerers('10.0.1.2', 80, 12)), evenly)
 })
 
-t.test('connections to a task whose node died are reset once it is given up', async (t) => {
+t.test('connections to a task whose node died are reset once managers know, or give it up', async (t) => {
   const ways = [
     { who: asker.place, host: '10.0.1.2', port: 80 },
     { who: asker.place, host: 'fd00:1::2', port: 80 },
     { who: client, host: one.address, port: 8080 },
   ]
-  const held = await Promise.all(
-    ways.flatMap(({ who, ...way }, at) =>
-      ['a', 'b', 'c'].map(async (turn) => {
-        const key = `dies ${at} ${turn}`
-        const name = (await who.request({ op: 'hold', key, ...way })).split(' ')[0] ?? ''
-        return { who, key, name }
-      }),
-    ),
-  )
   const places = placesOf(web2, 'web')
-  world.change(placesOf(web2, 'web', false))
-  web2.place.nft(
-    'add table inet dead; add chain inet dead hears { type filter hook prerouting priority -400; policy drop; }',
+  const lost = places.flatMap((record) =>
+    record.kind === 'end-point' ? [endpointRecord({ ...record.endpoint, serving: false, lost: true })] : [],
   )
-  world.change([], places.map(dataPlaneKey))
-  for (const { who, key, name } of held) {
-    const answer = await who.request({ op: 'again', key }).catch((error: unknown) => String(error))
-    if (name === 'web2') t.match(answer, /ECONNRESET|EPIPE/, key)
-    else t.equal(answer.split(' ')[0], name, `${key}: those to others stay`)
+  for (const [when, end] of [
+    ['known', () => world.change(lost)],
+    ['given up', () => world.change([], places.map(dataPlaneKey))],
+  ] as const) {
+    const held = await Promise.all(
+      ways.flatMap(({ who, ...way }, at) =>
+        ['a', 'b', 'c'].map(async (turn) => {
+          const key = `${when} ${at} ${turn}`
+          const name = (await who.request({ op: 'hold', key, ...way })).split(' ')[0] ?? ''
+          return { who, key, name }
+        }),
+      ),
+    )
+    world.change(placesOf(web2, 'web', false))
+    web2.place.nft(
+      'add table inet dead; add chain inet dead hears { type filter hook prerouting priority -400; policy drop; }',
+    )
+    end()
+    for (const { who, key, name } of held) {
+      const answer = await who.request({ op: 'again', key }).catch((error: unknown) => String(error))
+      if (name === 'web2') t.match(answer, /ECONNRESET|EPIPE/, key)
+      else t.equal(answer.split(' ')[0], name, `${key}: those to others stay`)
+    }
+    t.equal(held.filter(({ name }) => name === 'web2').length, 3)
+    web2.place.nft('delete table inet dead')
+    world.change(places)
   }
-  t.equal(held.filter(({ name }) => name === 'web2').length, 3)
-  web2.place.nft('delete table inet dead')
-  world.change(places)
 })
 
 t.test('no connection fails while the rules change, and while all are loaded anew', async (t) => {

@@ -351,6 +351,15 @@ t.test('a task that is to stop hears when every live node has its withdrawal in 
   t.same(two.heardOf('withdrawn'), [])
 })
 
+t.test('the control port of a manager is told, which is not always the same', async (t) => {
+  const manager = numbered(1, { manager: { raftId: '1', address: '192.0.2.1:3377', featureLevel: 1 } })
+  const cluster = await Dispatched.start(manager, numbered(2))
+  const one = await cluster.session('n2', DATA_PLANE_FEATURE_LEVEL)
+  const { peers } = held(one).state
+  t.equal(peers.get('n1')?.controlPort, 3377)
+  t.equal(peers.get('n2')?.controlPort, undefined)
+})
+
 t.test('nothing new is sent to a node that is down', async (t) => {
   const cluster = await Dispatched.start(numbered(1), numbered(2))
   await cluster.write(
@@ -368,6 +377,7 @@ t.test('nothing new is sent to a node that is down', async (t) => {
   await cluster.clock.until(() => cluster.state('n2') === 'down', 20_000, 'n2 to be down')
   await cluster.clock.advance(10)
   t.equal(serving(), false, 'with the commit that says so')
+  t.equal(held(one).state.endpoints.get('t2/front')?.lost, true, 'and what is connected to it is to be ended')
   await cluster.write([{ kind: 'remove', objectKind: 'node', id: 'n2' }])
   await cluster.clock.advance(10)
   t.same(keys(one), ['end-point t1/front', 'overlay-network front', 'peer n1'])

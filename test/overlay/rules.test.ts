@@ -15,6 +15,8 @@ import { inboundOf } from '../../src/overlay/kernel/container-sockets.ts'
 import { fabricConfig, fabricPort } from '../../src/overlay/kernel/fabric-config.ts'
 import { noteKnown } from '../../src/overlay/rules/balanced-replies.ts'
 import { drainingPackets, hasConnections } from '../../src/overlay/rules/draining.ts'
+import { hostHoles, rulesByChain } from '../../src/overlay/rules/host-holes.ts'
+import { hostTable } from '../../src/overlay/rules/host-table.ts'
 import { type RuleChange, RuleSet } from '../../src/overlay/rules/rule-set.ts'
 import { flowDeletions, flowListings } from '../../src/overlay/rules/stale-flows.ts'
 
@@ -357,12 +359,12 @@ t.test('a task on internal networks only has no way out, whatever it publishes',
 })
 
 t.test('nodes are known by tunnel address, port and MAC', async (t) => {
-  const node = new Node([...base, peer(3, { port: 4800, address: '2001:db8::3' })])
+  const node = new Node([...base, peer(3, { port: 4800, address: '2001:db8::3', controlPort: 3377 })])
   t.same([...node.kernel.set('host inet swarmctl nodes4').keys()], ['192.0.2.1', '192.0.2.2'])
   t.same([...node.kernel.set('host inet swarmctl nodes6').keys()], ['2001:db8::3'])
   t.same([...node.kernel.set('host inet swarmctl tunnels').keys()].toSorted(), ['4789', '4800'])
   t.same([...node.kernel.set('host inet swarmctl tunnels_sealed').keys()].toSorted(), ['5789', '5800'])
-  const control = ['tcp . 2377', 'udp . 4789', 'udp . 4800', 'udp . 5789', 'udp . 5800']
+  const control = ['tcp . 2377', 'tcp . 3377', 'udp . 4789', 'udp . 4800', 'udp . 5789', 'udp . 5800']
   t.same(
     [...node.kernel.set('host inet swarmctl control').keys()].toSorted(),
     control,
@@ -447,6 +449,12 @@ t.test('connections to an end point that is gone are forgotten, not those that a
     { kind: 'gone', address: 'fd00:1::12' },
   ])
   t.same(node.change([], [task]).flows, [], 'once')
+  const other = (more: Partial<OverlayEndpoint>) => endpoint('task13', 'front', '10.0.1.13', { nodeNumber: 2, ...more })
+  node.change([other({})])
+  const lost = [{ kind: 'gone', address: '10.0.1.13' }]
+  t.same(node.change([other({ serving: false, lost: true })]).flows.slice(1), lost, 'nor those to a node that is down')
+  t.same(node.change([], [other({})]).flows, [], 'once')
+  node.change([other({})])
   const line = (state: string, from: string, to: string, by: string) =>
     `tcp      6 431999 ${state} src=${from} dst=${to} sport=4 dport=80 src=${by} dst=${from} sport=80 dport=4 [ASSURED] mark=0 use=1`
   const listing = [
@@ -492,6 +500,30 @@ t.test('packets and connections of what is about to stop, as nft and conntrack p
     t.notOk(hasConnections(`tcp      6 119 ${state} ${flow} [ASSURED] mark=0 use=1\n`), state)
   }
   t.notOk(hasConnections(''))
+})
+
+t.test("what is missing of the host's table, as nft prints it", async (t) => {
+  const rules = rulesByChain(hostTable(config))
+  t.equal(rules.get('postrouting'), 4)
+  t.equal(rules.get('raw_output'), 5)
+  const listing = (forward: string, ports: string) => `table inet swarmctl {
+	set ports {
+		type inet_proto . inet_service${ports}
+	}
+
+	chain forward {
+		type filter hook forward priority filter; policy accept;${forward}
+	}
+}
+`
+  const wanted = new Map([['forward', 2]])
+  const elements = new Map([['ports', 3]])
+  const two = '\n\t\tiifname != "fab0" accept\n\t\tct status dnat accept'
+  const three = '\n\t\telements = { tcp . 80,\n\t\t\t     tcp . 8080, udp . 53 }'
+  t.same(hostHoles(listing(two, three), wanted, elements), [])
+  t.same(hostHoles(listing('\n\t\tct status dnat accept', three), wanted, elements), ['chain forward'])
+  t.same(hostHoles(listing('', ''), wanted, elements), ['chain forward', 'set ports'])
+  t.same(hostHoles('table inet swarmctl {\n}\n', wanted, elements), ['chain forward', 'set ports'])
 })
 
 t.test('connections to a container, as its own sockets tell of them', async (t) => {

@@ -81,7 +81,8 @@ function peerRecord(view: RecordView, nodeId: string): DataPlaneRecord | undefin
     encryptionKeys,
     encryptionProblem,
   }
-  return { kind: 'peer', peer }
+  const controlPort = Number(/:(\d+)$/.exec(node.manager?.address ?? '')?.[1] ?? 0)
+  return { kind: 'peer', peer: controlPort === 0 ? peer : { ...peer, controlPort } }
 }
 
 function networkRecord(network: Network | undefined): DataPlaneRecord | undefined {
@@ -109,6 +110,7 @@ function endpointRecord(view: RecordView, taskId: string, networkId: string): Da
   const network = view.get('network', networkId)
   if (!attachment || attachment.addresses.length === 0 || !node || node.number === 0 || !network) return undefined
   const onEncrypted = task.attachments.some((one) => isEncrypted(view.get('network', one.networkId)))
+  const lost = node.status.state === 'down'
   const endpoint: OverlayEndpoint = {
     taskId,
     networkId,
@@ -120,10 +122,10 @@ function endpointRecord(view: RecordView, taskId: string, networkId: string): Da
     name: task.spec.NetworkAttachmentSpec?.ContainerID ?? taskName(task),
     hostname: hostnameOf(task, node),
     aliases: isAttachment(task) ? attachment.aliases : [],
-    serving: isServing(task) && node.status.state !== 'down',
+    serving: isServing(task) && !lost,
     encrypted: network.spec.Ingress === true && onEncrypted,
   }
-  return { kind: 'end-point', endpoint }
+  return { kind: 'end-point', endpoint: lost ? { ...endpoint, lost } : endpoint }
 }
 
 /** As the container has it: by default the first twelve digits of its id, which are known once it runs. */

@@ -24,7 +24,7 @@ export interface PeersView {
   readonly peers: Iterable<Peer>
   /** The ingress network, where there is one. */
   readonly gateway: OverlayNetwork | undefined
-  /** TCP ports of the control plane. */
+  /** TCP ports of the control plane beside those that the peers tell. */
   readonly controlPorts: readonly number[]
 }
 
@@ -34,9 +34,11 @@ export function peersFragment(view: PeersView): Fragment {
   const elements: SetElement[] = []
   const tunnels = new Set([config.dataPathPort])
   const sealed = new Set([config.encryptedPort])
+  const control = new Set(view.controlPorts)
   for (const peer of view.peers) {
     tunnels.add(peer.port)
     sealed.add(encryptedPortOf(peer.port))
+    if (peer.controlPort !== undefined) control.add(peer.controlPort)
     const address = parseAddress(peer.address)
     if (address) {
       elements.push({ table: 'host', set: `nodes${address.family}`, key: formatAddress(address), value: '' })
@@ -49,7 +51,7 @@ export function peersFragment(view: PeersView): Fragment {
   for (const port of [...tunnels, ...sealed]) {
     elements.push({ table: 'host', set: 'control', key: `udp . ${port}`, value: '' })
   }
-  for (const port of view.controlPorts) {
+  for (const port of control) {
     elements.push({ table: 'host', set: 'control', key: `tcp . ${port}`, value: '' })
   }
   const own = gateway && self ? gatewayBlock(gateway, self.number) : undefined

@@ -129,7 +129,10 @@ export class RuleSet {
     const ids = new Set<FragmentId>()
     const known = keys.flatMap(({ kind, id }) => (kind === 'end-point' ? (this.#endpoints.get(id) ?? []) : []))
     for (const key of keys) for (const id of this.#concerned(state, key)) ids.add(id)
-    const gone = this.#goneAddresses(state, known)
+    const gone = this.#goneAddresses(
+      state,
+      known.filter(({ lost }) => !lost),
+    )
     const change = this.#update(state, ids)
     return gone.length === 0 ? change : { ...change, flows: [...change.flows, ...gone] }
   }
@@ -178,6 +181,20 @@ export class RuleSet {
     return { routed: addresses(true), bridged: addresses(false) }
   }
 
+  /** How many elements each set of the host's table has. */
+  hostElements(): ReadonlyMap<string, number> {
+    const keys = new Map<string, Set<string>>()
+    for (const { elements } of this.#fragments.values()) {
+      for (const { table, set, key } of elements) {
+        if (table !== 'host') continue
+        const known = keys.get(set)
+        if (known) known.add(key)
+        else keys.set(set, new Set([key]))
+      }
+    }
+    return new Map([...keys].map(([set, { size }]) => [set, size]))
+  }
+
   #reset(locals: Iterable<LocalAttachment>): void {
     this.#numbers.reset()
     this.#fragments.clear()
@@ -188,9 +205,12 @@ export class RuleSet {
     for (const local of locals) this.#locals.set(local.endpointId, local)
   }
 
-  /** Of end points whose records have gone. */
+  /** Of end points whose records have gone, or whose nodes are down. */
   #goneAddresses({ networks }: DesiredState, before: readonly OverlayEndpoint[]): readonly FlowFlush[] {
-    const gone = before.filter((endpoint) => !this.#endpoints.has(endpointKey(endpoint)))
+    const gone = before.filter((endpoint) => {
+      const now = this.#endpoints.get(endpointKey(endpoint))
+      return !now || now.lost === true
+    })
     return gone.flatMap((endpoint) =>
       addressesIn(endpoint, networks.get(endpoint.networkId) ?? { ingress: false }).map(
         (address): FlowFlush => ({ kind: 'gone', address }),
@@ -202,7 +222,7 @@ export class RuleSet {
   #knownAddresses({ networks }: DesiredState): readonly string[] {
     const known = [...this.#endpoints.values()].flatMap((endpoint) => {
       const network = networks.get(endpoint.networkId)
-      return network ? addressesIn(endpoint, network) : []
+      return network && !endpoint.lost ? addressesIn(endpoint, network) : []
     })
     const locals = [...this.#locals.values()].flatMap(({ addresses }) =>
       addresses.flatMap((address) => (address.includes(':') ? [address] : [address, gatewayIpv6(address)])),
