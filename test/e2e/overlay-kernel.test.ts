@@ -6,6 +6,7 @@ import type { DataPlaneRecord } from '../../src/api/data-plane.ts'
 import { DesiredStore } from '../../src/overlay/desired-state.ts'
 import { Fabric } from '../../src/overlay/kernel/fabric.ts'
 import { containerPort, fabricConfig, fabricPort, peerMark } from '../../src/overlay/kernel/fabric-config.ts'
+import { BALANCED_TABLE } from '../../src/overlay/rules/balanced-replies.ts'
 import { endpoint, INGRESS, localOf, network, peer } from '../overlay/support/records.ts'
 import { inNamespace, ip, type KernelHost, KernelLab, pings } from './support/kernel-hosts.ts'
 import { waitFor } from './support/wait-for.ts'
@@ -103,15 +104,31 @@ t.test('what somebody breaks is mended without being asked', async (t) => {
       const chain = `chain inet ${one.host.config.hostTable} forward`
       inNamespace(one.host.namespace, 'nft', `flush ${chain}; delete ${chain}`)
     },
+    "a chain of the host's is flushed": () =>
+      void inNamespace(one.host.namespace, 'nft', 'flush', 'chain', 'inet', one.host.config.hostTable, 'forward'),
+    "a rule of the host's is deleted": () => {
+      const chain = ['chain', 'inet', one.host.config.hostTable, 'input']
+      const rule = / # handle (\d+)\n\t}/.exec(inNamespace(one.host.namespace, 'nft', '-a', 'list', ...chain))
+      inNamespace(one.host.namespace, 'nft', 'delete', 'rule', ...chain.slice(1), 'handle', rule?.[1] ?? '')
+    },
+    "a set of the host's is flushed": () =>
+      void inNamespace(one.host.namespace, 'nft', 'flush', 'set', 'inet', one.host.config.hostTable, 'nodes4'),
+    "the host's table is flushed": () =>
+      void inNamespace(one.host.namespace, 'nft', 'flush', 'table', 'inet', one.host.config.hostTable),
+    'the table of balanced connections is flushed': () =>
+      void inNamespace(fabric, 'nft', 'flush', 'table', 'bridge', BALANCED_TABLE),
     "the host's table is deleted": () =>
       void inNamespace(one.host.namespace, 'nft', 'delete', 'table', 'inet', one.host.config.hostTable),
     'the namespace has lost its name': () => void ip('netns', 'del', fabric),
   }
   for (const [what, breakIt] of Object.entries(breaks)) {
     one.drift.length = 0
+    const { repairs } = one.fabric
     breakIt()
     if (what.startsWith('the namespace')) one.drift.push(...(await one.fabric.audit()))
+    // without an audit, of which there is none here
     await waitFor(`noticed: ${what}`, () => Promise.resolve(one.drift.length > 0), 10_000)
+    t.ok(one.fabric.repairs > repairs, 'counted')
     t.ok(await pings(one.container, '10.0.1.6'), `${what}: ${one.drift[0]?.what}`)
     t.same(await one.fabric.audit(), [], 'mended at once')
   }

@@ -485,11 +485,18 @@ t.test('a full load lets others have their turn, and what changes meanwhile come
   t.same(new Set(lines(kernel.entries)), new Set(lines(fresh.entries)))
 })
 
-t.test("of the host's chains only those of its table are ours", async (t) => {
-  t.ok(tellsOfHostLoss('delete chain inet swarmctl prerouting', 'swarmctl'))
+t.test("of what the host loses only its own table's is ours", async (t) => {
+  for (const line of [
+    'delete chain inet swarmctl prerouting',
+    'delete rule inet swarmctl forward handle 5',
+    'delete element inet swarmctl ports { tcp . 80 }',
+    'delete table inet swarmctl',
+  ])
+    t.ok(tellsOfHostLoss(line, 'swarmctl'), line)
   for (const line of [
     'delete chain inet swarmctl1 prerouting',
     'delete chain ip swarmctl raw',
+    'delete rule inet firewalld filter_INPUT handle 5',
     'delete chain ip nat DOCKER',
   ])
     t.notOk(tellsOfHostLoss(line, 'swarmctl'), line)

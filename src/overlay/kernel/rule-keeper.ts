@@ -9,6 +9,7 @@ import { inSlices } from '../../lib/slices.ts'
 import type { DesiredState, LocalAttachment } from '../desired-state.ts'
 import { connectionListing, DRAINING_QUERIES, drainingPackets, hasConnections } from '../rules/draining.ts'
 import { PRESENCE_QUERIES } from '../rules/fabric-tables.ts'
+import { hostHoles, rulesByChain } from '../rules/host-holes.ts'
 import { hostTable } from '../rules/host-table.ts'
 import { type RuleChange, RuleSet, type TaskAddresses } from '../rules/rule-set.ts'
 import { type CommandResult, type Commands, succeed } from './commands.ts'
@@ -56,7 +57,8 @@ export class RuleKeeper {
   #generations = 0
   /** Names of the engine's bridges that the rules know. */
   #guarded = ''
-  readonly #hostChains: readonly string[]
+  /** How many rules each chain of the host's table has. */
+  readonly #hostRules: ReadonlyMap<string, number>
   #counting: Promise<ReadonlyMap<string, number>> | undefined
   /** The host's table as it was first seen after our last change of it. */
   #hostSeen: string | undefined
@@ -68,7 +70,7 @@ export class RuleKeeper {
     this.#log = log
     this.#rules = new RuleSet({ config, controlPorts })
     this.#flows = new FlowKeeper(commands, (script) => this.#fabricScript(script), log)
-    this.#hostChains = [...hostTable(config).matchAll(/^\s+chain (\S+) \{$/gm)].map(([, name = '']) => name)
+    this.#hostRules = rulesByChain(hostTable(config))
   }
 
   get generations(): number {
@@ -102,8 +104,8 @@ export class RuleKeeper {
     ])
     const missing = PRESENCE_QUERIES.flatMap(({ table }, at) => (answers[at]?.status === 0 ? [] : [table]))
     if (host.status !== 0) return [...missing, `table inet ${table} of the host`]
-    const gone = this.#hostChains.filter((name) => !host.stdout.includes(`\tchain ${name} {\n`))
-    if (gone.length > 0) return [...missing, `chains of table inet ${table} of the host: ${gone.join(', ')}`]
+    const holes = hostHoles(host.stdout, this.#hostRules, this.#rules.hostElements())
+    if (holes.length > 0) return [...missing, `table inet ${table} of the host: ${holes.join(', ')}`]
     if (this.#hostSeen !== undefined && this.#hostSeen !== host.stdout) {
       return [...missing, `table inet ${table} of the host: changed by somebody`]
     }

@@ -1,5 +1,5 @@
 // Looks on while the kernel tells what happens to it (`ip monitor`, `nft monitor` in the fabric; in the host's namespace only what
-// becomes of chains, since much happens there that is not ours), to notice at once what the plan did not do. Whether a line tells of a
+// is deleted, since much happens there that is not ours), to notice at once what the plan did not do. Whether a line tells of a
 // loss is pure; a periodic audit finds what no line tells.
 
 import { type ChildProcess, spawn } from 'node:child_process'
@@ -39,10 +39,12 @@ export function tellsOfLoss(line: string, desired: EntryMap, fabricLink: string)
   return desired.has(`route 4 ${table} ${route[1]}`) || desired.has(`route 6 ${table} ${route[1]}`)
 }
 
-/** True where a line of `nft monitor destroy chains` in the host's namespace names a chain of our table (of family inet). */
+/** True where a line of `nft monitor destroy` in the host's namespace tells that something of our table (of family inet) was deleted. */
 export function tellsOfHostLoss(line: string, hostTable: string): boolean {
-  return line.startsWith(`delete chain inet ${hostTable} `)
+  return HOST_LOSS.exec(line)?.[1] === hostTable
 }
+
+const HOST_LOSS = /^delete (?:table|chain|rule|set|element|counter) inet (\S+)/
 
 export interface WatcherOptions {
   readonly namespacePath: string
@@ -58,7 +60,7 @@ export interface WatcherOptions {
   readonly touchRules: () => Promise<void>
   /** Something planned was lost, or somebody else changed the rules. Called once for a burst. */
   readonly lost: () => void
-  /** Chains of the host's table were deleted: by somebody, or because this process replaces it. Called once for a burst. */
+  /** Something of the host's table was deleted: by somebody, or because this process changes it. Called once for a burst. */
   readonly hostLost: () => void
   readonly clock: Clock
   readonly log: Log
@@ -110,7 +112,7 @@ export class Watcher {
       this.#toldMs = this.#options.clock.nowMs()
       if (this.blind || this.foreignRules) this.#notice()
     })
-    this.#watch('host', hostNamespacePath, ['nft', 'monitor', 'destroy', 'chains'], (line) => {
+    this.#watch('host', hostNamespacePath, ['nft', 'monitor', 'destroy'], (line) => {
       if (tellsOfHostLoss(line, this.#options.hostTable)) this.#noticeHost()
     })
     await this.#calibrate()
