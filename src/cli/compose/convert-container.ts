@@ -13,8 +13,11 @@ import type { DependencyModel, DeviceRequestModel, Dictionary, ServiceModel, Tex
 import { scopedName } from './names.ts'
 import { ComposeError } from './node.ts'
 
-/** @throws {ComposeError | ValueError} */
-export function extraLabels(stack: string, service: ServiceModel): Labels {
+/**
+ * @param names services of the file: what is not required and not there is not waited for
+ * @throws {ComposeError | ValueError}
+ */
+export function extraLabels(stack: string, service: ServiceModel, names: { has(name: string): boolean }): Labels {
   const values = compact<Record<string, string>>(containerValues(service) as Record<string, string>)
   const labels: Record<string, string> = {}
   for (const [name, value] of Object.entries(values)) {
@@ -24,10 +27,9 @@ export function extraLabels(stack: string, service: ServiceModel): Labels {
     if (problem) throw new ComposeError(service.keyAt.get(key) ?? service.at, `${key}: ${problem}`)
     labels[label] = value
   }
-  const needed = [...(service.depends_on ?? [])].map(([name, { condition }]) => ({
-    service: scopedName(stack, name),
-    condition: CONDITIONS[condition],
-  }))
+  const needed = [...(service.depends_on ?? [])]
+    .filter(([name]) => names.has(name))
+    .map(([name, { condition }]) => ({ service: scopedName(stack, name), condition: CONDITIONS[condition] }))
   return needed.length === 0 ? labels : { ...labels, [DEPENDS_ON_LABEL]: dependsOnText(needed) }
 }
 

@@ -101,7 +101,7 @@ function convert(stack: string, name: string, service: ServiceModel, compose: Co
   const spec = compact<ServiceSpec>({
     Name: scopedName(stack, name),
     Labels: {
-      ...extraLabels(stack, service),
+      ...extraLabels(stack, service, compose.services),
       ...stackLabels(stack, deploy.labels),
       [STACK_IMAGE_LABEL]: service.image ?? '',
     },
