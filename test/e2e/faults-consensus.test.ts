@@ -113,7 +113,6 @@ t.test('a leader that is cut off acknowledges nothing that is lost, and its clie
 })
 
 t.test('links that carry nothing in one direction, or between two of three, depose no leader', async (t) => {
-  const before = await allContainers()
   const leader = await cluster.leader()
   const [far, near] = others(leader) as [LabHost, LabHost]
   const mark = markLogs(lab.hosts)
@@ -126,7 +125,7 @@ t.test('links that carry nothing in one direction, or between two of three, depo
     await stream.more(10, WAIT_MS)
     await lab.cut(from.name, to.name, { oneWay })
     const cutMs = performance.now()
-    await delay(3_000) // longer than any member's election timeout
+    await delay(2_500) // longer than any member's election timeout
     await writesGoOn(stream, [leader, near], performance.now())
     const healMs = performance.now()
     await lab.heal(from.name, to.name, { oneWay })
@@ -139,7 +138,7 @@ t.test('links that carry nothing in one direction, or between two of three, depo
   t.strictSame(electionsSince(mark, lab.hosts), [], 'nobody was elected')
   t.equal((await cluster.leader(far)).name, leader.name)
   await nothingLost(t, stream, 'oneway')
-  t.strictSame(await allContainers(), before, 'no container was touched')
+  await settled(cluster, leader, SERVICE, REPLICAS, WAIT_MS)
 })
 
 t.test('a leader that stands still for five seconds is replaced, and steps down when it goes on', async (t) => {
