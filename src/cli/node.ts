@@ -23,6 +23,7 @@ import { inspect } from './output/inspect.ts'
 import { renderListing, row } from './output/listing.ts'
 import { goTimeText, sortedPairs } from './output/pretty.ts'
 import { capitalize } from './output/table.ts'
+import { nodeRebalanceCommand } from './rebalance.ts'
 import { nodeShape } from './shapes/swarm.ts'
 import { refuseFormatAfterPretty, removeAll } from './shared.ts'
 import { printTasks } from './task-list.ts'
@@ -294,6 +295,7 @@ export const nodeCommands: readonly Command[] = [
     completeOperand: 'node',
     run: ps,
   },
+  nodeRebalanceCommand,
   {
     name: 'rm',
     aliases: ['remove'],

@@ -20,6 +20,7 @@ import {
 } from '../flags.ts'
 import { PROGRAM } from '../help.ts'
 import { inspect } from '../output/inspect.ts'
+import { serviceRebalanceCommand } from '../rebalance.ts'
 import { serviceShape } from '../shapes/swarm.ts'
 import { removeAll } from '../shared.ts'
 import { cut, parseUint, ValueError } from '../strconv.ts'
@@ -315,6 +316,7 @@ export const serviceCommands: readonly Command[] = [
     completeOperand: 'service',
     run: listTasks,
   },
+  serviceRebalanceCommand,
   {
     name: 'rm',
     aliases: ['remove'],

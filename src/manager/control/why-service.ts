@@ -7,6 +7,7 @@ import { isGlobal, isJob, jobSize, replicas } from '../orchestrator/service-sett
 import { hasEnded, isLive, isRunning, newest, slotsOf } from '../orchestrator/slots.ts'
 import type { ClusterMap } from '../scheduler/cluster-map.ts'
 import type { StoreView } from '../store/types.ts'
+import { rebalanceStatus } from './rebalance.ts'
 import { newestEvents, newestTasks, slotName, taskEvents, type WhyOptions } from './why-history.ts'
 import { awaitsNode, placementOf, placementSummary } from './why-placement.ts'
 import { restText, taskWaits } from './why-task.ts'
@@ -34,6 +35,7 @@ export function whyService(
         ]
       : []),
     ...update.because,
+    ...rebalancing(view, service, nowMs),
     ...failing(view, tasks),
     ...resting(view, service, tasks),
   ]
@@ -66,6 +68,21 @@ function nowText(service: Service, tasks: readonly Task[]): string {
   }
   const wanted = isGlobal(service.spec) ? 'one on each node that it may run on' : `${replicas(service.spec)}`
   return `${running} running of ${wanted}${update}`
+}
+
+/** What rebalancing does now, or why it ended before its end. */
+function rebalancing(view: StoreView, service: Service, nowMs: number): readonly string[] {
+  const [run] = rebalanceStatus(view, [service], nowMs)
+  if (!run || run.State === 'completed') return []
+  const { Cause, Planned, Done, UnderWay, Message, EndedAt } = run
+  if (run.State === 'stopped')
+    return [`its rebalancing was stopped at ${EndedAt} after ${Done} of ${Planned} moves: ${Message}`]
+  const moves = UnderWay.slice(0, MAX_LINES).map(
+    ({ Task, TaskID, From, To, Stage }) =>
+      `${Task} from ${From.Hostname || From.ID} to ${To.Hostname || To.ID} (task ${TaskID}: ${Stage})`,
+  )
+  const waits = Message ? [`it waits: ${Message}`] : []
+  return [[`it is being rebalanced as ${Cause}: ${Done} of ${Planned} tasks moved`, ...moves, ...waits].join('; ')]
 }
 
 /** Slots whose tasks keep ending: the last end of each. */
