@@ -140,6 +140,8 @@ export type ManagerMessage =
       readonly availability: 'active' | 'pause' | 'drain'
       readonly nodeLabels: Readonly<Record<string, string>>
       readonly rootDigest: string
+      /** Digests of the root that signs now and of those to trust; absent in what older managers send. */
+      readonly trust?: { readonly issuer: string; readonly roots: readonly string[] }
       /** absent in what older managers send: `swarmd` */
       readonly taskSocket?: TaskSocketKind
       /** absent in what older managers send: nothing is removed */

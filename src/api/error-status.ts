@@ -70,6 +70,7 @@ const STATUS: Readonly<Record<string, number>> = {
   NO_CLUSTER: 503,
   NO_MANAGER: 503,
   NO_ROOT_KEY: 503,
+  EXTERNAL_CA: 503,
   LISTEN_FAILED: 500,
   PROPOSAL_TOO_LARGE: 413,
   RAFT_NOT_RUNNING: 503,

@@ -41,6 +41,18 @@ export interface RootCa {
   /** sha256 of `certPem` (the text, as Swarm has it), in base 36 padded to 50, as join tokens carry it. */
   readonly digest: string
   readonly joinTokens: { readonly worker: string; readonly manager: string }
+  /** The root that is taking this one's place: it signs already, and nodes trust both. Absent: none is. */
+  readonly rotation?: RootRotation | undefined
+  /** `CAConfig.ForceRotate` of the last rotation that was asked for; absent: 0. */
+  readonly lastForcedRotation?: number | undefined
+}
+
+export interface RootRotation {
+  readonly certPem: string
+  /** As `RootCa.keyPem`. */
+  readonly keyPem: string
+  /** The new root signed by the old one: an intermediate that goes with each certificate meanwhile. */
+  readonly crossSignedPem: string
 }
 
 export interface Cluster extends Base {

@@ -14,7 +14,8 @@ import type { Random } from '../lib/random.ts'
 import { Scope } from '../lib/scope.ts'
 import { PeerClient } from '../lib/tls-request.ts'
 import { WsDialer } from '../lib/ws-connection.ts'
-import { tlsInfo } from '../lib/x509-node.ts'
+import { issuerOf, tlsInfo } from '../lib/x509-node.ts'
+import { CfsslSigner, type ExternalSigner } from '../manager/ca/external-ca.ts'
 import { rootDigest } from '../manager/ca/join-token.ts'
 import { OWN_FEATURE_LEVEL } from '../manager/membership/feature-level.ts'
 import type { DataPlane } from '../overlay/client.ts'
@@ -90,6 +91,7 @@ export class ClusterNode {
     this.#identity = new CurrentIdentity(identity)
     const { credentials } = this.#identity
     this.#client = new PeerClient({ credentials, clock })
+    this.externalSigner = new CfsslSigner({ credentials, clock })
     this.registered = new Promise((resolve) => {
       this.#registered = resolve
     })
@@ -126,7 +128,7 @@ export class ClusterNode {
       featureLevel: OWN_FEATURE_LEVEL,
       describe: (engine) => ({
         ...options.describe(engine),
-        TLSInfo: tlsInfo(this.#identity.value.rootsPem[0] ?? ''),
+        TLSInfo: this.#tlsInfo(),
         ...(options.disk.state.pressure.length > 0 && { DiskPressure: options.disk.state.pressure }),
       }),
       onClusterChange: (message) => this.#onCluster(message),
@@ -142,6 +144,9 @@ export class ClusterNode {
     })
     this.places = new Places({ directory: options.directory, agent: this.#agent, executor: this.#executor, log })
   }
+
+  /** Asks external CAs with this node's certificate. */
+  readonly externalSigner: ExternalSigner
 
   get nodeId(): string {
     return this.#identity.value.nodeId
@@ -218,10 +223,12 @@ export class ClusterNode {
     })
     scope.spawn('certificate', (running) => this.#renewer.run({ signal: running }))
     scope.spawn('manager', (running) => this.#manage(running))
+    const ignoreIdentity = this.#identity.subscribe(() => this.#agent.refreshDescription())
     try {
       await scope.wait()
     } finally {
       unsubscribe()
+      ignoreIdentity()
       await scope.close()
       await this.#options.disk.leaveReserve()
       this.#client.close()
@@ -372,13 +379,27 @@ export class ClusterNode {
     }
   }
 
+  /** The root that this node trusts, and the one that has signed its certificate. */
+  #tlsInfo(): ReturnType<typeof tlsInfo> {
+    const { certPem, rootsPem } = this.#identity.value
+    return tlsInfo(rootsPem[0] ?? '', issuerOf(certPem, rootsPem))
+  }
+
+  /** Whether this node trusts what the cluster wants trusted, and has its certificate of whom the cluster wants it. */
+  #hasTrust({ rootDigest: digest, trust }: ClusterMessage): boolean {
+    const { certPem, rootsPem } = this.#identity.value
+    const own = rootsPem.map(rootDigest)
+    if (!trust) return digest === '' || own.includes(digest)
+    const { issuer, roots } = trust
+    return rootDigest(issuerOf(certPem, rootsPem)) === issuer && own.join() === roots.join()
+  }
+
   #onCluster(message: ClusterMessage): void {
     this.#registered()
-    const { rootDigest: digest, taskSocket = 'swarmd' } = message
+    const { taskSocket = 'swarmd' } = message
     this.#taskSocket = taskSocket
     this.#cleanUp.set(message.cleanUp)
-    const known = digest === '' || this.#identity.value.rootsPem.some((root) => rootDigest(root) === digest)
-    if (message.role === this.#role() && known) return
+    if (message.role === this.#role() && this.#hasTrust(message)) return
     this.#log.info({ role: message.role }, 'the cluster gives this node another role or has another root')
     this.#renewer.requestRenewal()
   }

@@ -15,6 +15,7 @@ import { WsDialer } from '../lib/ws-connection.ts'
 import { authorizeNode } from '../manager/ca/authorize.ts'
 import { forwardIssue } from '../manager/ca/ca-routes.ts'
 import { CertificateAuthority } from '../manager/ca/certificate-authority.ts'
+import { CfsslSigner } from '../manager/ca/external-ca.ts'
 import { unlockKeyBytes } from '../manager/ca/unlock-key.ts'
 import { Manager, nodeOfRaftId } from '../manager/manager.ts'
 import { OWN_FEATURE_LEVEL } from '../manager/membership/feature-level.ts'
@@ -322,6 +323,7 @@ export class ManagerPart {
         if (!leader) throw new CodedError('NO_LEADER', 'the managers have no leader now', { retryable: true })
         return forwardIssue((ask) => this.#client.request(leader, ask), request, { timeoutMs: FORWARD_TIMEOUT_MS })
       },
+      external: new CfsslSigner({ credentials: this.#options.identity.credentials, clock }),
       clock,
       random,
       log,

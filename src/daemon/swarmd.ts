@@ -16,6 +16,7 @@ import { Turns } from '../lib/turns.ts'
 import { createKey, createRequest } from '../lib/x509.ts'
 import { ingressNetwork } from '../manager/allocator/ingress-network.ts'
 import { createCluster, createFirstNode } from '../manager/ca/create-cluster.ts'
+import type { ExternalSigner } from '../manager/ca/external-ca.ts'
 import { makeJoinToken } from '../manager/ca/join-token.ts'
 import { parseUnlockKey } from '../manager/ca/unlock-key.ts'
 import { OWN_FEATURE_LEVEL } from '../manager/membership/feature-level.ts'
@@ -29,9 +30,9 @@ import type { DiskWatch } from './disk/disk-watch.ts'
 import type { Identity } from './identity/identity.ts'
 import { IdentityFile } from './identity/identity-file.ts'
 import { joinCluster } from './identity/join.ts'
+import type { FirstState } from './manager-part.ts'
 import { type Membership, MembershipFile } from './membership-file.ts'
 import type { NodeFacts } from './metrics/node-facts.ts'
-import type { FirstState } from './manager-part.ts'
 
 export interface MachineDataPlane extends DataPlane {
   /** The machine is in no cluster any more, and the data plane has been told so. Never throws. */
@@ -51,6 +52,8 @@ export interface SwarmdOptions {
   readonly disk: DiskWatch
   /** CIDRs that this machine reaches by routes of its own. */
   readonly hostRoutes: () => Promise<readonly string[]>
+  readonly describe: (engine: NodeDescription) => NodeDescription
+  readonly forwarded: RequestHandler
   /** What this node is, or who leads, has changed. */
   readonly onChange: () => void
   readonly clock: Clock
@@ -270,6 +273,12 @@ export class Swarmd implements ClusterAccess {
 
   newJoinToken(rootDigest: string): string {
     return makeJoinToken(rootDigest, this.#options.random)
+  }
+
+  externalSigner(): ExternalSigner {
+    const node = this.#running?.node
+    if (!node) throw notInSwarm()
+    return node.externalSigner
   }
 
   requestLeader(leader: ManagerAddress, options: RequestOptions): ClientRequest {

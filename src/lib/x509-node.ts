@@ -5,14 +5,20 @@ import { createPrivateKey, X509Certificate } from 'node:crypto'
 import type { PeerIdentity } from './connection.ts'
 import { CodedError, errorMessage } from './errors.ts'
 import type { Random } from './random.ts'
-import { createKey, createLeafCertificate, createRootCertificate, readCertificate } from './x509.ts'
+import {
+  createCrossCertificate,
+  createKey,
+  createLeafCertificate,
+  createRootCertificate,
+  readCertificate,
+} from './x509.ts'
 
 export const BACKDATE_MS = 3_600_000
 const ROOT_LIFE_MS = 20 * 365 * 24 * 3_600_000
 const SERIAL_BYTES = 16
 
 /** O, OU and CN of a node's certificate. */
-const OU_OF_ROLE = { manager: 'swarm-manager', worker: 'swarm-worker' } as const
+export const OU_OF_ROLE = { manager: 'swarm-manager', worker: 'swarm-worker' } as const
 
 /** What an id in a certificate may be; ours are 25 characters of 0-9a-z. */
 const ID = /^[0-9A-Za-z][0-9A-Za-z_-]{0,63}$/
@@ -31,6 +37,40 @@ export function createRootCa(options: { readonly wallMs: number; readonly random
     notAfterMs: options.wallMs + ROOT_LIFE_MS,
   })
   return { certPem, keyPem }
+}
+
+/** The intermediate that lets those who trust only `root` verify what `next` signs; valid as long as `next` is. */
+export function crossSign(options: {
+  readonly root: { readonly certPem: string; readonly keyPem: string }
+  readonly nextPem: string
+  readonly random: Random
+}): string {
+  const { root, nextPem, random } = options
+  const { fromMs, untilMs } = validityOf(parse(nextPem))
+  return createCrossCertificate({
+    rootPem: nextPem,
+    issuerPem: root.certPem,
+    issuerKeyPem: root.keyPem,
+    serial: serial(random),
+    notBeforeMs: fromMs,
+    notAfterMs: untilMs,
+  })
+}
+
+/** Wall time of the first and the last moment at which a certificate is valid. */
+export function validityOf(certificate: X509Certificate): { readonly fromMs: number; readonly untilMs: number } {
+  return { fromMs: Date.parse(certificate.validFrom), untilMs: Date.parse(certificate.validTo) }
+}
+
+/** Which of the roots has signed a node's certificate. @throws {CodedError} CERTIFICATE_INVALID if none has */
+export function issuerOf(certPem: string, rootsPem: readonly string[]): string {
+  const certificate = parse(certPem)
+  const found = rootsPem.find((pem) => {
+    const root = parse(pem)
+    return certificate.checkIssued(root) && certificate.verify(root.publicKey)
+  })
+  if (found !== undefined) return found
+  throw new CodedError('CERTIFICATE_INVALID', "the certificate is not signed by the cluster's root")
 }
 
 /** A node's certificate in PEM, valid from an hour ago until `lifeMs` from now. */
@@ -106,29 +146,30 @@ export function readNodeCertificate(options: {
   readonly rootsPem: readonly string[]
 }): NodeCertificate {
   const certificate = parse(options.certPem)
-  const roots = options.rootsPem.map(parse)
-  if (!roots.some((root) => certificate.checkIssued(root) && certificate.verify(root.publicKey)))
-    throw new CodedError('CERTIFICATE_INVALID', "the certificate is not signed by the cluster's root")
+  issuerOf(options.certPem, options.rootsPem)
   if (!certificate.checkPrivateKey(createPrivateKey(options.keyPem)))
     throw new CodedError('CERTIFICATE_INVALID', 'the certificate belongs to another key')
   return {
     identity: nodeIdentity(certificate),
-    issuedMs: Date.parse(certificate.validFrom) + BACKDATE_MS,
-    expiresMs: Date.parse(certificate.validTo),
+    issuedMs: validityOf(certificate).fromMs + BACKDATE_MS,
+    expiresMs: validityOf(certificate).untilMs,
   }
 }
 
-/** Docker's TLSInfo of a root: PEM, and base64 of the DER of its subject and public key. */
-export function tlsInfo(rootPem: string): {
+/** Docker's TLSInfo: the root that is trusted (PEM), and the one that signs: base64 of the DER of its subject and public key. */
+export function tlsInfo(
+  rootPem: string,
+  issuerPem: string = rootPem,
+): {
   readonly TrustRoot: string
   readonly CertIssuerSubject: string
   readonly CertIssuerPublicKey: string
 } {
-  const root = readCertificate(rootPem)
+  const issuer = readCertificate(issuerPem)
   return {
     TrustRoot: rootPem,
-    CertIssuerSubject: root.subject.toString('base64'),
-    CertIssuerPublicKey: root.publicKey.toString('base64'),
+    CertIssuerSubject: issuer.subject.toString('base64'),
+    CertIssuerPublicKey: issuer.publicKey.toString('base64'),
   }
 }
 

@@ -1,4 +1,4 @@
-// X.509 certificates and PKCS#10 requests with ECDSA P-256 keys, written by hand on node:crypto (RFC 5280, 2986, 5758):
+// X.509 certificates and PKCS#10 requests with ECDSA P-256 keys (a root that is given may have another one), written by hand on node:crypto (RFC 5280, 2986, 5758):
 // the libraries for it load for 300 ms and need 29 ms a certificate. test/lib/x509.test.ts proves them with openssl.
 
 import { createHash, createPrivateKey, createPublicKey, generateKeyPairSync, sign, verify } from 'node:crypto'
@@ -37,6 +37,7 @@ export interface Validity {
 
 const OID = {
   ecdsaWithSha256: '1.2.840.10045.4.3.2',
+  rsaWithSha256: '1.2.840.113549.1.1.11',
   commonName: '2.5.4.3',
   organization: '2.5.4.10',
   organizationalUnit: '2.5.4.11',
@@ -88,6 +89,34 @@ export function createRootCertificate(
   })
 }
 
+/**
+ * A root as an intermediate below another one: the same name and key, signed by `issuer`. Whoever trusts the issuer verifies
+ * with it what the root has signed.
+ */
+export function createCrossCertificate(
+  options: {
+    readonly rootPem: string
+    readonly issuerPem: string
+    readonly issuerKeyPem: string
+    readonly serial: Uint8Array
+  } & Validity,
+): string {
+  const root = readCertificate(options.rootPem)
+  const issuer = readCertificate(options.issuerPem)
+  return signCertificateBody({
+    ...options,
+    issuerName: issuer.subject,
+    subjectName: root.subject,
+    publicKey: root.publicKey,
+    extensions: [
+      extension(OID.keyUsage, true, bitString(Buffer.from([0x06]), 1)),
+      extension(OID.basicConstraints, true, sequence(boolean(true))),
+      extension(OID.subjectKeyId, false, octetString(root.subjectKeyId)),
+      extension(OID.authorityKeyId, false, sequence(implicit(0, issuer.subjectKeyId))),
+    ],
+  })
+}
+
 /** A certificate for one end of TLS connections, as server and as client. */
 export function createLeafCertificate(
   options: {
@@ -118,6 +147,13 @@ export function createLeafCertificate(
       ),
     ],
   })
+}
+
+/** The request of a root that another root is to sign: with the root's own name, which names it in what it has signed. */
+export function createRootRequest(rootPem: string, keyPem: string): string {
+  const { subject, publicKey } = readCertificate(rootPem)
+  const body = sequence(integer(Buffer.from([0])), subject, publicKey, explicit(0))
+  return writePem(signed(body, keyPem), 'CERTIFICATE REQUEST')
 }
 
 /** A PKCS#10 request in PEM; the issuer decides names and extensions, so the subject is only a hint. */
@@ -250,7 +286,7 @@ function signCertificateBody(
   const body = sequence(
     explicit(0, integer(Buffer.from([2]))), // version 3
     integer(options.serial),
-    sequence(oid(OID.ecdsaWithSha256)),
+    algorithmOf(options.issuerKeyPem),
     options.issuerName,
     sequence(time(options.notBeforeMs), time(options.notAfterMs)),
     options.subjectName,
@@ -261,5 +297,13 @@ function signCertificateBody(
 }
 
 function signed(body: Uint8Array, keyPem: string): Buffer {
-  return sequence(body, sequence(oid(OID.ecdsaWithSha256)), bitString(sign('sha256', body, keyPem)))
+  return sequence(body, algorithmOf(keyPem), bitString(sign('sha256', body, keyPem)))
+}
+
+/** What a key signs with here. @throws {CodedError} KEY_UNSUPPORTED */
+function algorithmOf(keyPem: string): Buffer {
+  const { asymmetricKeyType: type } = createPrivateKey(keyPem)
+  if (type === 'ec') return sequence(oid(OID.ecdsaWithSha256))
+  if (type === 'rsa') return sequence(oid(OID.rsaWithSha256), Buffer.from([0x05, 0x00]))
+  throw new CodedError('KEY_UNSUPPORTED', `a key of type ${type ?? 'unknown'} signs no certificates here: RSA or EC`)
 }

@@ -9,6 +9,7 @@ import type { Log } from '../lib/log.ts'
 import type { Random } from '../lib/random.ts'
 import { Scope } from '../lib/scope.ts'
 import { Allocator } from './allocator/allocator.ts'
+import { RootRotation } from './ca/root-rotation.ts'
 import { createControlLoops } from './control-loops.ts'
 import type { Dispatcher } from './dispatcher/dispatcher.ts'
 import type { KeyedLoop } from './loop/keyed-loop.ts'
@@ -85,7 +86,7 @@ export class Leadership {
     const shared = { view: store, subscribe, proposer, clock, random, log }
     this.#allocator = new Allocator()
     this.#loops = createControlLoops({ ...shared, allocator: this.#allocator })
-    const loops = [dispatcher, new RoleManager({ ...shared, consensus }), ...this.#loops]
+    const loops = [dispatcher, new RoleManager({ ...shared, consensus }), new RootRotation(shared), ...this.#loops]
     for (const loop of loops) scope.spawn(loop.constructor.name, (signal) => loop.run({ signal }))
     scope.spawn('feature level', (signal) => this.#raiseFeatureLevel(signal))
   }

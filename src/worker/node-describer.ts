@@ -20,6 +20,7 @@ export class NodeDescriber {
   readonly #options: NodeDescriberOptions
   #description: NodeDescription | undefined
   #wake = (): void => {}
+  #asked = false
 
   constructor(options: NodeDescriberOptions) {
     this.#options = options
@@ -32,6 +33,7 @@ export class NodeDescriber {
 
   /** Looks again soon. */
   refresh(): void {
+    this.#asked = true
     this.#wake()
   }
 
@@ -62,8 +64,10 @@ export class NodeDescriber {
         const timer = clock.setTimer(EVERY_MS, wake)
         this.#wake = wake
         signal.addEventListener('abort', wake, { once: true })
+        if (this.#asked) wake()
       })
       if (signal.aborted) return
+      this.#asked = false
       try {
         const description = await describe()
         if (JSON.stringify(description) === JSON.stringify(this.#description)) continue

@@ -28,6 +28,7 @@ import { Store } from '../../src/manager/store/store.ts'
 import { StoreMachine } from '../../src/manager/store/store-machine.ts'
 import { StoreProposer } from '../../src/manager/store/store-proposer.ts'
 import { TestAuthority } from '../support/credentials.ts'
+import { noExternalCa } from '../support/no-external-ca.ts'
 
 const random = new SystemRandom()
 const systemClock = new SystemClock()
@@ -119,6 +120,7 @@ async function startManager(
       const target = { address: leader.address, nodeId: leader.identity.value.nodeId }
       return forwardIssue((exchange) => client.request(target, exchange), request, { timeoutMs: TIMEOUT_MS })
     },
+    external: noExternalCa,
     clock,
     random,
     log,

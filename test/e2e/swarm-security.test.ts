@@ -1,4 +1,4 @@
-// Keys of a cluster on real processes: autolock over restarts.
+// Keys and certificates of a cluster on real processes: autolock over restarts, rotation of the root over elections.
 
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -35,6 +35,17 @@ const reachable = (asked: LabHost) =>
         .trim()
         .split('\n')
         .every((line) => /^(Leader|Reachable)? ?Ready$/.test(line.trim()))
+    },
+    WAIT_MS,
+    asked,
+  )
+
+const reachableManagers = (asked: LabHost) =>
+  cluster.waitFor(
+    'the managers take part',
+    async () => {
+      const status = await cluster.docker(asked, 'node', 'ls', '--format', '{{.ManagerStatus}}')
+      return status.includes('Leader') && status.includes('Reachable')
     },
     WAIT_MS,
     asked,
@@ -112,4 +123,72 @@ t.test('a restarted manager is locked until the key is given; its containers run
   await n2.restartSwarmd()
   t.equal(await stateOf(n2), 'active')
   await reachable(n1)
+})
+
+interface SwarmJson {
+  readonly JoinTokens: { readonly Worker: string }
+  readonly TLSInfo: { readonly TrustRoot: string }
+  readonly RootRotationInProgress: boolean
+}
+
+t.test('the root is rotated under running tasks, whoever leads, and waits for a node that is down', async (t) => {
+  await cluster.docker(n1, 'node', 'demote', 'n3')
+  await reachable(n1)
+  const swarm = (host = n1) => cluster.api<SwarmJson>(host, 'GET', '/swarm')
+  const before = await swarm()
+  const containers = await Promise.all(lab.hosts.map(taskContainers))
+  t.equal((await cluster.docker(n1, 'swarm', 'ca')).trim(), before.TLSInfo.TrustRoot.trim())
+
+  const printed = await n1.swarmctl(['swarm', 'ca', '--rotate'])
+  const after = await swarm(n2)
+  t.equal(printed.code, 0, printed.stderr)
+  t.match(printed.stdout, /desired root digest: sha256:[0-9a-f]{64}/)
+  t.ok(printed.stdout.includes(after.TLSInfo.TrustRoot.trim()))
+  t.not(after.TLSInfo.TrustRoot, before.TLSInfo.TrustRoot)
+  t.equal(after.RootRotationInProgress, false)
+  t.not(after.JoinTokens.Worker, before.JoinTokens.Worker)
+  t.equal(await cluster.docker(n2, 'node', 'ls', '--format', '{{.TLSStatus}}'), 'Ready\nReady\nReady\n')
+  t.same(await Promise.all(lab.hosts.map(taskContainers)), containers)
+
+  await n3.stopSwarmd()
+  await cluster.docker(n1, 'swarm', 'ca', '--rotate', '-d', '-q')
+  const leader = await cluster.leader()
+  const other = leader === n1 ? n2 : n1
+  const statuses = () => cluster.docker(other, 'node', 'ls', '--format', '{{.Hostname}} {{.TLSStatus}}')
+  await cluster.waitFor(
+    'those that are there have changed',
+    async () => /n1 Ready\nn2 Ready\nn3 Needs Rotation/.test(await statuses()),
+    WAIT_MS,
+    other,
+  )
+  t.match(await swarm(other), { RootRotationInProgress: true, JoinTokens: { Worker: after.JoinTokens.Worker } })
+  await leader.restartSwarmd()
+  await reachableManagers(other)
+  await n3.startSwarmd()
+  await cluster.waitFor('it is over', async () => !(await swarm(other)).RootRotationInProgress, WAIT_MS, other)
+  const last = await swarm(other)
+  t.not(last.TLSInfo.TrustRoot, after.TLSInfo.TrustRoot)
+  await cluster.waitFor(
+    'every node trusts the new root alone',
+    async () => {
+      const nodes = await cluster.api<{ Description: { TLSInfo: { TrustRoot: string } } }[]>(other, 'GET', '/nodes')
+      return nodes.every(({ Description }) => Description.TLSInfo.TrustRoot === last.TLSInfo.TrustRoot)
+    },
+    WAIT_MS,
+    other,
+  )
+  t.equal(JSON.parse(fileOf(n3, 'identity.json')).rootsPem.length, 1)
+  t.same(await Promise.all(lab.hosts.map(taskContainers)), containers, 'no container was touched')
+
+  await n3.swarmctl(['swarm', 'leave'])
+  const join = (token: string) => n3.swarmctl(['swarm', 'join', '--token', token, `${n1.address}:2377`])
+  t.match(await join(after.JoinTokens.Worker), { code: 1, stderr: /remote CA does not match fingerprint/ })
+  t.match(await join(last.JoinTokens.Worker), { code: 0 })
+  await n3.swarmctl(['swarm', 'leave'])
+  await cluster.waitFor(
+    'it is down',
+    async () => (await cluster.docker(n1, 'node', 'ls')).includes('Down'),
+    WAIT_MS,
+    n1,
+  )
 })

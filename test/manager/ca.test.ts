@@ -13,18 +13,26 @@ import { nextNodeNumber } from '../../src/manager/allocator/node-number.ts'
 import { authorizeNode } from '../../src/manager/ca/authorize.ts'
 import { CertificateAuthority } from '../../src/manager/ca/certificate-authority.ts'
 import { createCluster, createFirstNode } from '../../src/manager/ca/create-cluster.ts'
+import type { ExternalSigner } from '../../src/manager/ca/external-ca.ts'
 import { type IssueRequest, parseIssueReply, parseIssueRequest } from '../../src/manager/ca/issue-request.ts'
 import { makeJoinToken, parseJoinToken, rootDigest, sameToken } from '../../src/manager/ca/join-token.ts'
 import { Store } from '../../src/manager/store/store.ts'
 import { StoreMachine } from '../../src/manager/store/store-machine.ts'
 import { StoreProposer } from '../../src/manager/store/store-proposer.ts'
+import { noExternalCa } from '../support/no-external-ca.ts'
 import { aNode } from '../support/objects.ts'
 
 const clock = new SystemClock()
 const random = new SystemRandom()
 
 /** A cluster of one manager: its store without consensus under it. */
-function aClusterOfOne(over: { readonly isLeader?: () => boolean; readonly forward?: CertificateForward } = {}) {
+function aClusterOfOne(
+  over: {
+    readonly isLeader?: () => boolean
+    readonly forward?: CertificateForward
+    readonly external?: ExternalSigner
+  } = {},
+) {
   const store = new Store()
   const machine = new StoreMachine({ store, log: silentLog })
   let index = 0
@@ -40,6 +48,7 @@ function aClusterOfOne(over: { readonly isLeader?: () => boolean; readonly forwa
     forwardToLeader:
       over.forward ??
       (() => Promise.reject(new CodedError('NO_LEADER', 'The swarm does not have a leader.', { retryable: true }))),
+    external: over.external ?? noExternalCa,
     clock,
     random,
     log: silentLog,
@@ -307,6 +316,7 @@ t.test('no log line of a join shows the token or a key', async (t) => {
     },
     isLeader: () => true,
     forwardToLeader: () => Promise.reject(new Error('not a follower')),
+    external: noExternalCa,
     clock,
     random,
     log: createLog({ level: 'debug', destination }),

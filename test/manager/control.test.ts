@@ -25,6 +25,7 @@ import {
 } from '../../src/manager/control/services.ts'
 import { listTasks } from '../../src/manager/control/tasks.ts'
 import { ApiCluster, NODE_ID } from '../support/api-cluster.ts'
+import { noExternalCa } from '../support/no-external-ca.ts'
 import { aNode, aTask, statusOf } from '../support/objects.ts'
 
 async function newCluster(): Promise<{ readonly cluster: ApiCluster; readonly control: ControlContext }> {
@@ -429,13 +430,21 @@ t.test('join tokens are rotated one by one', async (t) => {
     { Name: 'default' },
     { workerToken: true, managerToken: false, unlockKey: false },
     (digest) => cluster.newJoinToken(digest),
+    noExternalCa,
   )
   const after = cluster.store.cluster()?.rootCa.joinTokens
   t.equal(after?.manager, before?.manager)
   t.not(after?.worker, before?.worker)
   t.match(
     await refusalOf(
-      updateCluster(control, version, {}, { workerToken: false, managerToken: false, unlockKey: false }, () => ''),
+      updateCluster(
+        control,
+        version,
+        {},
+        { workerToken: false, managerToken: false, unlockKey: false },
+        () => '',
+        noExternalCa,
+      ),
     ),
     { message: /update out of sequence/ },
   )
@@ -446,7 +455,7 @@ t.test('what is settled when the cluster is made can’t be changed later', asyn
   const version = cluster.store.cluster()?.meta.version ?? 0
   const spec = { Name: 'default', Labels: { 'io.swarmctl.ingress-subnet': '172.31.0.0/16' } }
   const nothing = { workerToken: false, managerToken: false, unlockKey: false }
-  t.match(await refusalOf(updateCluster(control, version, spec, nothing, () => '')), {
+  t.match(await refusalOf(updateCluster(control, version, spec, nothing, () => '', noExternalCa)), {
     message: /taken by swarm init only: remove the network with `swarmctl network rm ingress`, and make it anew/,
   })
   t.equal(cluster.store.cluster()?.meta.version, version)

@@ -15,9 +15,11 @@ import { CodedError } from '../../src/lib/errors.ts'
 import { SeededRandom } from '../../src/lib/random.ts'
 import { createRootCa } from '../../src/lib/x509-node.ts'
 import { ingressNetwork } from '../../src/manager/allocator/ingress-network.ts'
+import type { ExternalSigner } from '../../src/manager/ca/external-ca.ts'
 import { OWN_FEATURE_LEVEL } from '../../src/manager/membership/feature-level.ts'
 import { Store } from '../../src/manager/store/store.ts'
 import type { Transaction } from '../../src/manager/store/types.ts'
+import { noExternalCa } from './no-external-ca.ts'
 import { aCluster, aNode } from './objects.ts'
 
 export const NODE_ID = 'node00000000000000000000a'
@@ -158,6 +160,10 @@ export class ApiCluster implements ClusterAccess {
 
   newJoinToken(rootDigest: string): string {
     return `SWMTKN-1-${rootDigest}-${this.random.id()}`
+  }
+
+  externalSigner(): ExternalSigner {
+    return noExternalCa
   }
 
   requestLeader(_leader: ManagerAddress, options: RequestOptions): ClientRequest {

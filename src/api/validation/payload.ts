@@ -125,13 +125,6 @@ export function validateSwarmSpec(spec: SwarmSpec): void {
   }
   const setting = clusterSettingProblem(spec.Labels)
   if (setting !== undefined) throw invalidArgument(setting)
-  const { ExternalCAs, SigningCACert, SigningCAKey } = spec.CAConfig ?? {}
-  if (ExternalCAs?.length || SigningCACert || SigningCAKey) {
-    throw managerRefusal(
-      'UNIMPLEMENTED',
-      'swarmd signs with its own CA: external CAs and given signing certificates are not supported',
-    )
-  }
 }
 
 /** @param port 0: the default */

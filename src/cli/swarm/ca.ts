@@ -89,6 +89,7 @@ export const caCommand: Command = {
   name: 'ca',
   usage: '[OPTIONS]',
   summary: 'Display and rotate the root CA',
+  examples: `  ${PROGRAM} swarm ca --rotate\n  ${PROGRAM} swarm ca --rotate --ca-cert root.pem --ca-key root.key`,
   flags: [
     ...caFlags,
     {

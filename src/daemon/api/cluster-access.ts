@@ -6,6 +6,7 @@ import type { AttachmentRequest, LogOptions, ManagerAddress } from '../../api/di
 import type { ProbeAnswer, ProbeRequest } from '../../api/network-check.ts'
 import type { Task } from '../../api/objects.ts'
 import type { SwarmSpec } from '../../api/spec.ts'
+import type { ExternalSigner } from '../../manager/ca/external-ca.ts'
 import type { Proposer, StoreEvent, StoreView } from '../../manager/store/types.ts'
 import type { Attached } from '../../worker/attachments.ts'
 import type { ContainerNetworks, NetworkWishes, ResolverWishes } from '../../worker/docker/task-networks.ts'
@@ -109,6 +110,8 @@ export interface ClusterAccess {
   places(): PlaceAccess | undefined
   /** New join secrets (the digest of the root stays): `SWMTKN-1-<digest>-<secret>`. Pure; the server writes it to the store. */
   newJoinToken(rootDigest: string): string
+  /** Asks external CAs with this manager's certificate. */
+  externalSigner(): ExternalSigner
   /**
    * A request to the leader's control port over mutual TLS: https.request with host, port, certificates and the
    * server's identity check filled in; method, path and headers are the caller's. `path` begins with FORWARD_PREFIX.

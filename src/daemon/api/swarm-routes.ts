@@ -48,9 +48,9 @@ export function swarmRoutes(server: ServerContext): readonly Route[] {
         }
         const version = versionParameter(call, 'swarm')
         const spec = decodeJson(call, swarmSpecDecoder)
-        await updateCluster(controlOf(server, state, call), version, spec, rotate, (digest) =>
-          cluster.newJoinToken(digest),
-        )
+        const newJoinToken = (digest: string) => cluster.newJoinToken(digest)
+        const control = controlOf(server, state, call)
+        await updateCluster(control, version, spec, rotate, newJoinToken, cluster.externalSigner())
         sendEmpty(call, 200)
       },
     },

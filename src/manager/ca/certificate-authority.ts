@@ -1,22 +1,24 @@
 // Issues certificates: to a node that joins with a token (and so becomes a node of the store), and again to a node whose
 // certificate runs out or whose role has changed. Only the leader decides; other managers pass requests on to it.
 
-import { createHash } from 'node:crypto'
+import { createHash, X509Certificate } from 'node:crypto'
 import type { ManagerAddress } from '../../api/dispatcher.ts'
 import type { Cluster, Node } from '../../api/objects.ts'
 import type { Clock } from '../../lib/clock.ts'
 import type { PeerIdentity } from '../../lib/connection.ts'
-import { CodedError, errorCode } from '../../lib/errors.ts'
+import { CodedError, errorCode, errorMessage } from '../../lib/errors.ts'
 import type { Log } from '../../lib/log.ts'
 import type { Random } from '../../lib/random.ts'
 import { readRequest } from '../../lib/x509.ts'
-import { createNodeCertificate } from '../../lib/x509-node.ts'
+import { createNodeCertificate, issuerOf, nodeIdentity } from '../../lib/x509-node.ts'
 import { MAX_NODE_NUMBER, nextNodeNumber } from '../allocator/node-number.ts'
 import type { Proposer, StoreView } from '../store/types.ts'
 import { authorizeNode } from './authorize.ts'
 import { certLifeMs, newNode } from './create-cluster.ts'
+import { type ExternalSigner, externalUrls } from './external-ca.ts'
 import type { IssueReply, IssueRequest, RootReply } from './issue-request.ts'
 import { parseJoinToken, sameToken } from './join-token.ts'
+import { trustOf } from './root-rotation.ts'
 
 /** Who asks, as the connection shows. */
 export interface IssueClient {
@@ -34,6 +36,7 @@ export class CertificateAuthority {
   readonly #proposer: Proposer
   readonly #isLeader: () => boolean
   readonly #forwardToLeader: (request: IssueRequest) => Promise<IssueReply>
+  readonly #external: ExternalSigner
   readonly #clock: Clock
   readonly #random: Random
   readonly #log: Log
@@ -45,6 +48,7 @@ export class CertificateAuthority {
     readonly isLeader: () => boolean
     /** Asks the leader's `/ca/issue`. @throws {CodedError} NO_LEADER, or what the leader answered */
     readonly forwardToLeader: (request: IssueRequest) => Promise<IssueReply>
+    readonly external: ExternalSigner
     readonly clock: Clock
     readonly random: Random
     readonly log: Log
@@ -53,6 +57,7 @@ export class CertificateAuthority {
     this.#proposer = options.proposer
     this.#isLeader = options.isLeader
     this.#forwardToLeader = options.forwardToLeader
+    this.#external = options.external
     this.#clock = options.clock
     this.#random = options.random
     this.#log = options.log
@@ -67,7 +72,7 @@ export class CertificateAuthority {
    * Idempotent: a node's id follows from its key, so that a join that is asked for again, because the answer was lost,
    * finds the node that the first one made.
    * @throws {CodedError} FORBIDDEN (no or wrong token, removed node), REQUEST_INVALID, INVALID_JOIN_TOKEN, CLUSTER_FULL;
-   *   NO_LEADER, NO_CLUSTER and the proposer's (retryable)
+   *   NO_LEADER, NO_CLUSTER, EXTERNAL_CA and the proposer's (retryable)
    */
   async issue(request: IssueRequest, client: IssueClient): Promise<IssueReply> {
     const { asker, remoteHost } = this.#asker(request, client)
@@ -76,13 +81,13 @@ export class CertificateAuthority {
     const publicKey = readRequest(request.csr)
     if (request.token !== undefined) {
       const node = await this.#join(request.token, request, publicKey, remoteHost)
-      return this.#reply(node, publicKey)
+      return this.#reply(node, request.csr)
     }
     if (!asker) throw forbidden('A valid join token is necessary to join this cluster', 'token')
     const node = this.#view.get('node', asker.nodeId)
     if (!node) throw forbidden(`node ${asker.nodeId} is not part of the cluster any more`, 'removed')
     this.#log.info({ nodeId: node.id, role: node.role }, 'certificate renewed')
-    return this.#reply(node, publicKey)
+    return this.#reply(node, request.csr)
   }
 
   /** A manager may ask for another node; anybody else is who the connection says. */
@@ -141,26 +146,42 @@ export class CertificateAuthority {
     throw forbidden('A valid join token is necessary to join this cluster', 'token')
   }
 
-  #reply(node: Node, publicKey: Uint8Array): IssueReply {
+  async #reply(node: Node, csr: string): Promise<IssueReply> {
     const cluster = this.#cluster()
-    const { rootCa } = cluster
-    if (!rootCa.keyPem) throw new CodedError('NO_ROOT_KEY', "the cluster's root key is not here: it signs elsewhere")
-    const certPem = createNodeCertificate({
-      root: rootCa,
-      identity: { nodeId: node.id, clusterId: cluster.id, role: node.role },
-      publicKey,
-      wallMs: this.#clock.wallMs(),
-      lifeMs: certLifeMs(cluster),
-      random: this.#random,
-    })
+    const { rotation } = cluster.rootCa
+    const certPem = await this.#sign(cluster, node, csr)
     return {
       nodeId: node.id,
       clusterId: cluster.id,
       role: node.role,
-      certPem,
-      rootsPem: [rootCa.certPem],
+      // Who trusts only the current root yet verifies the new one's certificates by this.
+      certPem: rotation ? `${certPem.trimEnd()}\n${rotation.crossSignedPem}` : certPem,
+      rootsPem: trustOf(cluster).rootsPem,
       managers: managerAddresses(this.#view),
     }
+  }
+
+  /** By an external CA where there is one for the root that signs now; that one failing is no reason to sign here. */
+  async #sign(cluster: Cluster, node: Node, csr: string): Promise<string> {
+    const { rootCa } = cluster
+    const root = rootCa.rotation ?? rootCa
+    const identity = { nodeId: node.id, clusterId: cluster.id, role: node.role }
+    const publicKey = readRequest(csr)
+    const urls = externalUrls(cluster.spec, root.certPem, rootCa.certPem)
+    if (urls.length === 0) {
+      if (!root.keyPem) throw new CodedError('NO_ROOT_KEY', "the cluster's root key is not here: it signs elsewhere")
+      return createNodeCertificate({
+        root,
+        identity,
+        publicKey,
+        wallMs: this.#clock.wallMs(),
+        lifeMs: certLifeMs(cluster),
+        random: this.#random,
+      })
+    }
+    const certPem = await this.#external.signNode(urls, trustOf(cluster).rootsPem, csr, identity)
+    checkSigned(certPem, root.certPem, publicKey, identity)
+    return certPem
   }
 
   #cluster(): Cluster {
@@ -168,6 +189,22 @@ export class CertificateAuthority {
     if (!cluster)
       throw new CodedError('NO_CLUSTER', 'this manager has not caught up with the cluster yet', { retryable: true })
     return cluster
+  }
+}
+
+/** What comes from elsewhere is looked at before a node gets it. @throws {CodedError} EXTERNAL_CA */
+function checkSigned(certPem: string, rootPem: string, publicKey: Uint8Array, wanted: PeerIdentity): void {
+  try {
+    issuerOf(certPem, [rootPem])
+    const certificate = new X509Certificate(certPem)
+    const { nodeId, clusterId, role } = nodeIdentity(certificate)
+    const key = certificate.publicKey.export({ type: 'spki', format: 'der' })
+    const fits = nodeId === wanted.nodeId && clusterId === wanted.clusterId && role === wanted.role
+    if (!fits || !key.equals(publicKey)) throw new CodedError('CERTIFICATE_INVALID', 'it names another node or key')
+  } catch (error) {
+    throw new CodedError('EXTERNAL_CA', `the external CA's certificate is of no use: ${errorMessage(error)}`, {
+      retryable: true,
+    })
   }
 }
 

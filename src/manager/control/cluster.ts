@@ -2,11 +2,13 @@
 
 import { clusterSettingChangeProblem } from '../../api/cluster-settings.ts'
 import { swarmSpecWithDefaults } from '../../api/defaults.ts'
-import type { Cluster } from '../../api/objects.ts'
+import type { Cluster, RootCa } from '../../api/objects.ts'
 import type { SwarmSpec } from '../../api/spec.ts'
 import { validateSwarmSpec } from '../../api/validation/payload.ts'
 import { invalidArgument, managerRefusal } from '../../api/validation/refusal.ts'
 import { CodedError } from '../../lib/errors.ts'
+import { changedRootCa } from '../ca/ca-config.ts'
+import type { ExternalSigner } from '../ca/external-ca.ts'
 import { newUnlockKey } from '../ca/unlock-key.ts'
 import { SECURITY_FEATURE_LEVEL } from '../membership/feature-level.ts'
 import type { StoreView } from '../store/types.ts'
@@ -32,21 +34,19 @@ export async function updateCluster(
   spec: SwarmSpec,
   rotate: Rotations,
   newJoinToken: (rootDigest: string) => string,
+  external: ExternalSigner,
 ): Promise<void> {
   const wanted = swarmSpecWithDefaults(spec)
   validateSwarmSpec(wanted)
+  const rootCa = await rootCaAfter(context, external, version, wanted)
   await proposeCurrent(context, (view) => {
     const current = requireCluster(view)
     const settings = clusterSettingChangeProblem(current.spec.Labels, wanted.Labels)
     if (settings !== undefined) throw invalidArgument(settings)
     if (version !== current.meta.version) throw outOfSequence()
-    const { rootCa } = current
-    if ((wanted.CAConfig?.ForceRotate ?? 0) !== (current.spec.CAConfig?.ForceRotate ?? 0)) {
-      throw managerRefusal('UNIMPLEMENTED', 'rotation of the CA is not supported by this version of swarmd')
-    }
     const object: Cluster = {
       ...current,
-      spec: wanted,
+      spec: withoutSigner(wanted),
       unlockKey: unlockKeyAfter(context, current, wanted, rotate.unlockKey),
       rootCa: {
         ...rootCa,
@@ -58,6 +58,26 @@ export async function updateCluster(
     }
     return [{ kind: 'update', object, expectedVersion: version }]
   })
+}
+
+/** The root that follows from a change of the CA's configuration, for the cluster of this version. */
+async function rootCaAfter(
+  { view, clock, random }: ControlContext,
+  external: ExternalSigner,
+  version: number,
+  wanted: SwarmSpec,
+): Promise<RootCa> {
+  const cluster = requireCluster(view)
+  if (version !== cluster.meta.version) return cluster.rootCa // to be refused, in its turn
+  const rootCa = await changedRootCa({ cluster, wanted, external, wallMs: clock.wallMs(), random })
+  if (rootCa.rotation !== cluster.rootCa.rotation) requireLevel(cluster, 'rotation of the root CA')
+  return rootCa
+}
+
+/** A signing certificate that is given is the root's from now on; its key stands nowhere else. */
+function withoutSigner(spec: SwarmSpec): SwarmSpec {
+  const { SigningCACert: _cert, SigningCAKey: _key, ...CAConfig } = spec.CAConfig ?? {}
+  return { ...spec, CAConfig }
 }
 
 /** A key while autolock is on: another one where that is asked for; none while it is off, whatever is asked for. */

@@ -13,6 +13,7 @@ import type { Cluster, Config, Endpoint, Meta, Network, Node, Secret, Service, T
 import type { Driver, ServiceSpec, TlsInfo } from '../../api/spec.ts'
 import { errorCode } from '../../lib/errors.ts'
 import { tlsInfo } from '../../lib/x509-node.ts'
+import { trustOf } from '../ca/root-rotation.ts'
 import { backoffText } from '../orchestrator/restart-backoff.ts'
 import type { StoreView } from '../store/types.ts'
 import { encodedOnce, withField } from './encoding.ts'
@@ -248,9 +249,11 @@ export const encodeConfig = encodedOnce((stored: Config) => ({ ...head(stored), 
 
 // ---- the cluster ----
 
-function trustOf(certPem: string): TlsInfo {
+/** The root that is trusted, and the one that signs: another one while the root is rotated. */
+function trustShown(stored: Cluster): TlsInfo {
+  const { certPem } = stored.rootCa
   try {
-    return tlsInfo(certPem)
+    return tlsInfo(certPem, trustOf(stored).issuerPem)
   } catch (error) {
     // A root that can't be read is shown as far as it goes: its text.
     if (errorCode(error) === undefined) throw error
@@ -265,8 +268,8 @@ function clusterInfo(stored: Cluster) {
   return {
     ...head(stored),
     Spec: { ...rest, CAConfig: shownCa, TaskDefaults, EncryptionConfig },
-    TLSInfo: trustOf(stored.rootCa.certPem),
-    RootRotationInProgress: false,
+    TLSInfo: trustShown(stored),
+    RootRotationInProgress: stored.rootCa.rotation !== undefined,
     DefaultAddrPool: stored.defaultAddressPools.length === 0 ? [DEFAULT_ADDRESS_POOL] : stored.defaultAddressPools,
     SubnetSize: stored.subnetSize || DEFAULT_SUBNET_SIZE,
     DataPathPort: stored.dataPathPort || DEFAULT_DATA_PATH_PORT,

@@ -19,6 +19,7 @@ import { CodedError, errorCode, errorMessage } from '../../lib/errors.ts'
 import type { Log } from '../../lib/log.ts'
 import type { Random } from '../../lib/random.ts'
 import { Scope } from '../../lib/scope.ts'
+import { trustDigests } from '../ca/root-rotation.ts'
 import { OWN_FEATURE_LEVEL } from '../membership/feature-level.ts'
 import type { Change, Proposer, StoreEvent, StoreView } from '../store/types.ts'
 import { Attachments } from './attachments.ts'
@@ -391,16 +392,18 @@ export class Dispatcher {
   }
 
   #sendCluster(session: Session, node: Node): void {
+    const cluster = this.#view.cluster()
     session.send({
       kind: 'cluster',
       managers: managerAddresses(this.#view),
       role: node.role,
       availability: node.spec.Availability ?? 'active',
       nodeLabels: node.spec.Labels ?? {},
-      rootDigest: this.#view.cluster()?.rootCa.digest ?? '',
-      taskSocket: taskSocketOf(this.#view.cluster()?.spec),
-      cleanUp: cleanUpOf(this.#view.cluster()?.spec),
-      dataPathPort: this.#view.cluster()?.dataPathPort || DEFAULT_DATA_PATH_PORT,
+      rootDigest: cluster?.rootCa.digest ?? '',
+      ...(cluster && { trust: trustDigests(cluster) }),
+      taskSocket: taskSocketOf(cluster?.spec),
+      cleanUp: cleanUpOf(cluster?.spec),
+      dataPathPort: cluster?.dataPathPort || DEFAULT_DATA_PATH_PORT,
     })
   }
 }
@@ -414,7 +417,8 @@ function hostOf(remoteAddress: string): string {
 function concernsWorkers({ old, new: next }: StoreEvent): boolean {
   const before = old?.kind === 'cluster' ? old : undefined
   const after = next?.kind === 'cluster' ? next : undefined
-  if (before?.rootCa.digest !== after?.rootCa.digest) return true
+  const roots = (cluster: typeof before) => JSON.stringify(cluster && trustDigests(cluster))
+  if (before?.rootCa !== after?.rootCa && roots(before) !== roots(after)) return true
   const settings = (spec: SwarmSpec | undefined) => JSON.stringify([taskSocketOf(spec), cleanUpOf(spec)])
   return settings(before?.spec) !== settings(after?.spec)
 }
