@@ -9,10 +9,12 @@ import { formatTime } from '../../lib/clock.ts'
 import type { StoreView } from '../store/types.ts'
 import { checkContainerOptions } from './container-options.ts'
 import { type ControlContext, outOfSequence, proposeCurrent } from './context.ts'
+import { checkDependencies } from './dependency-check.ts'
 import { beginsWithOne, equalsOne, type Filters, hasLabels } from './filters.ts'
 import { find } from './lookup.ts'
 import { randomName } from './random-name.ts'
 import { checkIngress, checkPorts, checkSize, referenceChecks, withNetworkIds } from './service-checks.ts'
+import { serviceWarnings } from './service-warnings.ts'
 
 function isJob(mode: ServiceMode | undefined): boolean {
   return mode?.ReplicatedJob !== undefined || mode?.GlobalJob !== undefined
@@ -24,19 +26,20 @@ function accepted(view: StoreView, spec: ServiceSpec, name: string): ServiceSpec
   const stored = withNetworkIds(view, storedServiceSpec(spec, name))
   validateServiceSpec(stored)
   checkContainerOptions(view, stored)
+  checkDependencies(view, stored)
   checkSize(stored)
   return stored
 }
 
 /**
  * @param registryAuth the X-Registry-Auth header, or ''
- * @returns the new service's id
+ * @returns the new service's id, and what its user may not have meant
  */
 export async function createService(
   context: ControlContext,
   spec: ServiceSpec,
   registryAuth: string,
-): Promise<{ readonly id: string }> {
+): Promise<{ readonly id: string; readonly warnings: readonly string[] }> {
   const { random, clock, objectId: id } = context
   await proposeCurrent(context, (view) => {
     if (view.get('service', id) !== undefined) return undefined
@@ -67,7 +70,7 @@ export async function createService(
     }
     return [...checks, { kind: 'create', object: service }]
   })
-  return { id }
+  return { id, warnings: serviceWarnings(spec) }
 }
 
 export interface ServiceUpdate {
@@ -80,13 +83,15 @@ export interface ServiceUpdate {
   readonly rollback: string
 }
 
-export async function updateService(context: ControlContext, request: ServiceUpdate): Promise<void> {
+/** @returns what the user may not have meant */
+export async function updateService(context: ControlContext, request: ServiceUpdate): Promise<readonly string[]> {
   if (!['', 'spec', 'previous-spec'].includes(request.registryAuthFrom)) {
     throw refusal(`invalid registryAuthFrom '${request.registryAuthFrom}'`)
   }
   if (!['', 'none', 'previous'].includes(request.rollback)) {
     throw refusal(`unrecognized rollback option ${request.rollback}`)
   }
+  let warnings: readonly string[] = []
   await proposeCurrent(context, (view) => {
     const current = find(view, 'service', request.service)
     if (request.spec.Name === undefined) throw managerRefusal('UNIMPLEMENTED', 'renaming services is not supported')
@@ -103,11 +108,13 @@ export async function updateService(context: ControlContext, request: ServiceUpd
     const next = rollback ? rolledBack(context, current) : updated(context, current, spec, request)
     if (rollback) checkContainerOptions(view, next.spec)
     checkPorts(view, next.spec, current.id)
+    warnings = serviceWarnings(next.spec)
     return [
       ...referenceChecks(view, next.spec),
       { kind: 'update', object: next, expectedVersion: current.meta.version },
     ]
   })
+  return warnings
 }
 
 function modeName(mode: ServiceMode | undefined): string {

@@ -5,6 +5,7 @@ import { compareTaskStates } from '../../api/spec.ts'
 import type { WhyCandidateJson, WhyPlacementJson } from '../../api/why.ts'
 import { newest } from '../orchestrator/slots.ts'
 import type { ClusterMap } from '../scheduler/cluster-map.ts'
+import { waitsFor } from '../scheduler/dependencies.ts'
 import { type Filter, filtersFor, refusalOf } from '../scheduler/filters.ts'
 import type { NodeInfo } from '../scheduler/node-info.ts'
 import { isEncrypted } from '../store/indexes.ts'
@@ -24,7 +25,8 @@ export function filtersOf(view: StoreView, task: Task): readonly Filter[] {
 /** For tasks that wait, as the last of them asks for it; those of global services ask for their own nodes only. */
 export function placementOf(view: StoreView, waiting: readonly Task[], map: ClusterMap): WhyPlacementJson | undefined {
   const task = newest(waiting)
-  if (!task) return undefined
+  // it says itself what it waits for
+  if (!task || waitsFor(view, view.get('service', task.serviceId))) return undefined
   const filters = filtersOf(view, task)
   const nodes = task.nodeId ? waiting.flatMap(({ nodeId }) => map.get(nodeId) ?? []) : [...map.nodes()]
   const counts = new Map<string, number>()

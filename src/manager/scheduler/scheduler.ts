@@ -13,6 +13,7 @@ import { isEncrypted, occupiesNode } from '../store/indexes.ts'
 import type { Change, StoreEvent, StoreView } from '../store/types.ts'
 import { ClusterMap } from './cluster-map.ts'
 import { labelOf } from './constraint.ts'
+import { waitsFor } from './dependencies.ts'
 import { explain, filtersFor, passes, Tally } from './filters.ts'
 import type { NodeInfo } from './node-info.ts'
 import { placeTasks } from './placement.ts'
@@ -28,11 +29,14 @@ export class Scheduler implements Controller {
   /** Assignments of a service that are under way: task → node. */
   readonly #proposed = new Map<string, ReadonlyMap<string, string>>()
   /** Services with tasks that fit nowhere; true: the end of some task might help. */
-  readonly #unplaced = new Map<string, boolean>();
+  readonly #unplaced = new Map<string, boolean>()
+  /** Services whose tasks wait for others, with the names of those. */
+  readonly #dependent = new Map<string, readonly string[]>();
 
   *start(view: StoreView): Iterable<string | undefined> {
     this.#proposed.clear()
     this.#unplaced.clear()
+    this.#dependent.clear()
     yield* this.#map.build(view)
     for (const service of view.list('service')) {
       if (view.tasksOfService(service.id).some(isWaiting)) yield service.id
@@ -45,7 +49,13 @@ export class Scheduler implements Controller {
     const { old, new: next } = event
     if (event.objectKind === 'node') {
       yield* this.#unplaced.keys()
+    } else if (event.objectKind === 'service') {
+      const service = next ?? old
+      if (service?.kind === 'service') yield* this.#dependentOn(service.spec.Name, service.id)
     } else if (event.objectKind === 'task') {
+      if (next?.kind === 'task' && (old?.kind !== 'task' || old.status.state !== next.status.state)) {
+        yield* this.#dependentOn(next.serviceName)
+      }
       if (next?.kind === 'task' && isWaiting(next)) {
         if (old?.kind !== 'task' || !isWaiting(old)) yield next.serviceId
       } else if (old?.kind === 'task' && makesRoom(old, next?.kind === 'task' ? next : undefined)) {
@@ -56,7 +66,13 @@ export class Scheduler implements Controller {
 
   reconcile(view: StoreView, serviceId: string, context: ReconcileContext): Decision {
     this.#unplaced.delete(serviceId)
+    this.#dependent.delete(serviceId)
     const waiting = view.tasksOfService(serviceId).filter(isWaiting)
+    const dependency = waiting.length > 0 ? waitsFor(view, view.get('service', serviceId)) : undefined
+    if (dependency) {
+      this.#dependent.set(serviceId, dependency.services)
+      return { transactions: packChanges(waiting.flatMap((task) => left(task, dependency.text, context.nowMs))) }
+    }
     const batch = waiting.toSorted(byTurn).slice(0, MAX_TASKS_PER_PASS)
     const isEncryptedHere = (networkId: string) => isEncrypted(view.get('network', networkId))
     const pass = new Pass(this.#map, context.nowMs, isEncryptedHere)
@@ -67,6 +83,13 @@ export class Scheduler implements Controller {
     if (pass.unplaced !== undefined) this.#unplaced.set(serviceId, pass.unplaced)
     const more = waiting.length > batch.length && (pass.unplaced === undefined || batch.some(isNew))
     return { transactions: packChanges(pass.units), requeueAtMs: more ? context.nowMs : undefined }
+  }
+
+  /** Services that wait for this one, and itself, if its label changed what it waits for. */
+  *#dependentOn(name: string | undefined, id?: string): Iterable<string> {
+    for (const [serviceId, names] of this.#dependent) {
+      if (serviceId === id || names.includes(name ?? '')) yield serviceId
+    }
   }
 
   settled(serviceId: string, view: StoreView): void {
@@ -159,10 +182,15 @@ class Pass {
 
   #leave(task: Task, error: string, dependsOnTasks: boolean): void {
     this.unplaced = (this.unplaced ?? false) || dependsOnTasks
-    if (task.status.error === error) return
-    const status = statusAfter(task, { state: 'pending', message: task.status.message, error }, this.#nowMs)
-    this.units.push([{ kind: 'task-status', taskId: task.id, status }])
+    this.units.push(...left(task, error, this.#nowMs))
   }
+}
+
+/** Why the task is given no node, where it does not say so already. */
+function left(task: Task, error: string, nowMs: number): readonly (readonly Change[])[] {
+  if (task.status.error === error) return []
+  const status = statusAfter(task, { state: 'pending', message: task.status.message, error }, nowMs)
+  return [[{ kind: 'task-status', taskId: task.id, status }]]
 }
 
 /** The node labels that a task is to be spread over, outermost first. */
