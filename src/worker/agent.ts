@@ -320,7 +320,7 @@ export class Agent {
       onWelcome: (welcome) => this.#onWelcome(welcome, manager, session),
       onMessage: (message) => this.#onMessage(message, manager, tasks, scope, session),
     })
-    const stopping = () => this.#statuses.flush()
+    const stopping = () => this.#statuses.flushAll()
     signal.addEventListener('abort', stopping, { once: true })
     const end = await session.run(signal)
     signal.removeEventListener('abort', stopping)

@@ -13,7 +13,7 @@ export class StatusSender {
   readonly #clock: Clock
   readonly #outbox = new StatusOutbox()
   #send: ((message: StatusMessage) => void) | undefined
-  #gathering: Timer | undefined
+  #gathering: { readonly timer: Timer; readonly atMs: number } | undefined
   #waiting: Timer | undefined
 
   constructor(clock: Clock) {
@@ -22,7 +22,7 @@ export class StatusSender {
 
   sessionBegan(send: (message: StatusMessage) => void): void {
     this.#send = send
-    this.flush()
+    this.flushAll()
   }
 
   sessionEnded(): void {
@@ -31,11 +31,8 @@ export class StatusSender {
   }
 
   add(taskId: string, status: TaskStatus): void {
-    this.#outbox.add(taskId, status)
-    this.#gathering ??= this.#clock.setTimer(GATHER_MS, () => {
-      this.#gathering = undefined
-      this.flush()
-    })
+    const nowMs = this.#clock.nowMs()
+    this.#flushAt(Math.max(this.#outbox.add(taskId, status, nowMs), nowMs + GATHER_MS))
   }
 
   /** Nobody wants to hear of the task any more. */
@@ -46,23 +43,40 @@ export class StatusSender {
   acknowledged(sequence: number): void {
     if (!this.#outbox.acknowledge(sequence)) return
     this.#waiting?.cancel()
-    this.flush()
+    this.#flush(this.#clock.nowMs())
   }
 
-  /** What there is leaves now, if a session stands and nothing is under way. */
-  flush(): void {
-    const batch = this.#send && this.#outbox.take()
+  /** What there is leaves now, also what may soon be out of date, if a session stands and nothing is under way. */
+  flushAll(): void {
+    this.#flush(Number.POSITIVE_INFINITY)
+  }
+
+  #flushAt(atMs: number): void {
+    if (this.#gathering && this.#gathering.atMs <= atMs) return
+    this.#gathering?.timer.cancel()
+    const timer = this.#clock.setTimer(Math.max(atMs - this.#clock.nowMs(), GATHER_MS), () => {
+      this.#gathering = undefined
+      this.#flush(this.#clock.nowMs())
+    })
+    this.#gathering = { timer, atMs }
+  }
+
+  #flush(upToMs: number): void {
+    const batch = this.#send && this.#outbox.take(upToMs)
+    const nextMs = this.#send && this.#outbox.nextDueMs
+    // What is due already waits for the batch under way, which ends with a flush of its own.
+    if (nextMs !== undefined && nextMs > this.#clock.nowMs()) this.#flushAt(nextMs)
     if (!batch) return
     this.#send?.(batch)
     this.#waiting?.cancel()
     this.#waiting = this.#clock.setTimer(ACK_TIMEOUT_MS, () => {
       this.#outbox.requeue()
-      this.flush()
+      this.flushAll()
     })
   }
 
   close(): void {
-    this.#gathering?.cancel()
+    this.#gathering?.timer.cancel()
     this.#waiting?.cancel()
   }
 }

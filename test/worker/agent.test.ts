@@ -111,6 +111,27 @@ t.test('a hundred tasks come to run in few batches of statuses', async (t) => {
   await stop()
 })
 
+t.test('a state that another one follows at once is not reported, one that lasts is', async (t) => {
+  const { manager, startAgent, until } = world({
+    behaviour: ({ id }) =>
+      id === 'slow' ? { pullMs: 2_000, createMs: 10, startMs: 10 } : { pullMs: 5, createMs: 5, startMs: 5 },
+  })
+  const m1 = manager('m1')
+  const waiting = makeTask({ id: 'waiting', desiredState: 'ready' })
+  m1.assigned = [makeTask({ id: 'fast' }), makeTask({ id: 'slow' }), waiting].map(assigned)
+  const { stop } = startAgent([m1])
+  await until(() => m1.state('fast') === 'running', 'the fast one running')
+  await until(() => m1.state('waiting') === 'ready', 'the one that is to wait ready')
+  await until(() => m1.state('slow') === 'running', 'the slow one running')
+  const statesOf = (taskId: string) =>
+    m1.heardOf('status').flatMap(({ updates }) => updates.filter((update) => update.taskId === taskId))
+  const told = (taskId: string) => statesOf(taskId).map(({ status }) => status.state)
+  t.same(told('fast'), ['running'])
+  t.same(told('waiting'), ['ready'])
+  t.same(told('slow'), ['preparing', 'running'])
+  await stop()
+})
+
 t.test('a status that is not acknowledged is sent again', async (t) => {
   const { manager, startAgent, until, clock } = world()
   const m1 = manager('m1')
