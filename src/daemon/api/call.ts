@@ -132,11 +132,14 @@ export function sendEmpty(call: Pick<Call, 'response'>, status: number): void {
 
 const SLICE_MS = 8
 const CHUNK_CHARACTERS = 64 * 1024
+/** A list up to this size is written without a look at how fast the client takes it: one wait for it, not one a chunk. */
+const HELD_BYTES = 8 * 1024 * 1024
 
 /** A JSON array of encoded items, made and written in slices, so that thousands of them never hold the thread for long. */
 export async function sendList(call: Call, clock: Clock, items: Iterable<string>): Promise<void> {
   const { response } = call
-  response.writeHead(200, { 'Content-Type': 'application/json' })
+  const held: Buffer[] = []
+  let heldBytes = 0
   let chunk = '['
   let first = true
   let sliceStartMs = clock.nowMs()
@@ -148,12 +151,27 @@ export async function sendList(call: Call, clock: Clock, items: Iterable<string>
       sliceStartMs = clock.nowMs()
     }
     if (chunk.length < CHUNK_CHARACTERS) continue
-    await writeChunk(call, chunk)
-    if (call.signal.aborted) return
+    const bytes = Buffer.from(chunk)
     chunk = ''
+    held.push(bytes)
+    heldBytes += bytes.length
+    if (heldBytes <= HELD_BYTES) continue
+    if (!response.headersSent) response.writeHead(200, LIST_HEADERS)
+    for (const each of held.splice(0)) {
+      await writeChunk(call, each)
+      if (call.signal.aborted) return
+    }
   }
-  response.end(`${chunk}]\n`)
+  held.push(Buffer.from(`${chunk}]\n`))
+  if (!response.headersSent) {
+    const length = held.reduce((sum, { length: bytes }) => sum + bytes, 0)
+    response.writeHead(200, { ...LIST_HEADERS, 'Content-Length': length })
+  }
+  for (const each of held) response.write(each)
+  response.end()
 }
+
+const LIST_HEADERS = { 'Content-Type': 'application/json' } as const
 
 /** Writes and waits until the client has taken it in; returns also when the client is gone. */
 export async function writeChunk(call: Pick<Call, 'response' | 'signal'>, chunk: string | Uint8Array): Promise<void> {
