@@ -231,37 +231,40 @@ t.test('proposals of one turn travel in one append', async (t) => {
   )
 })
 
-t.test('where news of commits waits, it goes with the next append, a read or a heartbeat, and else when it is time', async (t) => {
-  const member = new Member({ limits: { commitNewsWaits: true } }).lead()
-  const news = () =>
-    member.messages
-      .splice(0)
-      .flatMap((sent) =>
-        sent.kind === 'append' || sent.kind === 'heartbeat' ? [`${sent.kind} ${sent.to} ${sent.commit}`] : [],
-      )
-  t.equal(member.core.owedCommit, 2, 'the entry that opens the term')
-  member.propose('one')
-  t.same(news(), ['append b 2', 'append c 2'])
-  member.answer(3)
-  t.same(news(), [], 'it is committed, and nobody is told')
-  const owed = member.core.owedCommit
-  member.propose('two')
-  t.same(news(), ['append b 3', 'append c 3'])
-  member.answer(4)
-  member.core.tellCommit(owed)
-  member.pump()
-  t.same(news(), [], 'what was to be told then is known by now')
-  member.core.tellCommit(member.core.owedCommit)
-  member.pump()
-  t.same(news(), ['append b 4', 'append c 4'])
-  t.equal(member.core.owedCommit, 0)
+t.test(
+  'where news of commits waits, it goes with the next append, a read or a heartbeat, and else when it is time',
+  async (t) => {
+    const member = new Member({ limits: { commitNewsWaits: true } }).lead()
+    const news = () =>
+      member.messages
+        .splice(0)
+        .flatMap((sent) =>
+          sent.kind === 'append' || sent.kind === 'heartbeat' ? [`${sent.kind} ${sent.to} ${sent.commit}`] : [],
+        )
+    t.equal(member.core.owedCommit, 2, 'the entry that opens the term')
+    member.propose('one')
+    t.same(news(), ['append b 2', 'append c 2'])
+    member.answer(3)
+    t.same(news(), [], 'it is committed, and nobody is told')
+    const owed = member.core.owedCommit
+    member.propose('two')
+    t.same(news(), ['append b 3', 'append c 3'])
+    member.answer(4)
+    member.core.tellCommit(owed)
+    member.pump()
+    t.same(news(), [], 'what was to be told then is known by now')
+    member.core.tellCommit(member.core.owedCommit)
+    member.pump()
+    t.same(news(), ['append b 4', 'append c 4'])
+    t.equal(member.core.owedCommit, 0)
 
-  member.propose('three')
-  member.answer(5)
-  member.messages.length = 0
-  member.step({ kind: 'read-index', from: 'c', term: 2, session: 1, requestIds: [1] })
-  t.same(news(), ['heartbeat b 5', 'heartbeat c 2', 'append c 5'], 'c is not known to have all of it')
-})
+    member.propose('three')
+    member.answer(5)
+    member.messages.length = 0
+    member.step({ kind: 'read-index', from: 'c', term: 2, session: 1, requestIds: [1] })
+    t.same(news(), ['heartbeat b 5', 'heartbeat c 2', 'append c 5'], 'c is not known to have all of it')
+  },
+)
 
 t.test('a window bounds the appends under way, and answers open it (dissertation §10.2.2)', async (t) => {
   const member = new Member({ limits: { maxInflightMessages: 2 } }).lead()
