@@ -82,8 +82,13 @@ export class LevelFile {
     return this.#turns.take(() => this.#write(operations, options))
   }
 
-  async close(): Promise<void> {
+  /** Whoever waits for room, now or later, fails instead: the owner is about to close. */
+  giveUp(): void {
     this.#closing.abort()
+  }
+
+  async close(): Promise<void> {
+    this.giveUp()
     await this.#turns.idle()
     await this.#opened?.close()
   }

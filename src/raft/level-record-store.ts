@@ -29,6 +29,10 @@ export class LevelRecordStore implements RecordStore {
     }
   }
 
+  giveUp(): void {
+    this.#file.giveUp()
+  }
+
   async close(): Promise<void> {
     await this.#file.close()
   }

@@ -225,6 +225,7 @@ export class RaftStorage {
 
   /** Waits for what was written and closes the store. Failures were reported to the writers. */
   async close(): Promise<void> {
+    this.#records.giveUp?.()
     await this.#flushing
     await this.#records.close()
   }

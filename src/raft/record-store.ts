@@ -17,6 +17,8 @@ export interface RecordStore {
   /** @throws {CodedError} RAFT_STORAGE_LOCKED (another process has it open), RAFT_STORAGE_FAILED. */
   open(): Promise<void>
   close(): Promise<void>
+  /** Of a store that may wait for room: it waits no more, before it is closed. */
+  giveUp?(): void
   /** Sees every write whose promise has resolved; one that is under way it may miss. */
   get(key: string): Uint8Array | undefined
   /** In key order; a view as of the first step. */

@@ -193,6 +193,7 @@ export class Agent {
     } finally {
       this.#statuses.close()
       await tasks.close()
+      storage.giveUp?.()
       writing.abort()
       await scope.close('the agent stops')
       await written.catch(() => {}) // scope.wait() has thrown it

@@ -38,6 +38,10 @@ export class LevelWorkerStorage implements WorkerStorage {
     }
   }
 
+  giveUp(): void {
+    this.#file.giveUp()
+  }
+
   async close(): Promise<void> {
     await this.#file.close()
   }

@@ -33,6 +33,8 @@ export interface WorkerStorage {
   /** All or nothing, in the order of the calls; with `sync` it survives a loss of power once resolved. */
   write(changes: readonly WorkerChange[], options: { readonly sync: boolean }): Promise<void>
   close(): Promise<void>
+  /** Of a storage that may wait for room on its disk: it waits no more, before it is closed. */
+  giveUp?(): void
 }
 
 export const WORKER_FORMAT = 1

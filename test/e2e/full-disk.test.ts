@@ -10,7 +10,10 @@ import { callApi } from '../../lab/engine-api.ts'
 import type { LabHost } from '../../lab/lab-host.ts'
 import { SystemClock } from '../../src/lib/clock.ts'
 import { silentLog } from '../../src/lib/log.ts'
+import { SystemRandom } from '../../src/lib/random.ts'
 import { LevelRecordStore } from '../../src/raft/level-record-store.ts'
+import { RaftStorage } from '../../src/raft/raft-storage.ts'
+import { RecordCodec } from '../../src/raft/record-codec.ts'
 import type { RecordOperation } from '../../src/raft/record-store.ts'
 import { CleanUp } from '../../src/worker/docker/clean-up.ts'
 import { EngineClient } from '../../src/worker/docker/engine-client.ts'
@@ -164,6 +167,22 @@ t.test('what may fail does not hold up what follows it', beside, async (t) => {
   await store.close()
 })
 
+t.test('a store that waits for room can be closed', beside, async (t) => {
+  const folder = smallDisk('3m')
+  const policy = { clock: new SystemClock(), onFull: async () => {} }
+  const storage = new RaftStorage({
+    records: new LevelRecordStore(join(folder, 'store'), policy),
+    codec: new RecordCodec({ keys: { current: { id: 'k1', key: new Uint8Array(32) } }, random: new SystemRandom() }),
+    clock: policy.clock,
+  })
+  await storage.open()
+  const data = new Uint8Array(MIB)
+  const entries = Array.from({ length: 8 }, (_, at) => ({ index: at + 1, term: 1, kind: 'normal' as const, data }))
+  const written = t.rejects(storage.write({ entries }), { code: 'RAFT_STORAGE_FAILED' })
+  await storage.close()
+  await written
+})
+
 // ---- a cluster ----
 
 t.test('a cluster whose disks are small', beside, async (t) => {
@@ -241,6 +260,9 @@ t.test('a cluster whose disks are small', beside, async (t) => {
     await cluster.waitFor('its reserve is used', async () => !(await reserved(full)), WAIT_MS, asked)
     await fill(full, 0)
     await stream.more(50, WAIT_MS)
+    // In order, without room to write anything, and then without any warning.
+    await full.restartSwarmd()
+    await fill(full, 0)
     await full.killSwarmd()
     await full.startSwarmd()
     await fill(full, 0)
