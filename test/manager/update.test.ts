@@ -3,6 +3,7 @@
 
 import t from 'tap'
 import type { ServiceSpec, UpdateConfig } from '../../src/api/spec.ts'
+import { serviceWarnings } from '../../src/manager/control/service-warnings.ts'
 import { imageOf, nanos, replicatedSpec, SmallCluster, withImage } from './support/small-cluster.ts'
 
 const MONITOR_MS = 1_000
@@ -525,6 +526,27 @@ t.test(
     await on.stop()
   },
 )
+
+t.test('a monitor that ends before a health check can fail is warned of', (t) => {
+  const Healthcheck = { Test: ['CMD', 'true'], Interval: nanos(2_000), Retries: 3, StartPeriod: nanos(4_000) }
+  const warned = (config: UpdateConfig | undefined, check: object | undefined = Healthcheck) => {
+    const ContainerSpec = { Image: 'ok', ...(check && { Healthcheck: check }) }
+    return serviceWarnings({ TaskTemplate: { ContainerSpec }, ...(config && { UpdateConfig: config }) })
+  }
+  t.same(warned({ Monitor: nanos(9_000) }), [
+    'the update monitor (9s) is shorter than what the health check takes to find a task unhealthy (10s: start period + ' +
+      'interval × retries): one that turns unhealthy after the monitor does not stop the update; --update-monitor 10s would see it',
+  ])
+  t.match(warned({ Parallelism: 1 }), [/update monitor \(5s\)/], "Docker's default")
+  t.match(warned({}, { Interval: nanos(10_000) }), [/30s: start period/], "of the image's check")
+  t.same(warned({ Monitor: nanos(10_000) }), [])
+  t.same(warned({ FailureAction: 'continue' }), [], 'failures are not watched')
+  t.same(warned(undefined), [])
+  t.same(warned({}, { Test: ['NONE'] }), [])
+  t.same(warned({}, {}), [])
+  t.same(serviceWarnings({ TaskTemplate: { ContainerSpec: { Healthcheck } }, RollbackConfig: {} }).length, 1)
+  t.end()
+})
 
 t.test('without a progress deadline an update waits for its tasks as long as they take', async (t) => {
   for (const Labels of [{}, { 'io.swarmctl.update.progress-deadline': '0s' }]) {

@@ -84,10 +84,10 @@ export function serviceRoutes(server: ServerContext): readonly Route[] {
       path: '/services/create',
       handle: async (call, state) => {
         const spec = specForVersion(decodeJson(call, serviceSpecDecoder), call.version)
-        const { id } = await createService(controlOf(server, state, call), spec, registryAuth(call)).catch(
+        const { id, warnings } = await createService(controlOf(server, state, call), spec, registryAuth(call)).catch(
           (error: unknown) => explainNetwork(server, error),
         )
-        sendJson(call, 201, { ID: id })
+        sendJson(call, 201, { ID: id, ...(warnings.length > 0 ? { Warnings: warnings } : {}) })
       },
     },
     {
@@ -107,7 +107,7 @@ export function serviceRoutes(server: ServerContext): readonly Route[] {
       path: '/services/{id}/update',
       handle: async (call, state) => {
         const spec = specForVersion(decodeJson(call, serviceSpecDecoder), call.version)
-        await updateService(controlOf(server, state, call), {
+        const warnings = await updateService(controlOf(server, state, call), {
           service: call.id,
           version: versionParameter(call, 'service'),
           spec,
@@ -115,7 +115,7 @@ export function serviceRoutes(server: ServerContext): readonly Route[] {
           registryAuthFrom: parameter(call, 'registryAuthFrom'),
           rollback: parameter(call, 'rollback'),
         }).catch((error: unknown) => explainNetwork(server, error))
-        sendJson(call, 200, { Warnings: null })
+        sendJson(call, 200, { Warnings: warnings.length > 0 ? warnings : null })
       },
     },
     {
