@@ -21,6 +21,8 @@ export const CLEAN_UP_ON_PRESSURE_LABEL = 'io.swarmctl.clean-up.on-pressure'
 
 /** Whether tasks are moved onto a node that joins or returns. */
 export const REBALANCE_LABEL = 'io.swarmctl.rebalance'
+/** How long such a node has to be there before. */
+export const REBALANCE_AFTER_LABEL = 'io.swarmctl.rebalance.after'
 /** How many tasks rebalancing moves at one time, in the whole cluster. */
 export const REBALANCE_AT_ONCE_LABEL = 'io.swarmctl.rebalance.at-once'
 
@@ -44,6 +46,7 @@ function oneOf(...values: readonly string[]): Pick<ClusterSetting, 'accepted' | 
 const MIN_CLEAN_UP_MS = 60_000
 
 export const MAX_REBALANCE_AT_ONCE = 100
+const REBALANCE_AFTER_MS = 30_000
 
 export const CLUSTER_SETTINGS: readonly ClusterSetting[] = [
   {
@@ -51,6 +54,14 @@ export const CLUSTER_SETTINGS: readonly ClusterSetting[] = [
     summary: 'whether tasks are moved onto a node that joins or returns',
     byDefault: 'off',
     ...oneOf('off', 'on-join'),
+  },
+  {
+    label: REBALANCE_AFTER_LABEL,
+    summary: 'how long such a node has to be ready before',
+    byDefault: '30s',
+    accepted: 'a duration such as 10s or 5m',
+    examples: ['10s', '30s', '5m'],
+    accepts: (value) => durationMs(value) !== undefined,
   },
   {
     label: REBALANCE_AT_ONCE_LABEL,
@@ -156,7 +167,17 @@ function atOnceOf(text: string | undefined): number | undefined {
   return atOnce >= 1 && atOnce <= MAX_REBALANCE_AT_ONCE ? atOnce : undefined
 }
 
-export function rebalanceSettings(spec: SwarmSpec | undefined): { readonly onJoin: boolean; readonly atOnce: number } {
+export interface RebalanceSettings {
+  readonly onJoin: boolean
+  readonly afterMs: number
+  readonly atOnce: number
+}
+
+export function rebalanceSettings(spec: SwarmSpec | undefined): RebalanceSettings {
   const labels = spec?.Labels
-  return { onJoin: labels?.[REBALANCE_LABEL] === 'on-join', atOnce: atOnceOf(labels?.[REBALANCE_AT_ONCE_LABEL]) ?? 1 }
+  return {
+    onJoin: labels?.[REBALANCE_LABEL] === 'on-join',
+    afterMs: durationMs(labels?.[REBALANCE_AFTER_LABEL] ?? '') ?? REBALANCE_AFTER_MS,
+    atOnce: atOnceOf(labels?.[REBALANCE_AT_ONCE_LABEL]) ?? 1,
+  }
 }

@@ -4,6 +4,7 @@
 import t, { type Test } from 'tap'
 import {
   clusterSettingProblem,
+  REBALANCE_AFTER_LABEL,
   REBALANCE_AT_ONCE_LABEL,
   REBALANCE_LABEL,
   rebalanceSettings,
@@ -550,13 +551,16 @@ t.test('a second node that comes meanwhile is not forgotten', async (t) => {
 })
 
 t.test('the settings are checked, and read with what is wrong taken for absent', (t: Test) => {
-  t.same(rebalanceSettings(undefined), { onJoin: false, atOnce: 1 })
+  t.same(rebalanceSettings(undefined), { onJoin: false, afterMs: 30_000, atOnce: 1 })
   t.same(rebalanceSettings({ Labels: { [REBALANCE_LABEL]: 'on-join', [REBALANCE_AT_ONCE_LABEL]: '7' } }), {
     onJoin: true,
+    afterMs: 30_000,
     atOnce: 7,
   })
   t.equal(rebalanceSettings({ Labels: { [REBALANCE_AT_ONCE_LABEL]: '0' } }).atOnce, 1)
   t.match(clusterSettingProblem({ [REBALANCE_LABEL]: 'on' }), /invalid value "on": must be off or on-join/)
+  t.equal(rebalanceSettings({ Labels: { [REBALANCE_AFTER_LABEL]: '2s' } }).afterMs, 2_000)
+  t.match(clusterSettingProblem({ [REBALANCE_AFTER_LABEL]: 'soon' }), /invalid value "soon": must be a duration/)
   t.match(clusterSettingProblem({ [REBALANCE_AT_ONCE_LABEL]: '101' }), /must be a number from 1 to 100/)
   t.end()
 })

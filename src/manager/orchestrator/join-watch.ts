@@ -12,8 +12,6 @@ import { newRebalance, planMoves } from './rebalance-plan.ts'
 import { isRebalancing } from './rebalance-run.ts'
 
 const ABSENT = 'absent'
-/** A node that comes and goes is left alone. */
-export const STABLE_MS = 30_000
 /** Services in one look; the next look, which follows at once, takes on the rest. */
 const MAX_SERVICES = 100
 
@@ -41,11 +39,13 @@ export class JoinWatch implements Controller {
     if (isAbsent(node)) return due === ABSENT ? NOTHING : { transactions: [[marked(node, ABSENT)]] }
     // After an election, before it has been heard from, a node is neither here nor gone.
     if (due === undefined || node.status.state !== 'ready') return NOTHING
+    // A node that comes and goes is left alone.
+    const { afterMs } = rebalanceSettings(view.cluster()?.spec)
     const { nowMs } = context
     if (due === ABSENT) {
-      return { transactions: [[marked(node, formatTime(nowMs))]], requeueAtMs: nowMs + STABLE_MS }
+      return { transactions: [[marked(node, formatTime(nowMs))]], requeueAtMs: nowMs + afterMs }
     }
-    const dueMs = endOfWait(parseTime(due), STABLE_MS, nowMs)
+    const dueMs = endOfWait(parseTime(due), afterMs, nowMs)
     if (dueMs > nowMs) return { transactions: [], requeueAtMs: dueMs }
     return this.#begin(view, node, context)
   }
