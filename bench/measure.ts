@@ -28,8 +28,8 @@ export interface Bench {
   readonly runs: number
   readonly quick: boolean
   readonly say: (line: string) => void
-  /** Whether the measure's share of the bench's time lasts for another round. */
-  readonly hasTime: () => boolean
+  /** Whether the measure's share of the bench's time lasts for so many more milliseconds. */
+  readonly hasTime: (forMs?: number) => boolean
 }
 
 export interface Measure {
@@ -50,8 +50,11 @@ export function sampleOf(values: readonly number[]): Sample {
 
 /** Numbers of the rounds to run: `count` of them, or as many as there is time for, but one at least. */
 export function* rounds(bench: Bench, count = bench.runs): Iterable<number> {
+  const startedMs = performance.now()
   for (let round = 0; round < count; round++) {
-    if (round > 0 && !bench.hasTime()) {
+    const usualMs = round > 0 ? (performance.now() - startedMs) / round : 0
+    // one that is half done when time is up is worth it
+    if (round > 0 && !bench.hasTime(usualMs / 2)) {
       bench.say(`no time for more than ${round} of ${count} rounds`)
       return
     }

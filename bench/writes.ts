@@ -66,4 +66,4 @@ async function run(bench: Bench): Promise<readonly Figure[]> {
   return [...figures, elections]
 }
 
-export const writes: Measure = { name: 'writes', minutes: 2, run }
+export const writes: Measure = { name: 'writes', minutes: 2.2, run }
