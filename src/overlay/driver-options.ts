@@ -52,3 +52,13 @@ export function portsOf(option: unknown): readonly HostModePort[] {
     return [{ protocol, published: Number(published), target: Number(target) }]
   })
 }
+
+/**
+ * Option of an end point: how many of ours its container joins while it starts, where the engine takes the links into the container
+ * after the last of them only (before API 1.44).
+ */
+export const ENDPOINT_SIBLINGS_KEY = 'io.swarmctl.siblings'
+
+export function siblingsOf(option: unknown): number {
+  return typeof option === 'string' && /^\d{1,2}$/.test(option) ? Number(option) : 1
+}

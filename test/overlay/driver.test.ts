@@ -8,7 +8,7 @@ import { EngineState } from '../../src/overlay/driver/engine-state.ts'
 import { ipamDriverMethods } from '../../src/overlay/driver/ipam-driver.ts'
 import { Leftovers } from '../../src/overlay/driver/leftovers.ts'
 import { type Answer, networkDriverMethods } from '../../src/overlay/driver/network-driver.ts'
-import { NETWORK_ID_KEY } from '../../src/overlay/driver-options.ts'
+import { ENDPOINT_SIBLINGS_KEY, NETWORK_ID_KEY } from '../../src/overlay/driver-options.ts'
 
 const id = (digit: string) => digit.repeat(64)
 const NET = id('a')
@@ -26,7 +26,13 @@ const overlay: OverlayNetwork = {
   mtu: 0,
 }
 
-async function driver(t: Test, options: { readonly ipv6?: boolean } = {}) {
+interface DriverOptions {
+  readonly ipv6?: boolean
+  /** What making a link waits for; a rejection is the kernel's refusal. */
+  readonly link?: (endpointId: string) => Promise<void>
+}
+
+async function driver(t: Test, options: DriverOptions = {}) {
   const path = `${t.testdir({})}/engine.json`
   const engine = new EngineState(path, silentLog)
   await engine.load()
@@ -60,8 +66,8 @@ async function driver(t: Test, options: { readonly ipv6?: boolean } = {}) {
         }
       },
       attach: async (local) => {
+        await options.link?.(local.endpointId)
         kernel.push(`attach ${local.endpointId.slice(0, 2)} ${local.addresses.join(' ')}`)
-        return { device: `fc${local.endpointId.slice(0, 11)}` }
       },
       detach: async (endpointId) => void kernel.push(`detach ${endpointId.slice(0, 2)}`),
       ipv6: options.ipv6 ?? false,
@@ -82,8 +88,9 @@ async function driver(t: Test, options: { readonly ipv6?: boolean } = {}) {
   await create(NET, 'overlay0', '10.0.1.0/24')
   await create(EGRESS, EGRESS_NETWORK_ID, '100.96.0.0/16')
   await create(GATEWAY, 'ingress0', '100.64.6.0/23')
-  const join = async (NetworkID: string, EndpointID: string, Address: string) => {
-    const created = await call('NetworkDriver.CreateEndpoint', { NetworkID, EndpointID, Interface: { Address } })
+  const join = async (NetworkID: string, EndpointID: string, Address: string, Options: Answer = {}) => {
+    const Interface = { Address }
+    const created = await call('NetworkDriver.CreateEndpoint', { NetworkID, EndpointID, Interface, Options })
     const joined = await call('NetworkDriver.Join', { NetworkID, EndpointID, SandboxKey: '/box' })
     return { created, joined }
   }
@@ -107,6 +114,51 @@ t.test('an end point gets a MAC of its address, is joined by a link, and has no 
     DisableGatewayService: true,
   })
   t.same(kernel, ['attach 11 10.0.1.20'])
+})
+
+t.test('links of a container are made side by side, and the last Join answers when all are there', async (t) => {
+  const two = { [ENDPOINT_SIBLINGS_KEY]: '2' }
+  let release = () => {}
+  const slow = new Promise<void>((resolve) => {
+    release = resolve
+  })
+  const { join, kernel, path } = await driver(t, { link: async (one) => (one === id('1') ? slow : undefined) })
+  await join(NET, id('1'), '10.0.1.20/24', two)
+  t.same(kernel, [], 'the first is answered at once')
+  const read = new EngineState(path, silentLog)
+  await read.load()
+  t.same(
+    [...read.endpoints.values()].map(({ joined, siblings }) => [joined, siblings]),
+    [[true, 2]],
+    'and known on disk, so that a killed driver counts on',
+  )
+  let answered = false
+  const last = join(EGRESS, id('2'), '100.96.0.2/16', two).then(() => {
+    answered = true
+  })
+  await new Promise((resolve) => setTimeout(resolve, 50))
+  t.same([kernel, answered], [['attach 22 100.96.0.2'], false])
+  release()
+  await last
+  t.same(kernel, ['attach 22 100.96.0.2', 'attach 11 10.0.1.20'])
+})
+
+t.test('a link that cannot be made fails the last Join of its container', async (t) => {
+  const link = async (one: string) => {
+    if (one === id('1')) throw new CodedError('NETWORK_UNUSABLE', 'no')
+  }
+  const { call, join } = await driver(t, { link })
+  const two = { [ENDPOINT_SIBLINGS_KEY]: '2' }
+  await join(NET, id('1'), '10.0.1.20/24', two)
+  await t.rejects(join(EGRESS, id('2'), '100.96.0.2/16', two), { code: 'NETWORK_UNUSABLE' })
+  for (const [NetworkID, EndpointID] of [
+    [NET, id('1')],
+    [EGRESS, id('2')],
+  ])
+    await call('NetworkDriver.Leave', { NetworkID, EndpointID })
+  await join(NET, id('3'), '10.0.1.21/24', two)
+  await join(EGRESS, id('4'), '100.96.0.3/16', two)
+  t.pass('the next container is another matter')
 })
 
 t.test('the default route is the gateway networks’, with IPv6 where the host has it', async (t) => {

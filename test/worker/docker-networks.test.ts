@@ -10,12 +10,13 @@ import type { Attachment, Network } from '../../src/api/objects.ts'
 import type { ContainerSpec, NetworkSpec, PortConfig } from '../../src/api/spec.ts'
 import { SystemClock } from '../../src/lib/clock.ts'
 import { silentLog } from '../../src/lib/log.ts'
+import { ENDPOINT_SIBLINGS_KEY } from '../../src/overlay/driver-options.ts'
 import { containerBody, NETWORK_COUNT_LABEL } from '../../src/worker/docker/container-body.ts'
 import { EngineClient } from '../../src/worker/docker/engine-client.ts'
 import { numbered } from '../../src/worker/docker/free-port.ts'
 import { LocalNetworks } from '../../src/worker/docker/local-networks.ts'
 import { observed } from '../../src/worker/docker/observed.ts'
-import { containerNetworks, hostsFile, resolvConf } from '../../src/worker/docker/task-networks.ts'
+import { containerNetworks, hostsFile, resolvConf, withSiblings } from '../../src/worker/docker/task-networks.ts'
 import { META, makeOrder, makeTask } from './task-factory.ts'
 
 const FACTS = {
@@ -306,6 +307,20 @@ async function networksOn(t: Test, apiVersion: string) {
   t.teardown(() => client.close())
   return { networks, parts: new LocalNetworks(client, { clock: new SystemClock(), log: silentLog }) }
 }
+
+t.test('older engines’ driver is told how many links a container gets from it', async (t) => {
+  const counts = (names: readonly string[], wishes?: Wishes) =>
+    withSiblings(plan(names, wishes)!).map(([name, { DriverOpts }]) => [name, DriverOpts?.[ENDPOINT_SIBLINGS_KEY]])
+  t.strictSame(counts(['front']), [
+    ['front-net', '2'],
+    ['swarmctl_egress', '2'],
+  ])
+  t.strictSame(counts(['inner']), [['inner-net', undefined]])
+  t.strictSame(counts(['front'], { ports: [HOST_PORT] }), [
+    ['front-net', undefined],
+    ['swarmctl_ports', undefined],
+  ])
+})
 
 t.test('a part of a network whose block of addresses is another one now is made anew', async (t) => {
   const { networks, parts } = await networksOn(t, '1.44')

@@ -6,6 +6,7 @@ import {
   EGRESS_NETWORK_NAME,
   ENDPOINT_DNS_KEY,
   ENDPOINT_PORTS_KEY,
+  ENDPOINT_SIBLINGS_KEY,
   NETWORK_VNI_KEY,
   NO_ENGINE_RESOLVER,
   PORTS_NETWORK_NAME,
@@ -112,7 +113,12 @@ function shownEndpoint(
   if (part?.hidden || HIDDEN_NAMES.has(name)) return []
   const NetworkID = part?.clusterId ?? idOf(name)
   if (NetworkID === '') return [[name, settings, false]]
-  const { [ENDPOINT_DNS_KEY]: _dns, [ENDPOINT_PORTS_KEY]: _ports, ...options } = asObject(settings.DriverOpts)
+  const {
+    [ENDPOINT_DNS_KEY]: _dns,
+    [ENDPOINT_PORTS_KEY]: _ports,
+    [ENDPOINT_SIBLINGS_KEY]: _siblings,
+    ...options
+  } = asObject(settings.DriverOpts)
   const hasOptions = Object.keys(options).length > 0
   const DriverOpts = settings.DriverOpts === undefined ? {} : { DriverOpts: hasOptions ? options : null }
   return [[name, { ...settings, ...DriverOpts, NetworkID }, true]]

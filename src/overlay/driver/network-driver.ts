@@ -5,8 +5,16 @@ import { endpointMac } from '../../api/data-plane.ts'
 import { parseAddress, parseCidr } from '../../lib/cidr.ts'
 import { CodedError } from '../../lib/errors.ts'
 import { type DesiredState, EGRESS_NETWORK_ID, type LocalAttachment } from '../desired-state.ts'
-import { ENDPOINT_DNS_KEY, ENDPOINT_PORTS_KEY, NETWORK_ID_KEY, portsOf, upstreamsOf } from '../driver-options.ts'
-import { EGRESS_GATEWAY, EGRESS_SUBNET, gatewayBlock, gatewayIpv6 } from '../kernel/fabric-config.ts'
+import {
+  ENDPOINT_DNS_KEY,
+  ENDPOINT_PORTS_KEY,
+  ENDPOINT_SIBLINGS_KEY,
+  NETWORK_ID_KEY,
+  portsOf,
+  siblingsOf,
+  upstreamsOf,
+} from '../driver-options.ts'
+import { containerPort, EGRESS_GATEWAY, EGRESS_SUBNET, gatewayBlock, gatewayIpv6 } from '../kernel/fabric-config.ts'
 import type { EngineState } from './engine-state.ts'
 
 /** The part of swarmd-net that the drivers stand on. */
@@ -16,7 +24,7 @@ export interface DriverHost {
   /** Resolves when the kernel has the network. @throws {CodedError} NETWORK_UNKNOWN when that takes too long */
   readonly network: (networkId: string) => Promise<void>
   /** Makes the container's cable; its far end lies in the host's namespace, for the engine to take. */
-  readonly attach: (local: LocalAttachment) => Promise<{ readonly device: string }>
+  readonly attach: (local: LocalAttachment) => Promise<unknown>
   readonly detach: (endpointId: string) => Promise<void>
   /** Containers get IPv6 on their way out. */
   readonly ipv6: boolean
@@ -30,6 +38,7 @@ const EGRESS_PREFIX_V6 = 96 + Number(EGRESS_SUBNET.split('/')[1])
 
 export function networkDriverMethods(host: DriverHost): Readonly<Record<string, Method>> {
   const nothing = (): Answer => ({})
+  const siblings = new Siblings()
   return {
     'NetworkDriver.GetCapabilities': () => ({ Scope: 'local', ConnectivityScope: 'local' }),
     'NetworkDriver.CreateNetwork': (request) => createNetwork(host, request),
@@ -37,8 +46,8 @@ export function networkDriverMethods(host: DriverHost): Readonly<Record<string, 
     'NetworkDriver.CreateEndpoint': (request) => createEndpoint(host, request),
     'NetworkDriver.EndpointOperInfo': () => ({ Value: {} }),
     'NetworkDriver.DeleteEndpoint': (request) => deleteEndpoint(host, request),
-    'NetworkDriver.Join': (request) => join(host, request),
-    'NetworkDriver.Leave': (request) => leave(host, request),
+    'NetworkDriver.Join': (request) => join(host, siblings, request),
+    'NetworkDriver.Leave': (request) => leave(host, siblings, request),
     'NetworkDriver.DiscoverNew': nothing,
     'NetworkDriver.DiscoverDelete': nothing,
     'NetworkDriver.AllocateNetwork': nothing,
@@ -100,7 +109,8 @@ async function createEndpoint(host: DriverHost, request: Answer): Promise<Answer
     ...(nameServers.length > 0 && { nameServers }),
     ...(ports.length > 0 && { ports }),
   }
-  host.engine.endpoints.set(endpointId, { local, joined: false })
+  const siblings = siblingsOf(record(request.Options)[ENDPOINT_SIBLINGS_KEY])
+  host.engine.endpoints.set(endpointId, { local, joined: false, ...(siblings > 1 && { siblings }) })
   await host.engine.save()
   const ipv6 = gateway && host.ipv6 && !given.AddressIPv6 ? { AddressIPv6: gateway.addressV6(addresses[0] ?? '') } : {}
   // what the engine has decided must not be said again
@@ -113,27 +123,67 @@ async function deleteEndpoint(host: DriverHost, request: Answer): Promise<Answer
   return {}
 }
 
-async function join(host: DriverHost, request: Answer): Promise<Answer> {
+/**
+ * Links of a container whose last Join is still to come are made meanwhile: that one answers when all of them are there, and gives
+ * the reason where one is not.
+ */
+class Siblings {
+  /** By the container's sandbox: links under way, which never reject. */
+  readonly #underWay = new Map<string, Promise<unknown>[]>()
+
+  add(sandbox: string, link: Promise<unknown>): void {
+    const outcome = link.then(
+      () => undefined,
+      (error: unknown) => error,
+    )
+    this.#underWay.set(sandbox, [...(this.#underWay.get(sandbox) ?? []), outcome])
+  }
+
+  /** @throws what the first of them was rejected with */
+  async all(sandbox: string): Promise<void> {
+    const outcomes = await Promise.all(this.#underWay.get(sandbox) ?? [])
+    this.#underWay.delete(sandbox)
+    for (const error of outcomes) if (error !== undefined) throw error
+  }
+
+  forget(sandbox: string): void {
+    this.#underWay.delete(sandbox)
+  }
+}
+
+async function join(host: DriverHost, siblings: Siblings, request: Answer): Promise<Answer> {
   const { network } = networkOf(host, request)
   const endpointId = idOf(request.EndpointID)
   const known = host.engine.endpoints.get(endpointId)
   if (!known) throw new CodedError('NO_END_POINT', `end point ${endpointId} is not known`)
   await host.network(network.networkId)
-  const local: LocalAttachment = { ...known.local, sandbox: text(request.SandboxKey) }
-  host.engine.endpoints.set(endpointId, { local, joined: true })
-  const [{ device }] = await Promise.all([host.attach(local), host.engine.save()])
+  const sandbox = text(request.SandboxKey)
+  const local: LocalAttachment = { ...known.local, sandbox }
+  host.engine.endpoints.set(endpointId, { ...known, local, joined: true })
+  const link = host.attach(local)
+  const isLast = joinedTo(host.engine, sandbox) >= (known.siblings ?? 1)
+  if (isLast) await Promise.all([link, siblings.all(sandbox), host.engine.save()])
+  else {
+    siblings.add(sandbox, link)
+    await host.engine.save()
+  }
   const { gateway } = networkOf(host, request)
   return {
-    InterfaceName: { SrcName: device, DstPrefix: 'eth' },
+    InterfaceName: { SrcName: containerPort(endpointId), DstPrefix: 'eth' },
     ...(gateway
       ? { Gateway: gateway.address, ...(host.ipv6 && { GatewayIPv6: gatewayIpv6(gateway.address) }) }
       : { DisableGatewayService: true }),
   }
 }
 
-async function leave(host: DriverHost, request: Answer): Promise<Answer> {
+function joinedTo(engine: EngineState, sandbox: string): number {
+  return [...engine.endpoints.values()].filter(({ local, joined }) => joined && local.sandbox === sandbox).length
+}
+
+async function leave(host: DriverHost, siblings: Siblings, request: Answer): Promise<Answer> {
   const endpointId = idOf(request.EndpointID)
   const known = host.engine.endpoints.get(endpointId)
+  siblings.forget(known?.local.sandbox ?? '')
   if (known) host.engine.endpoints.set(endpointId, { ...known, joined: false })
   await Promise.all([host.detach(endpointId), host.engine.save()])
   return {}

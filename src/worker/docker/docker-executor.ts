@@ -43,6 +43,7 @@ import {
   hostPorts,
   type NetworkWishes,
   networksFor,
+  withSiblings,
 } from './task-networks.ts'
 
 export interface DockerExecutorOptions {
@@ -163,7 +164,7 @@ export class DockerExecutor implements Executor {
     const files = await this.#files.write(order, spec)
     const dockerSocket = bindsEngineSocket(spec) ? await this.#options.dockerSocket?.() : undefined
     const several = apiRank(await this.#engine.apiVersion()) >= apiRank(SEVERAL_NETWORKS_API)
-    const all = networks?.endpoints ?? []
+    const all = networks ? (several ? networks.endpoints : withSiblings(networks)) : []
     const atOnce = several ? all : all.slice(0, 1)
     const body = containerBody(order, {
       spec,

@@ -12,6 +12,7 @@ import {
   EGRESS_NETWORK_NAME,
   ENDPOINT_DNS_KEY,
   ENDPOINT_PORTS_KEY,
+  ENDPOINT_SIBLINGS_KEY,
   NETWORK_GATEWAY_KEY,
   NETWORK_ID_KEY,
   NETWORK_VNI_KEY,
@@ -145,6 +146,17 @@ export function networksFor(wishes: NetworkWishes, facts: DataPlaneFacts): Conta
     addresses: shown.flatMap(({ addresses }) => addresses),
     ports,
   }
+}
+
+/** For engines that take the links of a container's networks after the last of them: the driver makes them side by side then. */
+export function withSiblings({ endpoints, networks }: ContainerNetworks): ContainerNetworks['endpoints'] {
+  const ours = new Set(networks.flatMap(({ name, driver }) => (driver === undefined ? [] : [name])))
+  const count = endpoints.filter(([name]) => ours.has(name)).length
+  if (count < 2) return endpoints
+  const DriverOpts = { [ENDPOINT_SIBLINGS_KEY]: String(count) }
+  return endpoints.map(([name, settings]) =>
+    ours.has(name) ? [name, { ...settings, DriverOpts: { ...settings.DriverOpts, ...DriverOpts } }] : [name, settings],
+  )
 }
 
 function withPorts(options: EndpointSettings, ports: readonly HostModePort[]): EndpointSettings {
