@@ -130,8 +130,16 @@ export type ManagerMessage =
   /** Every live node that knew the end points of these tasks, which are to stop, has `programmed` that nothing new goes there. */
   | { readonly kind: 'withdrawn'; readonly taskIds: readonly string[] }
   | { readonly kind: 'attachment'; readonly requestId: string; readonly answer: AttachmentAnswer }
-  /** Dial this manager's `/bulk` and serve the stream (see StreamFrame). Unknown requests are answered with an error frame. */
-  | { readonly kind: 'open-stream'; readonly streamId: string; readonly request: StreamRequest }
+  /**
+   * Dial this manager's `/bulk`, or that of the `manager` that is named, and serve the stream (see StreamFrame). Unknown requests are
+   * answered with an error frame.
+   */
+  | {
+      readonly kind: 'open-stream'
+      readonly streamId: string
+      readonly request: StreamRequest
+      readonly manager?: ManagerAddress
+    }
   /** The managers, the cluster's settings or this node's role, availability or labels changed. */
   | {
       readonly kind: 'cluster'
@@ -179,6 +187,8 @@ export type StreamRequest =
   | { readonly kind: 'task-logs'; readonly taskId: string; readonly options: LogOptions }
   /** answered by a ProbeAnswer in JSON */
   | { readonly kind: 'probe'; readonly request: ProbeRequest }
+  /** The node's own Docker API, as a connection to its socket: bytes go both ways, each against the other's credit (see Tunnel). */
+  | { readonly kind: 'tunnel' }
 
 /**
  * Frames on a `/bulk` connection, each encode([DISPATCHER_PROTOCOL_VERSION, frame]). The worker's first is `open`. It sends

@@ -1,8 +1,9 @@
 // The Docker Engine API as swarmctl uses it, over dockerode's connection. Dockerode takes 150 ms to load, so this file is
 // imported only once a command talks to a daemon.
 
-import type { IncomingMessage } from 'node:http'
+import { IncomingMessage } from 'node:http'
 import { Agent as HttpsAgent } from 'node:https'
+import type { Duplex } from 'node:stream'
 import Docker from 'dockerode'
 import { errorCode, errorMessage } from '../lib/errors.ts'
 import type { Address } from './address.ts'
@@ -82,7 +83,23 @@ export class ApiClient {
     throw new DaemonError(`Error response from daemon: ${daemonMessage(body, status, response)}`, status)
   }
 
-  #dial(method: string, path: string, options: RequestOptions): Promise<IncomingMessage> {
+  /** A connection that the daemon hands over: both directions are the other end's bytes. @throws {DaemonError | ConnectionError} */
+  async hijack(method: string, path: string, options: RequestOptions = {}): Promise<Duplex> {
+    const answer = await this.#dial<IncomingMessage | Duplex>(method, `/v${await this.version()}${path}`, options, true)
+    if (!(answer instanceof IncomingMessage)) return answer
+    const body = (await readAll(answer)).trim()
+    throw new DaemonError(
+      `Error response from daemon: ${daemonMessage(body, answer.statusCode ?? 0, answer)}`,
+      answer.statusCode ?? 0,
+    )
+  }
+
+  #dial<Answer = IncomingMessage>(
+    method: string,
+    path: string,
+    options: RequestOptions,
+    hijack = false,
+  ): Promise<Answer> {
     const query = new URLSearchParams()
     for (const [key, value] of Object.entries(options.query ?? {}))
       if (value !== undefined) query.set(key, String(value))
@@ -97,6 +114,7 @@ export class ApiClient {
           method,
           path: target,
           isStream: true,
+          ...(hijack ? { hijack: true } : {}),
           statusCodes: EVERY_STATUS,
           ...(options.headers ? { headers: { ...options.headers } } : {}),
           ...(hasBody ? { options: { _body: options.body, _query: Object.fromEntries(query) } } : {}),
@@ -104,7 +122,7 @@ export class ApiClient {
         },
         (error: unknown, response: unknown) => {
           if (error) reject(this.#unreachable(error))
-          else resolve(response as IncomingMessage)
+          else resolve(response as Answer)
         },
       )
     })

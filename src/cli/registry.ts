@@ -69,9 +69,24 @@ export const topCommands: readonly TopEntry[] = [
     load: async () => (await import('./completion.ts')).completionCommand,
   },
   {
+    name: 'exec',
+    summary: 'Execute a command in a running task or container of any node',
+    load: async () => (await import('./exec.ts')).execCommand,
+  },
+  {
     name: 'info',
     summary: 'Display system-wide information',
     load: async () => (await import('./info.ts')).infoCommand,
+  },
+  {
+    name: 'logs',
+    summary: 'Fetch the logs of a service or task',
+    load: async () => (await import('./service/commands.ts')).logsCommand,
+  },
+  {
+    name: 'ps',
+    summary: 'List containers of all nodes',
+    load: async () => (await import('./containers.ts')).psCommand,
   },
   {
     name: 'support-bundle',

@@ -3,6 +3,7 @@
 
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
+import type { Duplex } from 'node:stream'
 import type { TaskSocketKind } from '../api/cluster-settings.ts'
 import type { ManagerAddress } from '../api/dispatcher.ts'
 import type { NodeDescription } from '../api/spec.ts'
@@ -56,6 +57,8 @@ export interface ClusterNodeOptions {
   /** Adds this machine's labels and generic resources to what the engine says. */
   readonly describe: (engine: NodeDescription) => NodeDescription
   readonly forwarded: RequestHandler
+  /** A connection to this machine's API. */
+  readonly localApi: () => Duplex
   /** What this node is, or who leads, has changed. */
   readonly onChange: () => void
   readonly clock: Clock
@@ -131,6 +134,7 @@ export class ClusterNode {
         TLSInfo: this.#tlsInfo(),
         ...(options.disk.state.pressure.length > 0 && { DiskPressure: options.disk.state.pressure }),
       }),
+      localApi: async () => options.localApi(),
       onClusterChange: (message) => this.#onCluster(message),
       attachmentsInUse: () => this.places.inUse(),
     })

@@ -132,6 +132,7 @@ async function serve(options: DaemonOptions, log: Log): Promise<void> {
     hostRoutes,
     describe: describer(options),
     forwarded: { request: (message, response) => server.handleForwarded(message, response) },
+    localApi: () => server.dial(),
     onChange: () => server.clusterChanged(),
     clock,
     random,
@@ -174,6 +175,7 @@ async function serve(options: DaemonOptions, log: Log): Promise<void> {
     await swarmd.start()
     const group = await groupId(options.group)
     for (const host of options.hosts) await listen(server, host, group, log)
+    await listen(server, { kind: 'unix', path: join(options.execRoot, 'cluster.sock'), clusterView: true }, group, log)
     await taskSocket.renew()
     const refusedLate = Promise.resolve(refused).then(() => new Promise<never>(() => {}))
     const signal = await Promise.race([stopped, swarmd.fatal, refusedLate])

@@ -3,6 +3,7 @@
 import { rm } from 'node:fs/promises'
 import type { ClientRequest, RequestOptions } from 'node:http'
 import { join } from 'node:path'
+import type { Duplex } from 'node:stream'
 import type { LogOptions, ManagerAddress } from '../api/dispatcher.ts'
 import type { ProbeAnswer, ProbeRequest } from '../api/network-check.ts'
 import type { Task } from '../api/objects.ts'
@@ -12,6 +13,7 @@ import { CodedError, errorCode, errorMessage } from '../lib/errors.ts'
 import { Histogram } from '../lib/histogram.ts'
 import type { Log } from '../lib/log.ts'
 import type { Random } from '../lib/random.ts'
+import { readBody } from '../lib/tls-request.ts'
 import { Turns } from '../lib/turns.ts'
 import { createKey, createRequest } from '../lib/x509.ts'
 import { ingressNetwork } from '../manager/allocator/ingress-network.ts'
@@ -19,11 +21,19 @@ import { createCluster, createFirstNode } from '../manager/ca/create-cluster.ts'
 import type { ExternalSigner } from '../manager/ca/external-ca.ts'
 import { makeJoinToken } from '../manager/ca/join-token.ts'
 import { parseUnlockKey } from '../manager/ca/unlock-key.ts'
+import type { Manager } from '../manager/manager.ts'
 import { OWN_FEATURE_LEVEL } from '../manager/membership/feature-level.ts'
 import type { DataPlane } from '../overlay/client.ts'
 import type { SocketSource } from '../worker/docker/container-body.ts'
 import { chooseAddresses, hostOf, machineAddresses, type NodeAddresses } from './addresses.ts'
-import type { ClusterAccess, ClusterState, InitRequest, JoinRequest, PlaceAccess } from './api/cluster-access.ts'
+import {
+  type ClusterAccess,
+  type ClusterState,
+  FORWARD_PREFIX,
+  type InitRequest,
+  type JoinRequest,
+  type PlaceAccess,
+} from './api/cluster-access.ts'
 import { ClusterNode, describeEnd } from './cluster-node.ts'
 import type { RequestHandler } from './control-port.ts'
 import type { DiskWatch } from './disk/disk-watch.ts'
@@ -50,6 +60,8 @@ export interface SwarmdOptions {
   /** of this machine, whichever cluster it is in */
   readonly dataPlane: MachineDataPlane
   readonly disk: DiskWatch
+  /** A connection to this machine's API. */
+  readonly localApi: () => Duplex
   /** CIDRs that this machine reaches by routes of its own. */
   readonly hostRoutes: () => Promise<readonly string[]>
   readonly describe: (engine: NodeDescription) => NodeDescription
@@ -69,6 +81,8 @@ const REGISTER_TIMEOUT_MS = 5000
 const RESIGN_TIMEOUT_MS = 5000
 const REMOVE_CONTAINERS_TIMEOUT_MS = 60_000
 const POLL_MS = 5
+const TUNNEL_TIMEOUT_MS = 10_000
+const MAX_ANSWER_BYTES = 64 * 1024
 
 interface Running {
   readonly node: ClusterNode
@@ -299,6 +313,40 @@ export class Swarmd implements ClusterAccess {
     return manager.probe(nodeId, request, signal)
   }
 
+  async dialNode(nodeId: string): Promise<Duplex> {
+    const node = this.#running?.node
+    const manager = node?.manager
+    if (!node || !manager) throw notAManager()
+    if (nodeId === node.nodeId) return this.#options.localApi()
+    if (manager.isLeader) return await manager.dispatcher.tunnel(nodeId, undefined)
+    return await manager.dispatcher.tunnel(nodeId, (streamId) => this.#askForTunnel(node, manager, nodeId, streamId))
+  }
+
+  requestTunnel(nodeId: string, streamId: string, manager: ManagerAddress): void {
+    const here = this.#running?.node.manager
+    if (!here) throw notAManager()
+    here.dispatcher.requestStream(nodeId, streamId, { kind: 'tunnel' }, manager)
+  }
+
+  async #askForTunnel(node: ClusterNode, manager: Manager, nodeId: string, streamId: string): Promise<void> {
+    const leader = manager.leader()
+    const Address = manager.store.get('node', node.nodeId)?.manager?.address
+    if (!leader || Address === undefined) {
+      throw new CodedError('NO_LEADER', 'the managers have no leader now', { retryable: true })
+    }
+    const { status, message } = await node.client.request(leader, {
+      method: 'POST',
+      path: `${FORWARD_PREFIX}/swarmd/nodes/${nodeId}/stream`,
+      headers: { 'content-type': 'application/json' },
+      body: Buffer.from(JSON.stringify({ StreamId: streamId, NodeId: node.nodeId, Address })),
+      timeoutMs: TUNNEL_TIMEOUT_MS,
+    })
+    const body = await readBody(message, MAX_ANSWER_BYTES)
+    if (status === 204) return
+    const answer = JSON.parse(body.toString('utf8') || '{}') as { readonly message?: string }
+    throw new CodedError('NODE_UNREACHABLE', answer.message ?? `the leader answered ${status}`, { retryable: true })
+  }
+
   rotateNetworkKeys(): Promise<void> {
     return this.#options.dataPlane.rotateKeys()
   }
@@ -313,8 +361,20 @@ export class Swarmd implements ClusterAccess {
   }
 
   #node(identity: Identity, membership: Membership): ClusterNode {
-    const { execRoot, engine, dockerSocket, dataPlane, disk, describe, forwarded, onChange, clock, random, log } =
-      this.#options
+    const {
+      execRoot,
+      engine,
+      dockerSocket,
+      dataPlane,
+      disk,
+      describe,
+      forwarded,
+      localApi,
+      onChange,
+      clock,
+      random,
+      log,
+    } = this.#options
     return new ClusterNode({
       directory: this.#directory,
       execRoot,
@@ -328,6 +388,7 @@ export class Swarmd implements ClusterAccess {
       membershipFile: this.#membershipFile,
       describe,
       forwarded,
+      localApi,
       onChange,
       clock,
       random,

@@ -2,6 +2,7 @@
 // and reports. It needs no manager to keep containers running, and none of its own restarts touches a healthy one.
 
 import { setMaxListeners } from 'node:events'
+import type { Duplex } from 'node:stream'
 import type { DataPathReport } from '../api/data-plane.ts'
 import { DEFAULT_DATA_PATH_PORT } from '../api/defaults.ts'
 import {
@@ -24,7 +25,7 @@ import { AssignmentSet, type AssignmentsMessage } from './assignment-set.ts'
 import { type Attached, Attachments, isAttachment } from './attachments.ts'
 import { DataPlaneLink } from './data-plane-link.ts'
 import type { ContainerWatcher, Executor } from './executor.ts'
-import { serveStream } from './log-stream.ts'
+import { serveStream, serveTunnel } from './log-stream.ts'
 import { ManagerPicker } from './manager-picker.ts'
 import { NodeDescriber } from './node-describer.ts'
 import { type AgentMessage, Session, type SessionEnd, type Welcome } from './session.ts'
@@ -57,6 +58,8 @@ export interface AgentOptions {
   readonly describe: (engine: NodeDescription) => NodeDescription
   /** Ids of the places that plain containers (running or not) have by now; others are given back. Absent: nothing is. */
   readonly attachmentsInUse?: () => Promise<ReadonlySet<string>>
+  /** A connection to this node's own Docker API, for managers. Absent: there is none. */
+  readonly localApi?: () => Promise<Duplex>
   /** Managers, role, availability or labels changed. Managers are remembered already. */
   readonly onClusterChange: (message: ClusterMessage) => void
 }
@@ -391,7 +394,9 @@ export class Agent {
         this.#options.onClusterChange(message)
         return
       case 'open-stream':
-        scope.spawn('stream', (signal) => this.#serve(message.streamId, message.request, manager, tasks, signal))
+        scope.spawn('stream', (signal) =>
+          this.#serve(message.streamId, message.request, message.manager ?? manager, tasks, signal),
+        )
         return
     }
   }
@@ -488,12 +493,13 @@ export class Agent {
       return
     }
     const full = this.#streams >= STREAMS_MAX
-    const { executor, dataPlane } = this.#options
+    const { executor, dataPlane, localApi } = this.#options
     const source = (inner: AbortSignal) =>
       full ? exhausted() : streamSource({ executor, dataPlane, tasks }, request, inner)
     this.#streams++
     try {
-      await serveStream(connection, streamId, source, signal)
+      if (request.kind === 'tunnel' && localApi && !full) await serveTunnel(connection, streamId, localApi, signal)
+      else await serveStream(connection, streamId, source, signal)
     } finally {
       this.#streams--
     }

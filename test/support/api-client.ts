@@ -83,6 +83,8 @@ export interface StandInEngine {
   readonly path: string
   /** method and URL of every request, but the ones for its limits */
   readonly seen: string[]
+  /** by path: in place of its own */
+  readonly answers: Map<string, unknown>
   close(): Promise<void>
 }
 
@@ -92,8 +94,9 @@ export interface StandInEngine {
  */
 export async function standInEngine(path: string): Promise<StandInEngine> {
   const seen: string[] = []
+  const answers = new Map<string, unknown>()
   const sockets = new Set<Socket>()
-  const server = createServer((incoming, response) => void answer(incoming, response, seen))
+  const server = createServer((incoming, response) => void answer(incoming, response, seen, answers))
   server.on('connection', (socket: Socket) => {
     sockets.add(socket)
     socket.on('close', () => sockets.delete(socket))
@@ -110,6 +113,7 @@ export async function standInEngine(path: string): Promise<StandInEngine> {
   return {
     path,
     seen,
+    answers,
     close: async () => {
       const closed = once(server, 'close')
       server.close()
@@ -134,7 +138,12 @@ function echo(socket: Socket, head: Buffer): void {
 const EVENT =
   '{"Type":"container","Action":"start","Actor":{"ID":"c1","Attributes":{}},"scope":"local","time":1,"timeNano":1000000000}\n'
 
-async function answer(incoming: IncomingMessage, response: ServerResponse, seen: string[]): Promise<void> {
+async function answer(
+  incoming: IncomingMessage,
+  response: ServerResponse,
+  seen: string[],
+  answers: ReadonlyMap<string, unknown>,
+): Promise<void> {
   const url = incoming.url ?? ''
   const json = (status: number, value: unknown) => {
     response.writeHead(status, { 'content-type': 'application/json' })
@@ -150,7 +159,8 @@ async function answer(incoming: IncomingMessage, response: ServerResponse, seen:
   }
   seen.push(`${incoming.method} ${url}`)
   const path = url.replace(/^\/v1\.\d+/, '').replace(/\?.*$/, '')
-  if (path === '/version')
+  if (answers.has(path)) json(200, answers.get(path))
+  else if (path === '/version')
     json(200, { ApiVersion: '1.41', MinAPIVersion: '1.12', Version: '20.10.24', Components: [{ Name: 'Engine' }] })
   else if (path === '/info')
     json(200, { Name: 'host', Swarm: { LocalNodeState: 'inactive' }, Labels: ['a=b'], Warnings: null })

@@ -1,6 +1,7 @@
 // A cluster of one manager for tests of the API: a real store behind a proposer that applies at once, and no network.
 
 import { type ClientRequest, type RequestOptions, request } from 'node:http'
+import type { Duplex } from 'node:stream'
 import type { LogOptions, ManagerAddress } from '../../src/api/dispatcher.ts'
 import type { ProbeAnswer, ProbeRequest } from '../../src/api/network-check.ts'
 import type { Task } from '../../src/api/objects.ts'
@@ -37,6 +38,7 @@ export class ApiCluster implements ClusterAccess {
   beforeApply: () => void = () => {}
   probes: (nodeId: string, request: ProbeRequest) => Promise<ProbeAnswer> = async () => ({ results: [] })
   rotations = 0
+  dialed: (nodeId: string) => Promise<Duplex> = () => Promise.reject(new Error('no other node'))
   logs: (task: Task, options: LogOptions) => AsyncIterable<Uint8Array> = async function* () {}
   placeAccess: PlaceAccess | undefined
   /** socket of the leader's control port, where this one follows */
@@ -173,6 +175,12 @@ export class ApiCluster implements ClusterAccess {
   taskLogs(task: Task, options: LogOptions): AsyncIterable<Uint8Array> {
     return this.logs(task, options)
   }
+
+  dialNode(nodeId: string): Promise<Duplex> {
+    return this.dialed(nodeId)
+  }
+
+  requestTunnel(): void {}
 
   probe(nodeId: string, request: ProbeRequest): Promise<ProbeAnswer> {
     return this.probes(nodeId, request)

@@ -243,6 +243,36 @@ async function networkNames(client: ApiClient, service: ServiceJson): Promise<Ma
   return names
 }
 
+export const logsCommand: Command = {
+  name: 'logs',
+  usage: '[OPTIONS] SERVICE|TASK',
+  summary: 'Fetch the logs of a service or task',
+  flags: [
+    { name: 'details', type: switchType, help: 'Show extra details provided to logs' },
+    { name: 'follow', short: 'f', type: switchType, help: 'Follow log output' },
+    { name: 'no-resolve', type: switchType, help: 'Do not map IDs to Names in output' },
+    { name: 'no-task-ids', type: switchType, help: 'Do not include task IDs in output' },
+    { name: 'no-trunc', type: switchType, help: 'Do not truncate output' },
+    { name: 'raw', type: switchType, help: 'Do not neatly format logs' },
+    {
+      name: 'since',
+      type: textType,
+      help: 'Show logs since timestamp (e.g. "2013-01-02T13:23:37Z") or relative (e.g. "42m" for 42 minutes)',
+    },
+    {
+      name: 'tail',
+      short: 'n',
+      type: parsed('string', checkTail),
+      help: 'Number of lines to show from the end of the logs',
+      shownDefault: '"all"',
+    },
+    { name: 'timestamps', short: 't', type: switchType, help: 'Show timestamps' },
+  ],
+  operands: OPERANDS_ONE,
+  completeOperand: 'service',
+  run: logs,
+}
+
 export const serviceCommands: readonly Command[] = [
   {
     name: 'create',
@@ -263,35 +293,7 @@ export const serviceCommands: readonly Command[] = [
     completeOperand: 'service',
     run: inspectServices,
   },
-  {
-    name: 'logs',
-    usage: '[OPTIONS] SERVICE|TASK',
-    summary: 'Fetch the logs of a service or task',
-    flags: [
-      { name: 'details', type: switchType, help: 'Show extra details provided to logs' },
-      { name: 'follow', short: 'f', type: switchType, help: 'Follow log output' },
-      { name: 'no-resolve', type: switchType, help: 'Do not map IDs to Names in output' },
-      { name: 'no-task-ids', type: switchType, help: 'Do not include task IDs in output' },
-      { name: 'no-trunc', type: switchType, help: 'Do not truncate output' },
-      { name: 'raw', type: switchType, help: 'Do not neatly format logs' },
-      {
-        name: 'since',
-        type: textType,
-        help: 'Show logs since timestamp (e.g. "2013-01-02T13:23:37Z") or relative (e.g. "42m" for 42 minutes)',
-      },
-      {
-        name: 'tail',
-        short: 'n',
-        type: parsed('string', checkTail),
-        help: 'Number of lines to show from the end of the logs',
-        shownDefault: '"all"',
-      },
-      { name: 'timestamps', short: 't', type: switchType, help: 'Show timestamps' },
-    ],
-    operands: OPERANDS_ONE,
-    completeOperand: 'service',
-    run: logs,
-  },
+  logsCommand,
   {
     name: 'ls',
     aliases: ['list'],

@@ -7,11 +7,9 @@ import { DaemonError } from '../client.ts'
 import { CliError, type Context } from '../command.ts'
 import type { Flags } from '../flags.ts'
 import { NameResolver } from '../names.ts'
+import { frames, STDERR } from '../output/frames.ts'
 import { cut, parseInt64 } from '../strconv.ts'
 import { parseDuration } from '../units.ts'
-
-const HEADER_BYTES = 8
-const STDERR = 2
 
 export async function logs(context: Context, flags: Flags, operands: readonly string[]): Promise<void> {
   const client = await context.client()
@@ -85,25 +83,6 @@ export function sinceSeconds(text: string, nowMs: number): string | undefined {
   if (Number.isNaN(ms))
     throw new CliError(`invalid value for "since": failed to parse value as time or duration: "${text}"`)
   return (ms / 1000).toFixed(9)
-}
-
-/** Docker's multiplexed stream: a header of 8 bytes, then one line. */
-async function* frames(
-  body: AsyncIterable<unknown>,
-): AsyncGenerator<{ readonly stream: number; readonly line: Buffer }> {
-  let buffer: Buffer = Buffer.alloc(0)
-  for await (const chunk of body) {
-    buffer = buffer.length === 0 ? (chunk as Buffer) : Buffer.concat([buffer, chunk as Buffer])
-    while (buffer.length >= HEADER_BYTES) {
-      const end = HEADER_BYTES + buffer.readUInt32BE(4)
-      if (buffer.length < end) break
-      const stream = buffer[0]!
-      const line = buffer.subarray(HEADER_BYTES, end)
-      buffer = buffer.subarray(end)
-      if (stream > STDERR) throw new CliError(line.toString())
-      yield { stream, line }
-    }
-  }
 }
 
 class LineFormat {

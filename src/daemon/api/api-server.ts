@@ -2,7 +2,7 @@
 // engine. A request is routed, read, answered on this node or by the leader, and its failures become Docker's JSON.
 
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
-import type { Socket } from 'node:net'
+import { type Duplex, duplexPair } from 'node:stream'
 import { httpStatus } from '../../api/error-status.ts'
 import { type Clock, sleep } from '../../lib/clock.ts'
 import { CodedError, errorCode, errorMessage } from '../../lib/errors.ts'
@@ -11,6 +11,7 @@ import type { Random } from '../../lib/random.ts'
 import { acceptedMinor, NEWEST_MINOR, parseTarget, type Target, versionText } from './api-version.ts'
 import { asksForRetry, type Call, isRepeatable, OBJECT_ID_HEADER, RETRY_HEADER, readBody, sendError } from './call.ts'
 import { type ClusterAccess, FORWARD_PREFIX } from './cluster-access.ts'
+import { ClusterView, VIEW_HEADER } from './cluster-view.ts'
 import { type ListenAddress, Listeners } from './connections.ts'
 import { containerRoutes } from './container-routes.ts'
 import { Engine, type EngineAddress } from './engine.ts'
@@ -21,6 +22,7 @@ import { networkCheckRoutes } from './network-check-routes.ts'
 import { NetworkParts } from './network-parts.ts'
 import { networkRoutes } from './network-routes.ts'
 import { type ManagerState, noLeader, requireManager, unknownOutcome } from './node-state.ts'
+import { nodeStreamRoutes } from './node-stream-routes.ts'
 import { configRoutes, nodeRoutes, secretRoutes } from './object-routes.ts'
 import { passRaw, passThrough, passUpgrade, refuseRaw } from './pass-through.ts'
 import { plainContainerRoutes } from './plain-containers.ts'
@@ -46,6 +48,7 @@ export interface ApiServerOptions {
   readonly version: string
 }
 
+const ASKS_FOR_CLUSTER = new RegExp(`^${VIEW_HEADER}: *cluster *\r$`, 'im')
 const OBJECT_ID = /^[0-9a-z]{25}$/
 
 /** How long a request waits for a leader before its client is told that there is none. */
@@ -61,6 +64,9 @@ export class ApiServer {
   readonly #router: Router
   readonly #http: Server
   readonly #listeners: Listeners
+  readonly #clusterView: ClusterView
+  /** Connections whose clients see the whole cluster. */
+  readonly #viewers = new WeakSet<object>()
 
   constructor(options: ApiServerOptions) {
     this.#options = options
@@ -85,6 +91,7 @@ export class ApiServer {
       ...configRoutes(context),
       ...networkRoutes(context),
       ...networkCheckRoutes(context),
+      ...nodeStreamRoutes(context),
       ...stackRoutes(),
       ...rebalanceRoutes(context),
       ...whyRoutes(context),
@@ -97,10 +104,11 @@ export class ApiServer {
     this.#http.on('request', (request: IncomingMessage, response: ServerResponse) => {
       void this.#serve(request, response, false)
     })
-    this.#http.on('upgrade', (request: IncomingMessage, socket: Socket, head: Buffer) => {
+    this.#http.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
       void this.#upgrade(request, socket, head)
     })
-    this.#listeners = new Listeners((socket) => this.#accept(socket))
+    this.#clusterView = new ClusterView(options)
+    this.#listeners = new Listeners((socket, address) => this.#accept(socket, address.clusterView === true))
     this.#events.refresh()
   }
 
@@ -110,6 +118,13 @@ export class ApiServer {
    */
   listen(address: ListenAddress): Promise<number | undefined> {
     return this.#listeners.listen(address)
+  }
+
+  /** A connection to this API from within the process. */
+  dial(): Duplex {
+    const [near, far] = duplexPair({ allowHalfOpen: true })
+    this.#accept(far, false)
+    return near
   }
 
   /** To be called when this node's state (inactive, worker, manager …) or the known leader has changed. */
@@ -129,29 +144,38 @@ export class ApiServer {
     this.#http.close()
   }
 
-  #accept(socket: Socket): void {
+  #accept(socket: Duplex, seesCluster: boolean): void {
+    if (seesCluster) this.#viewers.add(socket)
     gate(socket, {
       serve: (each) => this.#http.emit('connection', each),
       takeOver: (each, head) => void this.#takeOver(each, head),
     })
   }
 
-  async #takeOver(socket: Socket, head: Buffer): Promise<void> {
+  async #takeOver(socket: Duplex, head: Buffer): Promise<void> {
     try {
       const text = head.toString('latin1')
       const [, url = '/', rest = ''] = /^POST (\S+)([\s\S]*)$/.exec(text) ?? []
-      const { minor, path, search } = parseTarget(url)
+      const target = parseTarget(url)
+      if (this.#viewers.has(socket) || ASKS_FOR_CLUSTER.test(text)) {
+        await this.#clusterView.takeOver(target, socket, rest)
+        return
+      }
+      const { minor, path, search } = target
       const versioned = await this.#engine.versionedPath(acceptedMinor(minor), path)
-      passRaw(this.#engine, socket, Buffer.from(`POST ${versioned}${search}${rest}`, 'latin1'))
+      await passRaw(this.#engine, socket, Buffer.from(`POST ${versioned}${search}${rest}`, 'latin1'))
     } catch (error) {
       refuseRaw(socket, error)
     }
   }
 
-  async #upgrade(request: IncomingMessage, socket: Socket, head: Buffer): Promise<void> {
+  async #upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
     try {
-      if (this.#router.isOwn(parseTarget(request.url ?? '/').path)) throw pageNotFound()
-      await passUpgrade(this.#engine, request, socket, head)
+      const { path } = parseTarget(request.url ?? '/')
+      if (this.#router.isOwn(path)) throw pageNotFound()
+      if (this.#seesCluster(request) && this.#clusterView.concerns(path)) {
+        await this.#clusterView.upgrade(request, socket, head)
+      } else await passUpgrade(this.#engine, request, socket, head)
     } catch (error) {
       refuseRaw(socket, error)
     }
@@ -162,6 +186,10 @@ export class ApiServer {
     try {
       await this.#setHeaders(response)
       const version = acceptedMinor(target.minor)
+      if (!forwarded && this.#seesCluster(request) && this.#clusterView.concerns(target.path)) {
+        await this.#clusterView.serve(request, response)
+        return
+      }
       const match = this.#router.match(request.method ?? 'GET', target.path)
       if (match !== undefined) await this.#answer(request, response, target, version, match, forwarded)
       else if (forwarded || this.#router.isOwn(target.path)) throw pageNotFound()
@@ -170,6 +198,10 @@ export class ApiServer {
       this.#report(request, target, error)
       if (!response.destroyed) sendError(response, error)
     }
+  }
+
+  #seesCluster(request: IncomingMessage): boolean {
+    return this.#viewers.has(request.socket) || request.headers[VIEW_HEADER] === 'cluster'
   }
 
   async #setHeaders(response: ServerResponse): Promise<void> {

@@ -2,6 +2,7 @@
 // The composition root implements it; tests implement it on a real Store with a proposer that applies at once.
 
 import type { ClientRequest, RequestOptions } from 'node:http'
+import type { Duplex } from 'node:stream'
 import type { AttachmentRequest, LogOptions, ManagerAddress } from '../../api/dispatcher.ts'
 import type { ProbeAnswer, ProbeRequest } from '../../api/network-check.ts'
 import type { Task } from '../../api/objects.ts'
@@ -124,6 +125,13 @@ export interface ClusterAccess {
   taskLogs(task: Task, options: LogOptions, signal: AbortSignal): AsyncIterable<Uint8Array>
   /** On the leader: what a node finds when it tries what it can reach. Rejects with what the node says, or when `signal` aborts. */
   probe(nodeId: string, request: ProbeRequest, signal: AbortSignal): Promise<ProbeAnswer>
+  /**
+   * On a manager: a connection to the Docker API of a node's swarmd, this one included.
+   * @throws {CodedError} NODE_UNREACHABLE, NO_LEADER, STREAM_TIMEOUT, NOT_MANAGER
+   */
+  dialNode(nodeId: string): Promise<Duplex>
+  /** On the leader: has the node open a tunnel to a manager that waits for it. @throws {CodedError} NODE_UNREACHABLE */
+  requestTunnel(nodeId: string, streamId: string, manager: ManagerAddress): void
   /** Keys of encrypted networks are changed, by this node's example on all. @throws {CodedError} DATA_PLANE_UNAVAILABLE */
   rotateNetworkKeys(): Promise<void>
 }

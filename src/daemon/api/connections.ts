@@ -6,10 +6,13 @@ import { connect, createServer, type Server, type Socket } from 'node:net'
 import { createServer as createTlsServer, type TlsOptions } from 'node:tls'
 import { CodedError, errorCode } from '../../lib/errors.ts'
 
-export type ListenAddress =
-  /** `groupId`: who besides root may use it (mode 0660) */
+/** `clusterView`: its clients see the containers of all nodes. */
+export type ListenAddress = {
+  readonly clusterView?: boolean
+} /** `groupId`: who besides root may use it (mode 0660) */ & (
   | { readonly kind: 'unix'; readonly path: string; readonly groupId?: number }
   | { readonly kind: 'tcp'; readonly host: string; readonly port: number; readonly tls?: TlsOptions }
+)
 
 const DEFAULT_TCP_PORT = 2375
 
@@ -33,11 +36,11 @@ export function parseListenAddress(text: string): ListenAddress {
 }
 
 export class Listeners {
-  readonly #accept: (socket: Socket) => void
+  readonly #accept: (socket: Socket, address: ListenAddress) => void
   readonly #servers: { readonly server: Server; readonly address: ListenAddress }[] = []
   readonly #sockets = new Set<Socket>()
 
-  constructor(accept: (socket: Socket) => void) {
+  constructor(accept: (socket: Socket, address: ListenAddress) => void) {
     this.#accept = accept
   }
 
@@ -51,7 +54,7 @@ export class Listeners {
       // A client that is gone shows by 'close'; whoever serves the connection may not listen just then.
       socket.on('error', () => {})
       socket.on('close', () => this.#sockets.delete(socket))
-      this.#accept(socket)
+      this.#accept(socket, address)
     }
     const options = { allowHalfOpen: true }
     const tls = address.kind === 'tcp' ? address.tls : undefined

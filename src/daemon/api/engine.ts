@@ -1,7 +1,9 @@
 // The local Docker Engine, as the API server talks to it: over its socket, in the versions that it understands.
 
+import { once } from 'node:events'
 import { type ClientRequest, type IncomingMessage, type RequestOptions, request } from 'node:http'
-import { connect, type Socket } from 'node:net'
+import { connect } from 'node:net'
+import { type Duplex, PassThrough } from 'node:stream'
 import { type Clock, sleep } from '../../lib/clock.ts'
 import { CodedError, errorMessage } from '../../lib/errors.ts'
 import { NEWEST_MINOR, OLDEST_MINOR, parseMinor } from './api-version.ts'
@@ -9,6 +11,8 @@ import { NEWEST_MINOR, OLDEST_MINOR, parseMinor } from './api-version.ts'
 export type EngineAddress =
   | { readonly kind: 'unix'; readonly path: string }
   | { readonly kind: 'tcp'; readonly host: string; readonly port: number }
+  /** The Docker API of a swarmd, by whatever way. */
+  | { readonly kind: 'dialed'; readonly name: string; readonly dial: () => Promise<Duplex> }
 
 /** What an engine said of itself. */
 export interface EngineLimits {
@@ -50,30 +54,52 @@ export class Engine {
 
   get name(): string {
     const address = this.#address
+    if (address.kind === 'dialed') return address.name
     return address.kind === 'unix' ? `unix://${address.path}` : `tcp://${address.host}:${address.port}`
-  }
-
-  #where(): RequestOptions {
-    const address = this.#address
-    return address.kind === 'unix' ? { socketPath: address.path } : { host: address.host, port: address.port }
   }
 
   request(options: RequestOptions): ClientRequest {
     // A connection a request: a unix socket's costs 0.1 ms, and none can be stale. It says keep-alive all the same: told
     // to close, the engine answers a refused request and is gone before it has read the body.
     const headers = { ...options.headers, connection: 'keep-alive' }
-    return request({ ...this.#where(), agent: false, setHost: false, ...options, headers })
+    const address = this.#address
+    if (address.kind === 'dialed') {
+      // Without an agent nobody would take the connection back.
+      return request({
+        ...{ setHost: false, createConnection: creating(address.dial) },
+        ...{ ...options, headers: { ...headers, connection: 'close' } },
+      })
+    }
+    const where = address.kind === 'unix' ? { socketPath: address.path } : { host: address.host, port: address.port }
+    return request({ ...where, agent: false, setHost: false, ...options, headers })
   }
 
-  /** A bare connection, for streams that leave HTTP behind. */
-  connect(): Socket {
+  /**
+   * A bare connection, for streams that leave HTTP behind.
+   * @throws {CodedError} ENGINE_UNREACHABLE, or what the way there says
+   */
+  async connect(): Promise<Duplex> {
     const address = this.#address
-    return address.kind === 'unix'
-      ? connect({ path: address.path, allowHalfOpen: true })
-      : connect({ host: address.host, port: address.port, allowHalfOpen: true })
+    if (address.kind === 'dialed') return await address.dial()
+    const socket =
+      address.kind === 'unix'
+        ? connect({ path: address.path, allowHalfOpen: true })
+        : connect({ host: address.host, port: address.port, allowHalfOpen: true })
+    try {
+      await once(socket, 'connect')
+    } catch (error) {
+      throw this.unreachable(error)
+    }
+    return socket
   }
 
   unreachable(cause: unknown): CodedError {
+    if (this.#address.kind === 'dialed') {
+      return new CodedError('NODE_UNREACHABLE', `cannot reach ${this.name}: ${errorMessage(cause)}`, {
+        cause,
+        retryable: true,
+      })
+    }
     return new CodedError(
       'ENGINE_UNREACHABLE',
       `Cannot connect to the Docker daemon at ${this.name}. Is the docker daemon running? swarmd needs that engine: start it, or name another with swarmd's flag --engine (${errorMessage(cause)})`,
@@ -134,6 +160,7 @@ export class Engine {
    * the API waits for no engine.
    */
   async limits(): Promise<EngineLimits> {
+    if (this.#address.kind === 'dialed') return UNKNOWN_ENGINE
     const known = this.#limits
     const nowMs = this.#clock.nowMs()
     if (known !== undefined && nowMs - known.readMs < LIMITS_AGE_MS) return known.value
@@ -176,5 +203,17 @@ export class Engine {
     const { oldestMinor, newestMinor } = await this.limits()
     const taken = Math.max(oldestMinor, Math.min(minor, newestMinor))
     return `/v1.${taken}${path}`
+  }
+}
+
+type CreateConnection = NonNullable<RequestOptions['createConnection']>
+
+function creating(dial: () => Promise<Duplex>): CreateConnection {
+  return (_options, done) => {
+    dial().then(
+      (connection) => done(null, connection),
+      (error: unknown) => done(error instanceof Error ? error : new Error(String(error)), new PassThrough()),
+    )
+    return undefined
   }
 }

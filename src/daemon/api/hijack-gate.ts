@@ -1,7 +1,7 @@
 // Old clients take over a connection without saying `Upgrade`: they POST to attach or exec-start and go on sending raw
 // input behind the request. Node's HTTP server can't give such a connection back, so new connections are looked at first.
 
-import type { Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
 
 const MAX_HEAD_BYTES = 16 * 1024
 const TAKES_OVER = /^POST (\S*\/(?:containers\/[^/\s]+\/attach|exec\/[^/\s]+\/start))(?=[?\s])\S* HTTP\/1\.1\r\n/
@@ -24,8 +24,8 @@ function mayTakeOver(head: string): 'no' | 'yes' | 'unclear' {
  * (with its bytes put back).
  */
 export function gate(
-  socket: Socket,
-  handlers: { readonly serve: (socket: Socket) => void; readonly takeOver: (socket: Socket, head: Buffer) => void },
+  socket: Duplex,
+  handlers: { readonly serve: (socket: Duplex) => void; readonly takeOver: (socket: Duplex, head: Buffer) => void },
 ): void {
   let seen: Buffer = Buffer.alloc(0)
   const stop = () => {
@@ -38,7 +38,7 @@ export function gate(
     socket.destroy()
   }
   const look = () => {
-    for (let chunk: Buffer | null = socket.read(); chunk !== null; chunk = socket.read()) {
+    for (let chunk = socket.read() as Buffer | null; chunk !== null; chunk = socket.read() as Buffer | null) {
       seen = Buffer.concat([seen, chunk])
     }
     if (seen.length === 0) return

@@ -2,7 +2,6 @@
 // re-versioned into its range; and connections that leave HTTP behind (attach, exec, sessions) byte by byte.
 
 import { type IncomingHttpHeaders, type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:http'
-import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { httpStatus } from '../../api/error-status.ts'
 import { errorMessage } from '../../lib/errors.ts'
@@ -103,7 +102,7 @@ function headBytes(request: IncomingMessage, path: string): string {
  * Splices a client's connection and a new one to the engine. Each side may end its half alone: `docker exec -i` sends the
  * end of its input and still reads the output. When one side is gone altogether, the other is closed once it is flushed.
  */
-function splice(client: Duplex, engine: Socket): void {
+function splice(client: Duplex, engine: Duplex): void {
   client.pipe(engine)
   engine.pipe(client)
   for (const [side, other] of [
@@ -124,7 +123,7 @@ export async function passUpgrade(
 ): Promise<void> {
   const { minor, path, search } = parseTarget(request.url ?? '/')
   const versioned = await engine.versionedPath(acceptedMinor(minor), path)
-  passRaw(
+  await passRaw(
     engine,
     client,
     Buffer.concat([Buffer.from(headBytes(request, `${versioned}${search}`), 'latin1'), head]),
@@ -132,18 +131,28 @@ export async function passUpgrade(
   )
 }
 
-/** @param request read for its body, where the HTTP parser gives it there instead of leaving it on the connection */
-export function passRaw(engine: Engine, client: Duplex, firstBytes: Buffer, request?: IncomingMessage): void {
-  const socket = engine.connect()
-  const refuse = (error: unknown) => refuseRaw(client, engine.unreachable(error))
-  client.on('error', () => socket.destroy())
-  socket.once('error', refuse)
-  socket.once('connect', () => {
-    socket.off('error', refuse)
-    socket.write(firstBytes)
-    request?.on('data', (chunk: Buffer) => socket.write(chunk))
-    splice(client, socket)
+/**
+ * @param request read for its body, where the HTTP parser gives it there instead of leaving it on the connection
+ * @throws {CodedError} ENGINE_UNREACHABLE
+ */
+export async function passRaw(
+  engine: Engine,
+  client: Duplex,
+  firstBytes: Buffer,
+  request?: IncomingMessage,
+): Promise<void> {
+  let broken = false
+  client.on('error', () => {
+    broken = true
   })
+  const upstream = await engine.connect()
+  if (broken || client.destroyed) {
+    upstream.destroy()
+    return
+  }
+  upstream.write(firstBytes)
+  request?.on('data', (chunk: Buffer) => upstream.write(chunk))
+  splice(client, upstream)
 }
 
 /** An error as an HTTP response, on a connection that has no ServerResponse (any more). */

@@ -12,6 +12,7 @@ import {
 } from '../../api/dispatcher.ts'
 import type { Node } from '../../api/objects.ts'
 import type { SwarmSpec } from '../../api/spec.ts'
+import type { Tunnel } from '../../api/tunnel.ts'
 import { type Clock, formatTime, type Timer } from '../../lib/clock.ts'
 import { encode } from '../../lib/codec.ts'
 import type { Connection } from '../../lib/connection.ts'
@@ -179,11 +180,32 @@ export class Dispatcher {
    * @throws {CodedError} NODE_UNREACHABLE when it holds no session; else as StreamBroker.open
    */
   openStream(nodeId: string, request: StreamRequest, signal: AbortSignal): AsyncIterable<Uint8Array> {
-    const session = this.#sessions.get(nodeId)
-    if (!session) {
-      throw new CodedError('NODE_UNREACHABLE', `node ${nodeId} is not available`, { retryable: true })
-    }
+    const session = this.#reachable(nodeId)
     return this.#streams.open(nodeId, (streamId) => session.openStream(streamId, request), signal)
+  }
+
+  /**
+   * On the leader: has the node open a stream to a manager that waits for it.
+   * @throws {CodedError} NODE_UNREACHABLE
+   */
+  requestStream(nodeId: string, streamId: string, request: StreamRequest, manager: ManagerAddress): void {
+    this.#reachable(nodeId).openStream(streamId, request, manager)
+  }
+
+  /**
+   * A connection to the node's own Docker API.
+   * @param ask has the node asked by the leader; undefined: this manager leads
+   * @throws {CodedError} NODE_UNREACHABLE; STREAM_TIMEOUT; what `ask` rejects with
+   */
+  tunnel(nodeId: string, ask: ((streamId: string) => Promise<void>) | undefined): Promise<Tunnel> {
+    const askHere = async (streamId: string) => this.#reachable(nodeId).openStream(streamId, { kind: 'tunnel' })
+    return this.#streams.tunnel(nodeId, ask ?? askHere)
+  }
+
+  #reachable(nodeId: string): Session {
+    const session = this.#sessions.get(nodeId)
+    if (session) return session
+    throw new CodedError('NODE_UNREACHABLE', `node ${nodeId} is not available`, { retryable: true })
   }
 
   #register(

@@ -4,6 +4,7 @@ import {
   type AssignedKey,
   DATA_PLANE_FEATURE_LEVEL,
   DISPATCHER_PROTOCOL_VERSION,
+  type ManagerAddress,
   type ManagerMessage,
   SESSION_CLOSE,
   type StreamRequest,
@@ -123,8 +124,9 @@ export class Session {
     if (this.#dataPlane) this.#flushSoon()
   }
 
-  openStream(streamId: string, request: StreamRequest): void {
-    this.send({ kind: 'open-stream', streamId, request })
+  /** @param manager who waits for the stream; undefined: this one */
+  openStream(streamId: string, request: StreamRequest, manager?: ManagerAddress): void {
+    this.send({ kind: 'open-stream', streamId, request, ...(manager ? { manager } : {}) })
   }
 
   /** Ends the session; idempotent. */

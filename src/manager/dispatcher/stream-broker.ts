@@ -1,6 +1,7 @@
 // Streams from a worker to this manager: the worker is asked over its session, dials `/bulk`, and sends against credit.
 
 import { DISPATCHER_PROTOCOL_VERSION, STREAM_CREDIT_BYTES, type StreamFrame } from '../../api/dispatcher.ts'
+import { Tunnel } from '../../api/tunnel.ts'
 import type { Clock } from '../../lib/clock.ts'
 import { decode, encode } from '../../lib/codec.ts'
 import type { Connection } from '../../lib/connection.ts'
@@ -9,15 +10,27 @@ import type { Random } from '../../lib/random.ts'
 
 const OPEN_TIMEOUT_MS = 10_000
 
+interface Receiver {
+  receive(frame: StreamFrame): void
+  lost(): void
+}
+
 /** Chunks between the connection and the one who iterates over them. */
-class Pipe {
+class Pipe implements Receiver {
   readonly #chunks: Uint8Array[] = []
   #wake: (() => void) | undefined
   #end: { readonly error: Error | undefined } | undefined
 
-  push(chunk: Uint8Array): void {
-    this.#chunks.push(chunk)
-    this.#wake?.()
+  receive(frame: StreamFrame): void {
+    if (frame.kind === 'data') {
+      this.#chunks.push(frame.data)
+      this.#wake?.()
+    } else if (frame.kind === 'end') this.end(undefined)
+    else if (frame.kind === 'error') this.end(new CodedError(frame.code, frame.message))
+  }
+
+  lost(): void {
+    this.end(new CodedError('STREAM_LOST', 'the connection to the node was lost'))
   }
 
   end(error: Error | undefined): void {
@@ -42,8 +55,7 @@ class Pipe {
 
 interface Pending {
   readonly nodeId: string
-  readonly pipe: Pipe
-  readonly connected: (connection: Connection) => void
+  readonly connected: (connection: Connection) => Receiver
 }
 
 function send(connection: Connection, frame: StreamFrame): void {
@@ -80,21 +92,19 @@ export class StreamBroker {
 
   /** Takes a connection to `/bulk`; its first frame says which stream it is. */
   accept(connection: Connection): void {
-    let pending: Pending | undefined
+    let receiver: Receiver | undefined
     connection.listen({
       onMessage: (bytes) => {
         try {
           const frame = parse(bytes)
-          if (pending) this.#receive(pending, frame)
-          else if (frame.kind === 'open') {
-            pending = this.#claim(frame.streamId, connection)
-            pending.connected(connection)
-          } else throw new CodedError('MALFORMED', 'a stream begins with open')
+          if (receiver) receiver.receive(frame)
+          else if (frame.kind === 'open') receiver = this.#claim(frame.streamId, connection).connected(connection)
+          else throw new CodedError('MALFORMED', 'a stream begins with open')
         } catch {
           connection.close(4004, 'malformed stream frame')
         }
       },
-      onClose: () => pending?.pipe.end(new CodedError('STREAM_LOST', 'the connection to the node was lost')),
+      onClose: () => receiver?.lost(),
     })
   }
 
@@ -106,17 +116,16 @@ export class StreamBroker {
     const streamId = this.#random.id()
     const pipe = new Pipe()
     let connection: Connection | undefined
-    const connected = (opened: Connection): void => {
+    const connected = (opened: Connection): Receiver => {
       timeout.cancel()
       connection = opened
       send(opened, { kind: 'credit', bytes: STREAM_CREDIT_BYTES })
+      return pipe
     }
-    const timeout = this.#clock.setTimer(OPEN_TIMEOUT_MS, () =>
-      pipe.end(new CodedError('STREAM_TIMEOUT', `node ${nodeId} did not open the stream`, { retryable: true })),
-    )
+    const timeout = this.#clock.setTimer(OPEN_TIMEOUT_MS, () => pipe.end(notOpened(nodeId)))
     const abort = (): void => pipe.end(undefined)
     signal.addEventListener('abort', abort, { once: true })
-    this.#pending.set(streamId, { nodeId, pipe, connected })
+    this.#pending.set(streamId, { nodeId, connected })
     try {
       if (signal.aborted) return
       ask(streamId)
@@ -132,6 +141,32 @@ export class StreamBroker {
     }
   }
 
+  /**
+   * As `open`, for bytes in both directions.
+   * @param ask may take a while; what it rejects with is the answer
+   */
+  async tunnel(nodeId: string, ask: (streamId: string) => Promise<void>): Promise<Tunnel> {
+    const streamId = this.#random.id()
+    try {
+      return await new Promise<Tunnel>((resolve, reject) => {
+        const timeout = this.#clock.setTimer(OPEN_TIMEOUT_MS, () => reject(notOpened(nodeId)))
+        const connected = (connection: Connection): Receiver => {
+          timeout.cancel()
+          const tunnel = new Tunnel({ send: (frame) => send(connection, frame), close: () => connection.close() })
+          resolve(tunnel)
+          return tunnel
+        }
+        this.#pending.set(streamId, { nodeId, connected })
+        ask(streamId).catch((error: unknown) => {
+          timeout.cancel()
+          reject(error instanceof Error ? error : new Error(String(error)))
+        })
+      })
+    } finally {
+      this.#pending.delete(streamId)
+    }
+  }
+
   #claim(streamId: string, connection: Connection): Pending {
     const pending = this.#pending.get(streamId)
     if (pending?.nodeId !== connection.peer?.nodeId || !pending) {
@@ -140,10 +175,8 @@ export class StreamBroker {
     this.#pending.delete(streamId)
     return pending
   }
+}
 
-  #receive(pending: Pending, frame: StreamFrame): void {
-    if (frame.kind === 'data') pending.pipe.push(frame.data)
-    else if (frame.kind === 'end') pending.pipe.end(undefined)
-    else if (frame.kind === 'error') pending.pipe.end(new CodedError(frame.code, frame.message))
-  }
+function notOpened(nodeId: string): CodedError {
+  return new CodedError('STREAM_TIMEOUT', `node ${nodeId} did not open the stream`, { retryable: true })
 }

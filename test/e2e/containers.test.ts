@@ -1,0 +1,136 @@
+// One machine of the cluster is every machine: containers of all nodes through the docker client and swarmctl at any manager.
+
+import { randomBytes } from 'node:crypto'
+import { readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import t from 'tap'
+import type { LabHost } from '../../lab/lab-host.ts'
+import { sharedCluster } from './support/cluster.ts'
+import { waitFor } from './support/wait-for.ts'
+
+const CLUSTER_SOCKET = 'unix:///run/swarmd/cluster.sock'
+const DEADLINE_MS = 60_000
+const FILE_BYTES = 8 * 1024 * 1024
+
+const cluster = await sharedCluster()
+const leader = await cluster.leader()
+const follower = cluster.lab.managers.find((host) => host !== leader)
+if (!follower) throw new Error('a lab of two managers at least')
+const hosts = [leader, follower]
+t.teardown(() => cluster.reset('seen-'))
+
+/** The docker client at the socket that shows the whole cluster. */
+const docker = (host: LabHost, args: readonly string[], input = '') =>
+  host.exec(['docker', '-H', CLUSTER_SOCKET, ...args], { input, timeoutMs: DEADLINE_MS })
+
+await cluster.docker(leader, 'service', 'create', '-d', '--name', 'seen-all', '--mode', 'global', 'hello:1')
+await cluster.docker(leader, 'service', 'create', '-d', '--name', 'seen-one', '--replicas', '2', 'hello:1')
+await Promise.all(
+  cluster.lab.hosts.map((host) => host.docker(['run', '-d', '--name', 'seen-plain', 'hello:1'], { to: 'engine' })),
+)
+t.teardown(() =>
+  Promise.all(cluster.lab.hosts.map((host) => host.docker(['rm', '-f', 'seen-plain'], { to: 'engine' }))),
+)
+const listed = async (host: LabHost, ...flags: readonly string[]) => {
+  const format = '{{.Label "io.swarmctl.node"}} {{.Names}}'
+  const { stdout } = await docker(host, ['ps', ...flags, '--filter', 'name=seen-', '--format', format])
+  return stdout
+    .trim()
+    .split('\n')
+    .map((line) => line.split(' ') as [string, string])
+}
+await waitFor(
+  'all tasks run',
+  async () =>
+    (await listed(leader)).filter(([, name]) => /seen-(?:all|one)\./.test(name)).length >= cluster.lab.hosts.length + 2,
+  DEADLINE_MS,
+)
+
+t.test(
+  'docker ps at any manager shows the containers of all nodes, and at swarmd’s own socket this node’s',
+  async (t) => {
+    for (const host of hosts) {
+      const shown = await listed(host)
+      const everywhere = shown.filter(([, name]) => name.startsWith('seen-all.'))
+      t.same(everywhere.map(([node]) => node).toSorted(), cluster.lab.hosts.map(({ name }) => name).toSorted())
+      const plain = shown.filter(([, name]) => name.endsWith('seen-plain')).map(([, name]) => name)
+      const expected = cluster.lab.hosts.map(({ name }) => (name === host.name ? 'seen-plain' : `${name}/seen-plain`))
+      t.same(plain.toSorted(), expected.toSorted(), 'what is no task’s is named with its node')
+      const here = await cluster.docker(host, 'ps', '--filter', 'name=seen-all', '--format', '{{.Names}}')
+      t.equal(here.trim().split('\n').length, 1)
+      const rows = await cluster.swarmctl(host, 'ps', '--filter', 'name=seen-all', '--format', '{{.Node}}')
+      t.same(rows.trim().split('\n').toSorted(), cluster.lab.hosts.map(({ name }) => name).toSorted())
+    }
+  },
+)
+
+t.test('a task’s container on another node: exec, logs, inspect, top, stats, cp', async (t) => {
+  for (const host of hosts) {
+    const [node = '', name = ''] =
+      (await listed(host)).find(([each, what]) => each !== host.name && what.startsWith('seen-all.')) ?? []
+    const owner = cluster.lab.host(node)
+    const inspected = await docker(host, ['inspect', '-f', '{{.Name}} {{.State.Status}}', name])
+    t.equal(inspected.stdout.trim(), `/${name} running`)
+    const id = (await owner.docker(['inspect', '-f', '{{.Config.Hostname}}', name], { to: 'engine' })).stdout
+    t.equal((await docker(host, ['exec', name, 'hostname'])).stdout, id)
+    const failed = await docker(
+      host,
+      ['exec', '-i', name, 'sh', '-c', 'cat; echo trouble >&2; exit 7'],
+      'what was typed\n',
+    )
+    t.match(failed, { code: 7, stdout: 'what was typed\n', stderr: 'trouble\n' })
+    await docker(host, ['exec', name, 'sh', '-c', 'echo for the log > /proc/1/fd/1'])
+    t.match((await docker(host, ['logs', name])).stdout, /^for the log$/m)
+    t.match((await docker(host, ['top', name])).stdout, /PID/)
+    t.match((await docker(host, ['stats', '--no-stream', '--format', '{{.Name}}', name])).stdout, name)
+    const folder = t.testdir({})
+    const data = randomBytes(FILE_BYTES)
+    writeFileSync(join(folder, 'there'), data)
+    const copy = (from: string, to: string) => docker(host, ['cp', from, to])
+    t.equal((await copy(join(folder, 'there'), `${name}:/tmp/data`)).code, 0)
+    t.equal((await copy(`${name}:/tmp/data`, join(folder, 'back'))).code, 0)
+    t.ok(readFileSync(join(folder, 'back')).equals(data))
+  }
+})
+
+t.test('swarmctl exec finds a task by service and slot, and ends as the command does', async (t) => {
+  for (const host of hosts) {
+    const run = (words: readonly string[], input = '') => host.swarmctl(['exec', ...words], { input })
+    t.match(await run(['seen-one.2', '--', 'sh', '-c', 'echo out; echo err >&2; exit 3']), {
+      code: 3,
+      stdout: 'out\n',
+      stderr: 'err\n',
+    })
+    t.match(await run(['-i', '-e', 'A=1', 'seen-one.1', 'sh', '-c', 'cat; echo $A'], 'typed\n'), {
+      code: 0,
+      stdout: 'typed\n1\n',
+    })
+    t.match(await run(['seen-one', 'true']), { code: 1, stderr: /seen-one fits more than one task: seen-one\.\d\./ })
+    t.match(await run(['seen-one.9', 'true']), { code: 1, stderr: /no task of seen-one\.9 is running/ })
+    t.match(await run(['seen-none', 'true']), { code: 1, stderr: /No such container: seen-none/ })
+    t.match(await run(['seen-plain', 'true']), {
+      code: 1,
+      stderr: /container seen-plain is on more than one node: say which/,
+    })
+    const other = cluster.lab.hosts.find((each) => each !== host)!
+    t.match(await run([`${other.name}/seen-plain`, '--', 'hostname']), { code: 0, stdout: /^[0-9a-f]{12}\n$/ })
+    t.match(await run(['seen-one.1', '--', 'no-such-program']), { code: 126, stdout: /no-such-program/ })
+    t.match(await cluster.swarmctl(host, 'logs', 'seen-one'), '')
+  }
+})
+
+t.test('a container that is killed from another node is replaced as any that dies', async (t) => {
+  const [, name = ''] =
+    (await listed(follower)).find(([node, what]) => node !== follower.name && what.startsWith('seen-all.')) ?? []
+  t.equal((await docker(follower, ['kill', name])).code, 0)
+  t.equal((await docker(follower, ['wait', name])).stdout, '137\n')
+  await waitFor(
+    'another task takes its place',
+    async () => {
+      const all = (await listed(follower)).filter(([, each]) => each.startsWith('seen-all.'))
+      return all.length === cluster.lab.hosts.length && !all.some(([, each]) => each === name)
+    },
+    DEADLINE_MS,
+  )
+  t.pass()
+})
