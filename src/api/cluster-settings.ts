@@ -19,6 +19,9 @@ export const CLEAN_UP_LABEL = 'io.swarmctl.clean-up'
 /** Whether a node that is short of disk removes them earlier. */
 export const CLEAN_UP_ON_PRESSURE_LABEL = 'io.swarmctl.clean-up.on-pressure'
 
+/** Whether services may have what reaches beyond their containers: privileged, devices, namespaces of the host and the like. */
+export const HOST_ACCESS_LABEL = 'io.swarmctl.host-access'
+
 /** Whether tasks are moved onto a node that joins or returns. */
 export const REBALANCE_LABEL = 'io.swarmctl.rebalance'
 /** How long such a node has to be there before. */
@@ -76,6 +79,12 @@ export const CLUSTER_SETTINGS: readonly ClusterSetting[] = [
     summary: 'whose Docker API a service gets that binds /var/run/docker.sock',
     byDefault: 'swarmd',
     ...oneOf('swarmd', 'engine'),
+  },
+  {
+    label: HOST_ACCESS_LABEL,
+    summary: 'whether services may be privileged, have devices of the node, or share its namespaces',
+    byDefault: 'refuse',
+    ...oneOf('refuse', 'allow'),
   },
   {
     label: CLEAN_UP_LABEL,
@@ -139,6 +148,10 @@ export type TaskSocketKind = 'swarmd' | 'engine'
 
 export function taskSocketOf(spec: SwarmSpec | undefined): TaskSocketKind {
   return spec?.Labels?.[TASK_SOCKET_LABEL] === 'engine' ? 'engine' : 'swarmd'
+}
+
+export function allowsHostAccess(spec: SwarmSpec | undefined): boolean {
+  return spec?.Labels?.[HOST_ACCESS_LABEL] === 'allow'
 }
 
 /** undefined: none was given. */
