@@ -13,8 +13,8 @@ export const STATUS_BATCH_MAX = 500
 
 /** Nobody waits for these: a task is on its way. (Managers wait for READY, where it rests.) */
 const PASSING: ReadonlySet<TaskState> = new Set(['accepted', 'preparing', 'starting'])
-/** So long a passing state has to last; creating a container takes half of it, starting one all of it, on an engine at rest. */
-const PASSING_MS = 150
+/** So long a passing state has to last: an engine at rest creates and starts a container in less. */
+const PASSING_MS = 500
 
 interface Pending {
   readonly status: TaskStatus
