@@ -1,6 +1,7 @@
 // Runs the kernel's tools: `ip`, `bridge`, `nft`, `sysctl`, in the host's or the fabric's namespace. Never blocks the event loop.
 
-import { spawn } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
+import type { Clock } from '../../lib/clock.ts'
 import { CodedError } from '../../lib/errors.ts'
 import type { Batch, Step } from './plan.ts'
 
@@ -13,6 +14,8 @@ export interface CommandResult {
 /** A tool that hangs (a kernel lock held by a device that is being removed) must not stop the data plane for good. */
 const TIMEOUT_MS = 30_000
 
+const SCRIPT = ['-f', '-']
+
 export interface Namespaces {
   /** Name of the fabric's, in /run/netns. */
   readonly fabric: string
@@ -22,9 +25,58 @@ export interface Namespaces {
 
 export class Commands {
   readonly #namespaces: Namespaces
+  readonly #clock: Clock | undefined
+  #spare: ChildProcess | undefined
+  #keepsSpare = false
 
-  constructor(namespaces: Namespaces) {
+  /** @param clock for who keeps a spare (`keepSpare`) */
+  constructor(namespaces: Namespaces, clock?: Clock) {
     this.#namespaces = namespaces
+    this.#clock = clock
+  }
+
+  /**
+   * From now on an `nft` waits in the fabric's namespace for the next script: to start one costs a large process such as this
+   * more than the script itself. Call it again when the namespace is another one.
+   */
+  keepSpare(): void {
+    this.dropSpare()
+    this.#keepsSpare = this.#clock !== undefined
+    this.#prepare()
+  }
+
+  dropSpare(): void {
+    this.#keepsSpare = false
+    // It reads nothing, and ends.
+    this.#spare?.stdin?.end()
+    this.#spare = undefined
+  }
+
+  /** Runs a script of `nft` in the fabric's namespace. */
+  async script(text: string): Promise<CommandResult> {
+    const spare = this.#spare
+    const clock = this.#clock
+    if (!spare || !clock) return this.fabric('nft', SCRIPT, text)
+    this.#spare = undefined
+    const timer = clock.setTimer(TIMEOUT_MS, () => spare.kill('SIGTERM'))
+    try {
+      return await finished(spare, 'nft', text)
+    } finally {
+      timer.cancel()
+      // Off the way of who waits for this one.
+      clock.setTimer(0, () => this.#prepare())
+    }
+  }
+
+  #prepare(): void {
+    if (!this.#keepsSpare || this.#spare) return
+    const spare = start('nsenter', [`--net=${this.fabricPath}`, 'nft', ...SCRIPT], true)
+    this.#spare = spare
+    const forget = (): void => {
+      if (this.#spare === spare) this.#spare = undefined
+    }
+    spare.on('error', forget)
+    spare.on('exit', forget)
   }
 
   get fabricPath(): string {
@@ -77,11 +129,15 @@ function problemOf({ stderr, status }: CommandResult): string {
 
 /** Rejects only where the program can't be started. */
 function run(command: string, args: readonly string[], input?: string): Promise<CommandResult> {
+  return finished(start(command, args, input !== undefined, TIMEOUT_MS), command, input)
+}
+
+function start(command: string, args: readonly string[], reads: boolean, timeout?: number): ChildProcess {
+  return spawn(command, args, { stdio: [reads ? 'pipe' : 'ignore', 'pipe', 'pipe'], timeout })
+}
+
+function finished(child: ChildProcess, command: string, input?: string): Promise<CommandResult> {
   return new Promise((resolve, reject) => {
-    const child = spawn(command, args, {
-      stdio: [input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
-      timeout: TIMEOUT_MS,
-    })
     const out: Buffer[] = []
     const err: Buffer[] = []
     child.stdout?.on('data', (chunk: Buffer) => out.push(chunk))

@@ -75,7 +75,11 @@ export class DesiredKernel {
   *applySteps(state: DesiredState, changed: readonly DataPlaneKey[] | undefined): Steps<KernelChange> {
     this.#state = state
     const keys = changed ?? this.#everything()
-    for (const key of keys) if (key.kind === 'end-point') this.#place(key.id)
+    for (const key of keys) {
+      if (key.kind !== 'end-point') continue
+      this.#place(key.id)
+      yield
+    }
     const before = this.#around
     // A record's own change may change what all others see.
     const wide =

@@ -2,8 +2,10 @@
 // it was left, all of them. One entry that the kernel refuses for good (a VXLAN id that a foreign tunnel has) must not keep the
 // others from standing: it is a problem of its network.
 
+import type { Clock } from '../../lib/clock.ts'
 import { CodedError, errorMessage } from '../../lib/errors.ts'
 import type { Log } from '../../lib/log.ts'
+import { inSlices, type Steps } from '../../lib/slices.ts'
 import type { LocalAttachment } from '../desired-state.ts'
 import { type Commands, succeed } from './commands.ts'
 import { hasSandbox, plugIn, setContainerMtu } from './container-link.ts'
@@ -12,8 +14,8 @@ import type { DesiredKernel, KernelChange } from './desired-kernel.ts'
 import type { Drift } from './drift.ts'
 import { describeEntry, type EntryMap, entryDevice, entryKey } from './entry.ts'
 import { fabricPort, GATEWAY_BRIDGE } from './fabric-config.ts'
-import { OBSERVE_COMMANDS, observedEntries } from './observe.ts'
-import { type Plan, plan } from './plan.ts'
+import { OBSERVE_COMMANDS, observedEntrySteps } from './observe.ts'
+import { type Plan, plan, planSteps } from './plan.ts'
 
 export interface EntryKeeperOptions {
   readonly desired: DesiredKernel
@@ -21,8 +23,12 @@ export interface EntryKeeperOptions {
   readonly namespace: string
   /** Resolves when the rules know what the container's port may send. */
   readonly allow: (local: LocalAttachment) => Promise<void>
+  readonly clock: Clock
   readonly log: Log
 }
+
+/** Between two places where others may have their turn. */
+const STEP_ENTRIES = 100
 
 /** Without these there is no data plane at all. */
 const ESSENTIAL = new Set(['lo', 'up0', GATEWAY_BRIDGE])
@@ -32,6 +38,7 @@ export class EntryKeeper {
   readonly #commands: Commands
   readonly #namespace: string
   readonly #allow: (local: LocalAttachment) => Promise<void>
+  readonly #clock: Clock
   readonly #log: Log
   /** Keys of entries that the kernel refuses, and what it says of them. */
   #refused: ReadonlyMap<string, string> = new Map()
@@ -41,6 +48,7 @@ export class EntryKeeper {
     this.#commands = options.commands
     this.#namespace = options.namespace
     this.#allow = options.allow
+    this.#clock = options.clock
     this.#log = options.log
   }
 
@@ -63,7 +71,7 @@ export class EntryKeeper {
    * @throws {CodedError} KERNEL_REFUSED where there is no data plane at all
    */
   async perform({ before, after }: KernelChange, rules: () => Promise<void> = async () => {}): Promise<void> {
-    const made = plan(after, before, this.#namespace)
+    const made = await this.#plan(after, before)
     if (made.remakes) {
       await rules()
       await this.mend()
@@ -103,7 +111,7 @@ export class EntryKeeper {
   async mend(plug = true): Promise<readonly Drift[]> {
     const observed = await this.#observe()
     const lost = this.#forgetLost(observed)
-    const first = plan(this.#desired.entries, observed, this.#namespace)
+    const first = await this.#plan(this.#desired.entries, observed)
     const known = this.#refused
     const problems = await this.#run(first)
     await this.#resizeContainers(first, observed)
@@ -111,26 +119,33 @@ export class EntryKeeper {
     else await this.#tryAgain()
     const plugged: Drift[] = []
     for (const local of plug ? lost : []) plugged.push(await this.#plugAgain(local))
-    const missing = first.missing.filter((entry) => !known.has(entryKey(entry)) || !this.#refused.has(entryKey(entry)))
-    return [
-      ...plugged,
-      ...missing.map((entry): Drift => {
-        const repaired = !this.#refused.has(entryKey(entry))
-        return { kind: 'missing', what: describeEntry(entry), repaired }
-      }),
-      ...first.surplus.map((entry): Drift => ({ kind: 'surplus', what: describeEntry(entry), repaired: true })),
-    ]
+    return [...plugged, ...(await inSlices(this.#driftSteps(first, known), this.#clock))]
+  }
+
+  /** What was told of is not told again. */
+  *#driftSteps({ missing, surplus }: Plan, told: ReadonlyMap<string, string>): Steps<readonly Drift[]> {
+    const drift: Drift[] = []
+    for (const entry of missing) {
+      const repaired = !this.#refused.has(entryKey(entry))
+      if (repaired || !told.has(entryKey(entry))) drift.push({ kind: 'missing', what: describeEntry(entry), repaired })
+      if (drift.length % STEP_ENTRIES === 0) yield
+    }
+    for (const entry of surplus) {
+      drift.push({ kind: 'surplus', what: describeEntry(entry), repaired: true })
+      if (drift.length % STEP_ENTRIES === 0) yield
+    }
+    return drift
   }
 
   /** What a line refers to may have come with a later one, or be another's that has gone now. */
   async #tryAgain(): Promise<void> {
-    const second = plan(this.#desired.entries, await this.#observe(), this.#namespace)
+    const second = await this.#plan(this.#desired.entries, await this.#observe())
     const problems = await this.#run(second)
     if (problems.length === 0) {
       this.#refused = new Map()
       return
     }
-    const { missing } = plan(this.#desired.entries, await this.#observe(), this.#namespace)
+    const { missing } = await this.#plan(this.#desired.entries, await this.#observe())
     const reason = problems.join('; ')
     const links = missing.filter(({ kind }) => kind === 'link' || kind === 'device')
     if (links.some((entry) => ESSENTIAL.has(entryDevice(entry)))) {
@@ -196,6 +211,11 @@ export class EntryKeeper {
   async #observe(): Promise<EntryMap> {
     const results = await Promise.all(OBSERVE_COMMANDS.map(({ tool, args }) => this.#commands.fabric(tool, args)))
     // Nothing to read is not the same as nothing there.
-    return observedEntries(results.map((result) => succeed(result, 'cannot read the fabric')))
+    const texts = results.map((result) => succeed(result, 'cannot read the fabric'))
+    return inSlices(observedEntrySteps(texts), this.#clock)
+  }
+
+  #plan(desired: EntryMap, observed: EntryMap): Promise<Plan> {
+    return inSlices(planSteps(desired, observed, this.#namespace), this.#clock)
   }
 }

@@ -70,7 +70,7 @@ export class Fabric {
     this.#log = log
     this.#clock = clock
     this.#onDrift = settings.onDrift ?? (() => {})
-    this.#commands = new Commands({ fabric: config.namespace, host: hostNamespace })
+    this.#commands = new Commands({ fabric: config.namespace, host: hostNamespace }, clock)
     this.#namespace = new FabricNamespace(this.#commands, config.namespace)
     this.#hostLink = new HostLink(this.#commands, config)
     this.#settings = new KernelSettings(this.#commands, config, log)
@@ -87,6 +87,7 @@ export class Fabric {
       commands: this.#commands,
       namespace: config.namespace,
       allow: (local) => this.#rules.attach(this.#state, local, this.#locals),
+      clock,
       log,
     })
     this.#watcher = new Watcher({
@@ -122,6 +123,7 @@ export class Fabric {
         const drift = await this.#mendAll(true)
         await this.#watcher.start()
         this.#watching = true
+        this.#commands.keepSpare()
         this.#log.info({ namespace: this.#config.namespace, changes: drift.length }, 'the fabric is open')
       } catch (error) {
         this.#watcher.close()
@@ -237,6 +239,7 @@ export class Fabric {
     this.#watcher.close()
     await this.#turns.take(async () => {
       await this.#rules.settled()
+      this.#commands.dropSpare()
       await this.#namespace.close()
     })
   }
@@ -297,7 +300,10 @@ export class Fabric {
     let renamed = false
     const base = async () => {
       renamed = await this.#namespace.ensure()
-      if (renamed) notes.push(`namespace ${this.#config.namespace}`)
+      if (renamed) {
+        notes.push(`namespace ${this.#config.namespace}`)
+        if (this.#watching) this.#commands.keepSpare()
+      }
       const [damage] = await Promise.all([load ? [] : this.#damage(), this.#settings.look()])
       notes.push(...(await this.#settings.fabric()), ...damage)
       // Rules before links: what is not filtered yet does not pass.

@@ -2,6 +2,7 @@
 // networks, link-local addresses, a port's own MAC) is none of them.
 
 import { CodedError } from '../../lib/errors.ts'
+import { atOnce, type Steps } from '../../lib/slices.ts'
 import { type EntryMap, entryKey, type KernelEntry, type LinkMake, MAIN_TABLE } from './entry.ts'
 import { BRIDGE_LINK_LOCAL, containerPort, FABRIC_PORT_PREFIX } from './fabric-config.ts'
 
@@ -22,19 +23,38 @@ export const OBSERVE_COMMANDS: readonly { readonly tool: 'ip' | 'bridge'; readon
 
 /** @throws {CodedError} KERNEL_UNREADABLE where a text is not JSON. */
 export function observedEntries(texts: ObservedTexts): EntryMap {
+  return atOnce(observedEntrySteps(texts))
+}
+
+/** As `observedEntries`. */
+export function* observedEntrySteps(texts: ObservedTexts): Steps<EntryMap> {
   const [links = '', addresses = '', fdb = '', neighbours = '', routes4 = '', routes6 = '', rules4 = '', rules6 = ''] =
     texts
-  const entries = [
-    ...parse<RawLink>(links).flatMap(linkEntries),
-    ...parse<RawAddresses>(addresses).flatMap(addressEntries),
-    ...parse<RawFdb>(fdb).flatMap(fdbEntries),
-    ...parse<RawNeighbour>(neighbours).flatMap(neighbourEntries),
-    ...parse<RawRoute>(routes4).flatMap((raw) => routeEntries(raw, 4)),
-    ...parse<RawRoute>(routes6).flatMap((raw) => routeEntries(raw, 6)),
-    ...parse<RawRule>(rules4).flatMap((raw) => ruleEntries(raw, 4)),
-    ...parse<RawRule>(rules6).flatMap((raw) => ruleEntries(raw, 6)),
-  ]
-  return new Map(entries.map((entry) => [entryKey(entry), entry]))
+  const entries = new Map<string, KernelEntry>()
+  yield* collect(entries, links, linkEntries)
+  yield* collect(entries, addresses, addressEntries)
+  yield* collect(entries, fdb, fdbEntries)
+  yield* collect(entries, neighbours, neighbourEntries)
+  yield* collect(entries, routes4, (raw: RawRoute) => routeEntries(raw, 4))
+  yield* collect(entries, routes6, (raw: RawRoute) => routeEntries(raw, 6))
+  yield* collect(entries, rules4, (raw: RawRule) => ruleEntries(raw, 4))
+  yield* collect(entries, rules6, (raw: RawRule) => ruleEntries(raw, 6))
+  return entries
+}
+
+const STEP_RECORDS = 100
+
+function* collect<T>(
+  into: Map<string, KernelEntry>,
+  text: string,
+  entriesOf: (raw: T) => readonly KernelEntry[],
+): Steps<void> {
+  yield
+  let count = 0
+  for (const raw of parse<T>(text)) {
+    for (const entry of entriesOf(raw)) into.set(entryKey(entry), entry)
+    if (++count % STEP_RECORDS === 0) yield
+  }
 }
 
 interface RawLink {

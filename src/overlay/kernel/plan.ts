@@ -1,6 +1,7 @@
 // From what stands in the kernel to what is to stand there: the lines to run, in an order that never refers to what is not there
 // yet. Pure; used with the whole of both, and with the few entries of one change.
 
+import { atOnce, type Steps } from '../../lib/slices.ts'
 import {
   addLines,
   type EntryMap,
@@ -35,15 +36,33 @@ export interface Plan {
   readonly remakes: boolean
 }
 
+/** Entries between two places where others may have their turn. */
+const STEP_ENTRIES = 100
+
 export function plan(desired: EntryMap, observed: EntryMap, namespace: string): Plan {
-  const remade = remadeLinks(desired, observed)
+  return atOnce(planSteps(desired, observed, namespace))
+}
+
+/** As `plan`. Neither map may change before its last step. */
+export function* planSteps(desired: EntryMap, observed: EntryMap, namespace: string): Steps<Plan> {
+  let count = 0
+  const remade = new Set<string>()
+  for (const [key, entry] of desired) {
+    const there = entry.kind === 'link' ? observed.get(key) : undefined
+    if (there && !sameEntry(there, entry)) remade.add(entryDevice(entry))
+    if (++count % STEP_ENTRIES === 0) yield
+  }
   const missing: KernelEntry[] = []
   const surplus: KernelEntry[] = []
   for (const [key, entry] of desired) {
     const there = observed.get(key)
     if (!there || goesWith(there, remade, observed) || !sameEntry(there, entry)) missing.push(entry)
+    if (++count % STEP_ENTRIES === 0) yield
   }
-  for (const [key, entry] of observed) if (!desired.has(key) && entry.kind !== 'device') surplus.push(entry)
+  for (const [key, entry] of observed) {
+    if (!desired.has(key) && entry.kind !== 'device') surplus.push(entry)
+    if (++count % STEP_ENTRIES === 0) yield
+  }
   const gone = new Set(surplus.flatMap((entry) => (entry.kind === 'link' ? [entry.device] : [])))
   const stays = (entry: KernelEntry) =>
     entry.kind === 'link' ||
@@ -55,21 +74,12 @@ export function plan(desired: EntryMap, observed: EntryMap, namespace: string): 
   const mtus = new Map<string, number>()
   for (const entry of missing) if (entry.kind === 'device') mtus.set(entry.device, entry.mtu)
   return {
-    adding: adding(missing, [...remade], observed, mtus, namespace),
-    removing: removing(surplus.filter((entry) => stays(entry))),
+    adding: yield* adding(missing, [...remade], observed, mtus, namespace),
+    removing: yield* removing(surplus.filter((entry) => stays(entry))),
     missing,
     surplus,
     remakes: remade.size > 0,
   }
-}
-
-function remadeLinks(desired: EntryMap, observed: EntryMap): ReadonlySet<string> {
-  const remade = new Set<string>()
-  for (const [key, entry] of desired) {
-    const there = observed.get(key)
-    if (entry.kind === 'link' && there && !sameEntry(there, entry)) remade.add(entry.device)
-  }
-  return remade
 }
 
 /** Removing a link takes this entry with it. */
@@ -82,24 +92,21 @@ function goesWith(entry: KernelEntry, remade: ReadonlySet<string>, observed: Ent
   return remade.has(entry.bridge) || (port?.kind === 'device' && remade.has(port.master))
 }
 
-function adding(
+function* adding(
   missing: readonly KernelEntry[],
   remade: readonly string[],
   observed: EntryMap,
   mtus: ReadonlyMap<string, number>,
   namespace: string,
-): readonly Step[] {
+): Steps<readonly Step[]> {
   const made = missing.flatMap((entry) =>
     entry.kind === 'link' ? [linkLine(entry.device, entry.make, mtus.get(entry.device) ?? 0, namespace)] : [],
   )
-  const lines = (tool: Tool, ...kinds: readonly KernelEntry['kind'][]) =>
-    kinds.flatMap((kind) =>
-      missing.filter((entry) => entry.kind === kind && toolOf(entry) === tool).flatMap((entry) => addLines(entry)),
-    )
   const oldRules = missing.flatMap((entry) => (entry.kind === 'rule' ? rulesInPlaceOf(entry, observed) : []))
   const removed = (tool: Tool) => oldRules.filter((rule) => toolOf(rule) === tool).flatMap((rule) => removeLines(rule))
   const inHost = made.filter((one) => one.inHost).map(({ line }) => line)
   const inFabric = made.filter((one) => !one.inHost).map(({ line }) => line)
+  const lines = yield* linesByKind(missing, addLines)
   return [
     batch(
       'ip',
@@ -115,6 +122,24 @@ function adding(
   ].filter((step) => step.length > 0)
 }
 
+type LinesOf = (tool: Tool, ...kinds: readonly KernelEntry['kind'][]) => readonly string[]
+
+function* linesByKind(
+  entries: readonly KernelEntry[],
+  linesOf: (entry: KernelEntry) => readonly string[],
+): Steps<LinesOf> {
+  const sorted = new Map<string, string[]>()
+  let count = 0
+  for (const entry of entries) {
+    const group = `${toolOf(entry)} ${entry.kind}`
+    const lines = sorted.get(group)
+    if (lines) lines.push(...linesOf(entry))
+    else sorted.set(group, [...linesOf(entry)])
+    if (++count % STEP_ENTRIES === 0) yield
+  }
+  return (tool, ...kinds) => kinds.flatMap((kind) => sorted.get(`${tool} ${kind}`) ?? [])
+}
+
 /** There may be several rules of one priority: a new one does not replace the old. */
 function rulesInPlaceOf(
   { family, priority }: Extract<KernelEntry, { kind: 'rule' }>,
@@ -124,15 +149,12 @@ function rulesInPlaceOf(
   return there ? [there] : []
 }
 
-function removing(surplus: readonly KernelEntry[]): readonly Step[] {
-  const lines = (tool: Tool, kinds: readonly KernelEntry['kind'][]) =>
-    kinds.flatMap((kind) =>
-      surplus.filter((entry) => entry.kind === kind && toolOf(entry) === tool).flatMap((entry) => removeLines(entry)),
-    )
+function* removing(surplus: readonly KernelEntry[]): Steps<readonly Step[]> {
+  const lines = yield* linesByKind(surplus, removeLines)
   const step = [
-    ...batch('bridge', lines('bridge', ['bridge-fdb', 'tunnel-fdb'])),
-    ...batch('ip', lines('ip', ['rule', 'route', 'neighbour', 'address', 'link'])),
-    ...batch('ip6', lines('ip6', ['rule'])),
+    ...batch('bridge', lines('bridge', 'bridge-fdb', 'tunnel-fdb')),
+    ...batch('ip', lines('ip', 'rule', 'route', 'neighbour', 'address', 'link')),
+    ...batch('ip6', lines('ip6', 'rule')),
   ]
   return step.length === 0 ? [] : [step]
 }

@@ -69,7 +69,7 @@ export class RuleKeeper {
     this.#clock = clock
     this.#log = log
     this.#rules = new RuleSet({ config, controlPorts })
-    this.#flows = new FlowKeeper(commands, (script) => this.#fabricScript(script), log)
+    this.#flows = new FlowKeeper(commands, (script) => this.#fabricScript(script), clock, log)
     this.#hostRules = rulesByChain(hostTable(config))
   }
 
@@ -210,7 +210,7 @@ export class RuleKeeper {
 
   async #fabricScript(script: string): Promise<CommandResult> {
     this.#generations++
-    const result = await this.#commands.fabric('nft', ['-f', '-'], script)
+    const result = await this.#commands.script(script)
     if (result.status !== 0) this.#generations--
     return result
   }

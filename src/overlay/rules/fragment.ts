@@ -1,6 +1,7 @@
 // What one source (a service, the peers, a local end point, …) puts into this node's nftables: chains and elements of sets and
 // maps. The ruleset is the sum of all fragments over tables that never change; a change is the difference of two sums.
 
+import { atOnce, type Steps } from '../../lib/slices.ts'
 import { FABRIC_TABLE, type FabricConfig } from '../kernel/fabric-config.ts'
 import { BALANCED_TABLE } from './balanced-replies.ts'
 import type { Members } from './members.ts'
@@ -54,21 +55,26 @@ interface Sum {
 
 /** Where two say something of one element or chain the later one counts. */
 export function sumOf(fragments: Iterable<Fragment>): Sum {
+  return atOnce(sumSteps(fragments))
+}
+
+function* sumSteps(fragments: Iterable<Fragment>): Steps<Sum> {
   const chains = new Map<string, string>()
   const elements = new Map<string, SetElement>()
   for (const fragment of fragments) {
     for (const [name, body] of fragment.chains) chains.set(name, body)
     for (const element of fragment.elements) elements.set(`${element.table} ${element.set} ${element.key}`, element)
+    yield
   }
   return { chains, elements }
 }
 
 /** Each in one command a set: nft's work is by command as well as by element. */
-function elementCommands(
+function* elementCommands(
   config: FabricConfig,
   verb: 'add' | 'delete',
   elements: Iterable<SetElement>,
-): Record<'host' | 'fabric', string[]> {
+): Steps<Record<'host' | 'fabric', string[]>> {
   const bySet = new Map<string, { readonly table: TableName; readonly set: string; readonly texts: string[] }>()
   for (const { table, set, key, value } of elements) {
     // The host's table may have the name of the fabric's.
@@ -76,6 +82,7 @@ function elementCommands(
     const found = bySet.get(ref) ?? { table, set, texts: [] }
     found.texts.push(value === '' || verb === 'delete' ? key : `${key} : ${value}`)
     bySet.set(ref, found)
+    yield
   }
   const commands: Record<'host' | 'fabric', string[]> = { host: [], fabric: [] }
   for (const { table, set, texts } of bySet.values()) {
@@ -88,12 +95,16 @@ function elementCommands(
 
 const script = (commands: readonly string[]) => (commands.length === 0 ? '' : `${commands.join('\n')}\n`)
 
-/** Puts all of it into tables that have just been made. */
-export function additions(config: FabricConfig, fragments: Iterable<Fragment>): Scripts {
-  const sum = sumOf(fragments)
-  const chains = [...sum.chains].map(([name, body]) => `  chain ${name} {\n    ${body}\n  }`)
+/** Puts all of it into tables that have just been made. The fragments may not change before the last step. */
+export function* additions(config: FabricConfig, fragments: Iterable<Fragment>): Steps<Scripts> {
+  const sum = yield* sumSteps(fragments)
+  const chains: string[] = []
+  for (const [name, body] of sum.chains) {
+    chains.push(`  chain ${name} {\n    ${body}\n  }`)
+    yield
+  }
   const block = chains.length === 0 ? [] : [`table ${tableRef(config, 'fabric')} {`, ...chains, '}']
-  const elements = elementCommands(config, 'add', sum.elements.values())
+  const elements = yield* elementCommands(config, 'add', sum.elements.values())
   return { host: script(elements.host), fabric: script([...block, ...elements.fabric]) }
 }
 
@@ -111,9 +122,11 @@ export function difference(config: FabricConfig, before: Iterable<Fragment>, aft
   const rewritten = [...now.chains].filter(([name, body]) => old.chains.get(name) !== body)
   const dropped = [...old.chains.keys()].filter((name) => !now.chains.has(name))
   const values = (pairs: readonly [string, SetElement][]) => pairs.map(([, element]) => element)
-  const again = elementCommands(config, 'add', values(gone))
-  const removals = elementCommands(config, 'delete', values(gone))
-  const entries = elementCommands(config, 'add', values(come))
+  const commands = (verb: 'add' | 'delete', pairs: readonly [string, SetElement][]) =>
+    atOnce(elementCommands(config, verb, values(pairs)))
+  const again = commands('add', gone)
+  const removals = commands('delete', gone)
+  const entries = commands('add', come)
   const emptied = (name: string) => [`add chain ${ref} ${name}`, `flush chain ${ref} ${name}`]
   return {
     host: script([...again.host, ...removals.host, ...entries.host]),

@@ -108,8 +108,7 @@ export class RuleSet {
       yield
     }
     const fragments = [...this.#fragments.values()]
-    const added = additions(config, fragments)
-    yield
+    const added = yield* additions(config, fragments)
     return {
       host: `${hostTable(config)}${added.host}`,
       fabric: `${fabricTables(config)}${added.fabric}`,
