@@ -8,7 +8,7 @@ import type { Lab } from '../lab/lab.ts'
 import type { LabHost, Target } from '../lab/lab-host.ts'
 
 const CONTROL_PORT = 2377
-const SETTLE_MS = 120_000
+const SETTLE_MS = 240_000
 /** A look costs the cluster something too: one in so many ms, or in this part of the time that has passed. */
 const POLL = { leastMs: 20, part: 0.02 } as const
 /** Of /proc: USER_HZ is 100 on every Linux that runs containers. */
