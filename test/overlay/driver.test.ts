@@ -136,7 +136,7 @@ t.test('links of a container are made side by side, and the last Join answers wh
   const last = join(EGRESS, id('2'), '100.96.0.2/16', two).then(() => {
     answered = true
   })
-  await new Promise((resolve) => setTimeout(resolve, 50))
+  while (kernel.length === 0) await new Promise((resolve) => setTimeout(resolve, 5))
   t.same([kernel, answered], [['attach 22 100.96.0.2'], false])
   release()
   await last
