@@ -116,6 +116,14 @@ export class ApplyQueue<Result> {
     try {
       await durable
       if (this.#stopped) return
+      // Another one that came meanwhile has taken its place in the storage, and holds all that lies between the two.
+      const later = this.#items.findIndex((item, at) => at > 0 && item.kind === 'snapshot')
+      if (later > 0) {
+        this.#items.splice(0, later)
+        this.#paused = false
+        this.#advance()
+        return
+      }
       const reader = storage.readSnapshot()
       assert(reader && reader.meta.index === meta.index, 'the snapshot to be loaded is the stored one')
       try {

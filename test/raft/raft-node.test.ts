@@ -457,6 +457,45 @@ t.test('entries are applied in slices that leave the event loop to others', (t) 
   t.end()
 })
 
+t.test('of two snapshots that come before the first is loaded only the last one is', async (t) => {
+  const cluster = new SimulatedCluster(63)
+  const storage = cluster.storage('n1')
+  await cluster.wait(storage.open())
+  const restored: string[] = []
+  const applied: number[] = []
+  const queue = new ApplyQueue<void>({
+    stateMachine: {
+      apply: ({ index }) => void applied.push(index),
+      snapshot: () => chunks(),
+      restore: async (received) => {
+        for await (const chunk of received) restored.push(Buffer.from(chunk).toString())
+      },
+    },
+    storage,
+    clock: cluster.clock,
+    sliceMs: 10,
+    session: 1,
+    onEntry: () => {},
+    onRestored: () => {},
+    onApplied: (index) => applied.push(index),
+    onError: (error) => t.fail(String(error)),
+  })
+  const conf = { voters: ['n1'], learners: [], outgoing: [], learnersNext: [], members: [cluster.member('n1')] }
+  const data = encodeEnvelope({ session: 1, requestId: 1, data: Buffer.from('a') })
+  const saved = []
+  for (const index of [10, 20]) {
+    saved.push(await cluster.wait(storage.saveSnapshot({ index, term: 1, conf }, chunks(`state ${index}`))))
+  }
+  for (const snapshot of saved) {
+    queue.pushSnapshot(snapshot.meta, storage.write({ snapshot }))
+    queue.pushEntries([{ index: snapshot.meta.index + 1, term: 1, kind: 'normal', data }])
+  }
+  await cluster.clock.until(() => queue.idle, 1_000, 'the queue to be empty')
+  t.same(restored, ['state 20'])
+  t.same(applied, [20, 21, 21], 'what came between the two is in the last one')
+  await cluster.wait(storage.close())
+})
+
 t.test('a node that is stopped ends in order', async (t) => {
   const cluster = new SimulatedCluster(61)
   const { node, abort, ended, events } = await cluster.start('n1', { bootstrap: true })
