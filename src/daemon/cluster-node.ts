@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import type { Duplex } from 'node:stream'
 import type { TaskSocketKind } from '../api/cluster-settings.ts'
 import type { ManagerAddress } from '../api/dispatcher.ts'
-import type { NodeDescription } from '../api/spec.ts'
+import type { NodeDescription, SwarmSpec } from '../api/spec.ts'
 import { type Clock, sleep } from '../lib/clock.ts'
 import type { Dialer } from '../lib/connection.ts'
 import { CodedError, errorCode, errorMessage } from '../lib/errors.ts'
@@ -198,12 +198,21 @@ export class ClusterNode {
   }
 
   /** Makes the manager of a new cluster; before `run`. */
-  async bootstrap(state: FirstState): Promise<void> {
+  bootstrap(state: FirstState): Promise<void> {
+    return this.#begin((part) => part.bootstrap(state))
+  }
+
+  /** Makes this node the only manager of its cluster, with what is on its disk; before `run`. */
+  beginAnew(given: SwarmSpec): Promise<void> {
+    return this.#begin((part) => part.beginAnew(given))
+  }
+
+  async #begin(make: (part: ManagerPart) => Promise<void>): Promise<void> {
     const part = await this.#createPart()
     // The port first: it is what most often fails, and then nothing is on disk yet.
     await part.listen()
     try {
-      await part.bootstrap(state)
+      await make(part)
     } catch (error) {
       await part.stopListening()
       throw error

@@ -5,6 +5,7 @@ import { mkdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { ManagerAddress } from '../api/dispatcher.ts'
 import type { Cluster, Network, Node } from '../api/objects.ts'
+import type { SwarmSpec } from '../api/spec.ts'
 import { type Clock, sleep } from '../lib/clock.ts'
 import { CodedError, errorCode, errorMessage } from '../lib/errors.ts'
 import type { Log } from '../lib/log.ts'
@@ -154,6 +155,11 @@ export class ManagerPart {
     const { raftId, advertiseAddress } = this.#options.membership
     this.manager.store.restore(0, [first(cluster), first(node), first(ingress)])
     await this.manager.raft.bootstrap({ id: raftId, address: advertiseAddress })
+  }
+
+  /** Goes on alone with what is on this disk: see Manager.beginAnew. */
+  beginAnew(given: SwarmSpec): Promise<void> {
+    return this.manager.beginAnew(OWN_FEATURE_LEVEL, given)
   }
 
   /** Opens the control port. @throws {CodedError} LISTEN_FAILED */

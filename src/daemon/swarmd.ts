@@ -25,7 +25,7 @@ import type { Manager } from '../manager/manager.ts'
 import { OWN_FEATURE_LEVEL } from '../manager/membership/feature-level.ts'
 import type { DataPlane } from '../overlay/client.ts'
 import type { SocketSource } from '../worker/docker/container-body.ts'
-import { chooseAddresses, hostOf, machineAddresses, type NodeAddresses } from './addresses.ts'
+import { chooseAddresses, DEFAULT_LISTEN_ADDRESS, hostOf, machineAddresses, type NodeAddresses } from './addresses.ts'
 import {
   type ClusterAccess,
   type ClusterState,
@@ -186,6 +186,7 @@ export class Swarmd implements ClusterAccess {
 
   init(request: InitRequest): Promise<string> {
     return this.#turns.take(async () => {
+      if (this.#running && request.forceNewCluster) return this.#forceNewCluster(this.#running.node, request)
       if (this.#running || this.#locked) throw alreadyInSwarm()
       const addresses = this.#choose(request)
       const { clock, random, log } = this.#options
@@ -227,6 +228,44 @@ export class Swarmd implements ClusterAccess {
       log.info({ nodeId: node.id, clusterId: cluster.id }, 'swarm initialized')
       return node.id
     })
+  }
+
+  /** Whatever the other managers do: this one goes on alone. What fails leaves it as it was. */
+  async #forceNewCluster(running: ClusterNode, request: InitRequest): Promise<string> {
+    const before = await this.#membershipFile.read()
+    if (!running.manager || !before) throw notAManager()
+    const addresses = this.#addressesAnew(request, before)
+    await this.#halt()
+    const identity = await this.#identityFile.load(this.#identityFile.unlockKey)
+    if (!identity) throw notInSwarm()
+    const { nodeId } = identity
+    const { random, log } = this.#options
+    const raftId = `${nodeId}-${random.id().slice(0, 8)}`
+    const membership = membershipOf(addresses, [{ nodeId, address: addresses.advertise }], raftId, true)
+    const node = this.#node(identity, membership)
+    try {
+      await node.beginAnew(request.given)
+    } catch (error) {
+      log.error({ code: errorCode(error), reason: errorMessage(error) }, 'no cluster was made of this manager')
+      this.#run(this.#node(identity, before))
+      throw error
+    }
+    await this.#membershipFile.write(membership)
+    log.warn({ nodeId }, 'this is the only manager now: the others are workers, once they come back')
+    this.#run(node)
+    await this.#within(INIT_TIMEOUT_MS, () => node.manager?.isLeader === true)
+    return nodeId
+  }
+
+  /** Where this manager was, unless the request says otherwise: the CLI's default address says nothing. */
+  #addressesAnew(
+    request: InitRequest,
+    { listenAddress, advertiseAddress, dataPathAddress }: Membership,
+  ): NodeAddresses {
+    const { listenAddress: listen, advertiseAddress: advertise, dataPathAddress: dataPath } = request
+    if (advertise || (listen && listen !== DEFAULT_LISTEN_ADDRESS)) return this.#choose(request)
+    const own = { listen: listenAddress, advertise: advertiseAddress, dataPath: dataPathAddress }
+    return dataPath ? { ...own, dataPath: this.#choose({ ...request, advertiseAddress }).dataPath } : own
   }
 
   join(request: JoinRequest): Promise<void> {

@@ -4,6 +4,7 @@
 import type { LogOptions, ManagerAddress, StreamRequest } from '../api/dispatcher.ts'
 import type { ProbeAnswer, ProbeRequest } from '../api/network-check.ts'
 import type { Task } from '../api/objects.ts'
+import type { SwarmSpec } from '../api/spec.ts'
 import { type Clock, sleep } from '../lib/clock.ts'
 import type { Connection } from '../lib/connection.ts'
 import { CodedError, errorCode, errorMessage } from '../lib/errors.ts'
@@ -20,6 +21,7 @@ import { Dispatcher, redirect } from './dispatcher/dispatcher.ts'
 import { updateNode } from './dispatcher/node-writer.ts'
 import { Leadership } from './leadership.ts'
 import type { Problem } from './loop/controller.ts'
+import { forcedChanges } from './membership/forced-cluster.ts'
 import { SchedulingDelay } from './scheduling-delay.ts'
 import { Store } from './store/store.ts'
 import { StoreMachine } from './store/store-machine.ts'
@@ -271,6 +273,22 @@ export class Manager {
       await this.#leadership.end()
       await scope.close()
     }
+  }
+
+  /**
+   * Goes on alone with what this disk has of a cluster whose majority is lost: in place of a member's recovery, before `run`.
+   * @param given settings that replace what is there, as far as they are not empty
+   * @throws {CodedError} as RaftNode.beginAnew
+   */
+  async beginAnew(featureLevel: number, given: SwarmSpec): Promise<void> {
+    const raftId = this.#raftId
+    const address = this.#address
+    const { clock, random } = this.#options
+    await this.raft.beginAnew({ id: raftId, address }, (index) => {
+      const changes = forcedChanges(this.store, this.nodeId, { raftId, address, featureLevel }, given, random)
+      const [result] = this.store.apply(index, clock.wallMs(), [changes])
+      if (result?.kind === 'refused') throw new CodedError(result.code, result.message)
+    })
   }
 
   /** Takes a worker's `/session` connection. */

@@ -1,7 +1,7 @@
 // A member of a Raft cluster: drives the deterministic core with a clock, a disk and a network, and executes what is
 // committed. The only thing of this folder that others use, beside the storage and the transport they hand to it.
 
-import type { Timer } from '../lib/clock.ts'
+import { sleep, type Timer } from '../lib/clock.ts'
 import { assert, CodedError } from '../lib/errors.ts'
 import { Scope } from '../lib/scope.ts'
 import { ApplyQueue } from './apply-queue.ts'
@@ -13,7 +13,7 @@ import { LeaderWatch } from './leader-watch.ts'
 import { MembershipWaiters } from './membership-waiters.ts'
 import { NodeEvents } from './node-events.ts'
 import { addressOf, describeStatus, transferTarget } from './node-status.ts'
-import { encodeEnvelope, MAX_SESSION } from './proposal-envelope.ts'
+import { decodeEnvelope, encodeEnvelope, MAX_SESSION } from './proposal-envelope.ts'
 import { notLeader, ProposalTracker, queueFull, refusal, unknown } from './proposal-tracker.ts'
 import { newRaftMetrics, type RaftMetrics } from './raft-metrics.ts'
 import {
@@ -26,10 +26,14 @@ import {
 } from './raft-node-types.ts'
 import { ReadTracker } from './read-tracker.ts'
 import { SnapshotKeeper } from './snapshot-keeper.ts'
+import { beginningAt } from './stored-state.ts'
 import type { ConfChange, ConfState, Entry, Member, RaftId, StoredState } from './types.ts'
 
+/** Executed in one synchronous slice: some milliseconds. */
+const ENTRIES_PER_SLICE = 50
+
 /**
- * Life: `bootstrap` (only a new cluster's first member), then `run` once. Requests before `ready` and after the end are
+ * Life: `bootstrap` (only a new cluster's first member; or `beginAnew`), then `run` once. Requests before `ready` and after the end are
  * refused with RAFT_NOT_RUNNING.
  */
 export class RaftNode<Result> {
@@ -87,9 +91,42 @@ export class RaftNode<Result> {
   async bootstrap(member: Member): Promise<void> {
     assert(member.id === this.id, 'a cluster begins with the member that makes it')
     await this.#open()
-    const conf = { voters: [member.id], learners: [], outgoing: [], learnersNext: [], members: [member] }
-    const state = bootstrapState(conf)
+    const state = bootstrapState(onlyMember(member))
     await this.#options.storage.bootstrap(state, this.#options.stateMachine.snapshot())
+    this.#stored = state
+  }
+
+  /**
+   * Makes a cluster of which this is the only member out of what a member of another one left in this storage, whose quorum
+   * is lost for good. As if that one had been elected, its whole log is executed, also what it did not know to be
+   * committed: nothing that was acknowledged and has reached this disk is lost. Durable when it resolves, in one step;
+   * before `run`, in place of `bootstrap`.
+   * @param member with an id that the old cluster does not know: its members, should they come back, are strangers
+   * @param change of the state machine, at the given index, before it becomes the new cluster's first state
+   * @throws {CodedError} RAFT_STORAGE_EMPTY where nothing was left; what opening the storage, executing or `change` throws
+   */
+  async beginAnew(member: Member, change: (index: number) => void): Promise<void> {
+    assert(member.id === this.id, 'a cluster begins with the member that makes it')
+    const { storage, stateMachine, clock } = this.#options
+    const { hardState, snapshot, entries } = await this.#open()
+    const reader = storage.readSnapshot()
+    if (!reader) throw new CodedError('RAFT_STORAGE_EMPTY', 'there is no state here that a cluster could go on with')
+    try {
+      await stateMachine.restore(reader.chunks())
+    } finally {
+      reader.release()
+    }
+    for (const [at, entry] of entries.entries()) {
+      if (entry.index <= snapshot.index || entry.kind === 'config' || entry.data.length === 0) continue
+      const { data } = decodeEnvelope(entry.index, entry.data)
+      stateMachine.apply({ index: entry.index, term: entry.term, data })
+      if (at % ENTRIES_PER_SLICE === 0) await sleep(clock, 0)
+    }
+    const last = entries.at(-1) ?? snapshot
+    const index = Math.max(last.index, snapshot.index) + 1
+    change(index)
+    const state = beginningAt(index, Math.max(hardState.term, last.term) + 1, onlyMember(member))
+    await storage.replace(state, stateMachine.snapshot())
     this.#stored = state
   }
 
@@ -454,4 +491,8 @@ export class RaftNode<Result> {
 
 function notRunning(): CodedError {
   return new CodedError('RAFT_NOT_RUNNING', 'this node does not take part in Raft now', { retryable: true })
+}
+
+function onlyMember(member: Member): ConfState {
+  return { voters: [member.id], learners: [], outgoing: [], learnersNext: [], members: [member] }
 }

@@ -129,6 +129,11 @@ export class RaftStorage {
   async bootstrap(state: StoredState, chunks: AsyncIterable<Uint8Array>): Promise<void> {
     if (!this.isEmpty)
       throw new CodedError('RAFT_STORAGE_NOT_EMPTY', 'this node is already a member of a cluster: its Raft log exists')
+    await this.replace(state, chunks)
+  }
+
+  /** Another state takes the place of all that is there, in one step. */
+  async replace(state: StoredState, chunks: AsyncIterable<Uint8Array>): Promise<void> {
     const snapshot = await this.saveSnapshot(state.snapshot, chunks)
     await this.write({ snapshot, hardState: state.hardState, entries: state.entries })
   }

@@ -15,5 +15,10 @@ export const EMPTY_STATE: StoredState = {
  * index 1, so that those who join get their first configuration from a snapshot and not from a replay without it.
  */
 export function bootstrapState(conf: ConfState): StoredState {
-  return { hardState: { term: 1, vote: '', commit: 1 }, snapshot: { index: 1, term: 1, conf }, entries: [] }
+  return beginningAt(1, 1, conf)
+}
+
+/** A member that knows a state at `index` and nothing before. */
+export function beginningAt(index: number, term: number, conf: ConfState): StoredState {
+  return { hardState: { term, vote: '', commit: index }, snapshot: { index, term, conf }, entries: [] }
 }

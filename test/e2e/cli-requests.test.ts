@@ -10,6 +10,8 @@ import { PassThrough } from 'node:stream'
 import t from 'tap'
 import type { ServiceSpec } from '../../src/api/spec.ts'
 import { run } from '../../src/cli/run.ts'
+import { SystemRandom } from '../../src/lib/random.ts'
+import { createRootCa } from '../../src/lib/x509-node.ts'
 import { templates } from '../cli/format-cases.ts'
 import { createCases, refusals, updateCases } from '../cli/service-cases.ts'
 import { comparableSpec } from '../cli/spec-compare.ts'
@@ -38,6 +40,11 @@ const environment = {
   DOCKER_CLI_HINTS: 'false',
   FROM_SHELL: 'shell value',
 }
+const rootFile = join(folder, 'root.pem')
+const keyFile = join(folder, 'root.key')
+const root = createRootCa({ wallMs: Date.now(), random: new SystemRandom() })
+writeFileSync(rootFile, root.certPem)
+writeFileSync(keyFile, root.keyPem)
 const recorder = new DockerRecorder(base)
 t.before(() => recorder.listen(socket))
 t.teardown(async () => {
@@ -156,9 +163,50 @@ for (const program of DOCKERS) {
         'protocol=cfssl,url=https://x',
       ],
       ['swarm', 'join', '--token', 'T', '--advertise-addr', 'a', '10.0.0.1:2377'],
+      ['swarm', 'init', '--autolock'],
+      ['swarm', 'init', '--force-new-cluster', '--advertise-addr', '10.0.0.1'],
+      [
+        'swarm',
+        'join',
+        '--token',
+        'T',
+        '--advertise-addr',
+        'eth0:2377',
+        '--listen-addr',
+        'eth1:4000',
+        '--data-path-addr',
+        'eth2',
+        '--availability',
+        'pause',
+        '10.0.0.1:2377',
+      ],
       ['swarm', 'leave'],
       ['swarm', 'leave', '--force'],
       ['swarm', 'update', '--autolock=false', '--task-history-limit', '1'],
+      [
+        'swarm',
+        'update',
+        '--autolock',
+        '--task-history-limit',
+        '0',
+        '--cert-expiry',
+        '2h',
+        '--dispatcher-heartbeat',
+        '7s',
+        '--max-snapshots',
+        '3',
+        '--snapshot-interval',
+        '77',
+        '--external-ca',
+        'protocol=cfssl,url=https://x',
+        '--external-ca',
+        `protocol=cfssl,url=https://y,cacert=${rootFile}`,
+      ],
+      ['swarm', 'unlock-key'],
+      ['swarm', 'unlock-key', '--rotate'],
+      ['swarm', 'unlock'],
+      ['swarm', 'ca', '--rotate', '-d', '--ca-cert', rootFile, '--ca-key', keyFile, '--cert-expiry', '3h'],
+      ['swarm', 'ca', '--rotate', '-d', '--ca-cert', rootFile, '--external-ca', 'protocol=cfssl,url=https://x'],
       ['swarm', 'join-token', '--rotate', 'worker'],
       ['swarm', 'join-token', '--rotate', '-q', 'manager'],
       ['swarm', 'ca', '--rotate', '-d'],

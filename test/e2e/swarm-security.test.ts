@@ -1,4 +1,5 @@
-// Keys and certificates of a cluster on real processes: autolock over restarts, rotation of the root over elections.
+// Keys and certificates of a cluster on real processes: autolock over restarts, rotation of the root over elections,
+// and a cluster whose majority is lost.
 
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -191,4 +192,47 @@ t.test('the root is rotated under running tasks, whoever leads, and waits for a 
     WAIT_MS,
     n1,
   )
+})
+
+t.test('a manager whose majority is lost goes on alone; the others come back as workers', async (t) => {
+  // n3 is out of the swarm since the rotation.
+  await cluster.docker(n1, 'swarm', 'update', '--task-history-limit', '3')
+  const { JoinTokens } = await cluster.api<{ JoinTokens: { Manager: string } }>(n1, 'GET', '/swarm')
+  await cluster.docker(n3, 'swarm', 'join', '--token', JoinTokens.Manager, `${n1.address}:2377`)
+  await cluster.docker(n1, 'config', 'create', 'security-kept', '/etc/hostname')
+  const kept = await cluster.docker(n1, 'config', 'ls', '-q')
+  const services = await cluster.docker(n1, 'service', 'ls', '-q')
+  const [before] = await Promise.all([n1].map(taskContainers))
+  await Promise.all([n2.killSwarmd(), n3.killSwarmd()])
+  t.match(await cluster.tryDocker(n1, ['service', 'ls']), { code: 1, stderr: /The swarm does not have a leader/ })
+  t.match(await cluster.tryDocker(n1, ['swarm', 'init']), { code: 1, stderr: /already part of a swarm/ })
+  const anew = await n1.swarmctl(['swarm', 'init', '--force-new-cluster', '--task-history-limit', '7'])
+  const id = (await cluster.swarmState(n1)).NodeID
+  t.match(anew.stdout, `Swarm initialized: current node (${id}) is now a manager.`, anew.stderr)
+  t.equal(await cluster.docker(n1, 'config', 'ls', '-q'), kept)
+  t.equal(await cluster.docker(n1, 'service', 'ls', '-q'), services)
+  t.match(await cluster.docker(n1, 'info'), /Managers: 1\n(.*\n)*.*Task History Retention Limit: 7/)
+  const nodes = async () =>
+    (await cluster.docker(n1, 'node', 'ls', '--format', '{{.Hostname}} {{.ManagerStatus}}')).trim()
+  t.match(await nodes(), /n1 Leader/)
+  t.notMatch(await nodes(), /Reachable|Unreachable/)
+  t.same(await taskContainers(n1), before, 'its containers run on')
+
+  // One that comes back is told that it is a worker; it serves again.
+  await n2.startSwarmd()
+  await cluster.waitFor(
+    'n2 is a worker',
+    async () => {
+      const state = await cluster.swarmState(n2)
+      const ready = await cluster.docker(n1, 'node', 'ls', '--format', '{{.Hostname}} {{.Status}}')
+      return state.LocalNodeState === 'active' && !state.ControlAvailable && ready.includes('n2 Ready')
+    },
+    WAIT_MS,
+    n1,
+  )
+  await cluster.docker(n1, 'node', 'promote', 'n2')
+  await reachableManagers(n1)
+  await n1.restartSwarmd()
+  await reachableManagers(n2)
+  t.equal(await cluster.docker(n2, 'config', 'ls', '-q'), kept)
 })

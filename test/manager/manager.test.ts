@@ -2,10 +2,18 @@
 
 import t from 'tap'
 import { errorCode } from '../../src/lib/errors.ts'
+import { silentLog } from '../../src/lib/log.ts'
 import { SeededRandom } from '../../src/lib/random.ts'
+import type { Manager } from '../../src/manager/manager.ts'
+import { encodeEntry, encodeTransaction } from '../../src/manager/store/entry.ts'
+import { Store } from '../../src/manager/store/store.ts'
+import { StoreMachine } from '../../src/manager/store/store-machine.ts'
+import { bootstrapState } from '../../src/raft/core.ts'
+import { encodeEnvelope } from '../../src/raft/proposal-envelope.ts'
 import { SimulatedDisk } from '../sim/disk.ts'
 import { VirtualClock } from '../sim/virtual-clock.ts'
-import { startManager } from './support/one-manager.ts'
+import { aCluster, aNode, aService } from '../support/objects.ts'
+import { startManager, storageOn } from './support/one-manager.ts'
 
 t.test("snapshots are taken as often as the cluster's spec says, from the moment that it says so", async (t) => {
   const clock = new VirtualClock()
@@ -41,3 +49,86 @@ t.test('a manager that the consensus has lost is told so when it asks', async (t
   await stop()
   t.notOk(manager.mayJudge('n2'), 'who takes part no more does not')
 })
+
+t.test(
+  'a manager whose majority is lost goes on alone with all that is on its disk, and the others are workers',
+  async (t) => {
+    const clock = new VirtualClock()
+    const disk = new SimulatedDisk({ clock, random: new SeededRandom(2) })
+    const anew = (manager: Manager) =>
+      manager.beginAnew(7, { Orchestration: { TaskHistoryRetentionLimit: 2 }, Dispatcher: { HeartbeatPeriod: 0 } })
+    const meta = { version: 1, createdAt: '', updatedAt: '' }
+    const managers = ['n1', 'n2', 'n3'].map((id, index) =>
+      aNode(id, {
+        meta,
+        number: index + 1,
+        role: 'manager',
+        spec: { Role: 'manager', Availability: 'active', Labels: { of: id } },
+        manager: { raftId: `${id}-1`, address: `${id}:2377`, featureLevel: 3 },
+      }),
+    )
+    const store = new Store()
+    const worker = aNode('w1', { meta, number: 9 })
+    const cluster = aCluster({ meta, featureLevel: 3, spec: { Name: 'default', Dispatcher: { HeartbeatPeriod: 9e9 } } })
+    store.restore(0, [cluster, ...managers, worker])
+    const storage = storageOn(clock, disk)
+    await clock.wait(storage.open(), 1_000, 'the disk')
+    const members = managers.map(({ id }) => ({ id: `${id}-1`, address: `${id}:2377` }))
+    const conf = { voters: members.map(({ id }) => id), learners: [], outgoing: [], learnersNext: [], members }
+    const snapshot = new StoreMachine({ store, log: silentLog }).snapshot()
+    await clock.wait(storage.bootstrap(bootstrapState(conf), snapshot), 1_000, 'the first state')
+    // Three entries of its leader's: whether any was committed this member never heard.
+    const entries = [2, 3, 4].map((index) => {
+      const object = aService(`s${index}`, { spec: { Name: `s${index}` } })
+      const transaction = encodeTransaction([{ kind: 'create', object }])
+      const data = encodeEnvelope({
+        session: 1,
+        requestId: index,
+        data: encodeEntry(clock.wallMs(), undefined, [transaction]),
+      })
+      return { index, term: 5, kind: 'normal' as const, data }
+    })
+    await clock.wait(storage.write({ hardState: { term: 6, vote: 'n3-1', commit: 1 }, entries }), 1_000, 'the log')
+    await clock.wait(storage.close(), 1_000, 'the end')
+
+    const alone = await startManager(clock, disk, undefined, { raftId: 'n1-2', before: anew })
+    const check = (manager: Manager) => {
+      t.same(
+        manager.store.list('service').map(({ id }) => id),
+        ['s2', 's3', 's4'],
+      )
+      t.same(manager.raft.status().conf.voters, ['n1-2'])
+      t.match(manager.store.get('node', 'n1'), {
+        role: 'manager',
+        manager: { raftId: 'n1-2', address: '127.0.0.1:2377', featureLevel: 7 },
+      })
+      for (const id of ['n2', 'n3'])
+        t.match(manager.store.get('node', id), {
+          role: 'worker',
+          manager: undefined,
+          spec: { Role: 'worker', Labels: { of: id } },
+        })
+      t.same(manager.store.get('node', 'w1'), worker)
+      t.match(manager.store.cluster(), {
+        featureLevel: 7,
+        spec: { Orchestration: { TaskHistoryRetentionLimit: 2 }, Dispatcher: { HeartbeatPeriod: 9e9 } },
+      })
+    }
+    check(alone.manager)
+    t.ok(alone.manager.raft.status().term > 6, 'of a later term than any that its disk knows')
+    await alone.write(3, 'after')
+    t.ok(alone.manager.store.get('service', 'after2')!.meta.version > 5, 'versions go on where they were')
+    await alone.stop()
+    const again = await startManager(clock, disk, undefined, { raftId: 'n1-2' })
+    t.equal(again.manager.store.list('service').length, 6)
+    await again.stop()
+
+    const twice = await startManager(clock, disk, undefined, { raftId: 'n1-3', before: anew })
+    t.same(twice.manager.raft.status().conf.voters, ['n1-3'], 'it can be done again')
+    await twice.stop()
+    const empty = new SimulatedDisk({ clock, random: new SeededRandom(3) })
+    await t.rejects(startManager(clock, empty, undefined, { raftId: 'n1-1', before: anew }), {
+      code: 'RAFT_STORAGE_EMPTY',
+    })
+  },
+)

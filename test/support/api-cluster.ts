@@ -58,6 +58,7 @@ export class ApiCluster implements ClusterAccess {
       forceNewCluster: false,
       availability: 'active',
       spec: { Name: 'default' },
+      given: {},
     })
     return cluster
   }

@@ -174,7 +174,7 @@ async function unlock(context: Context): Promise<void> {
   const info = await client.json<InfoJson>('GET', '/info')
   const state = info.Swarm?.LocalNodeState
   if (state === 'inactive') throw new CliError('Error: This node is not part of a swarm')
-  if (state !== 'locked') throw new CliError('Error: swarm is not locked')
+  if (state === 'pending' || state === 'active' || state === 'error') throw new CliError('Error: swarm is not locked')
   const lines = createInterface({ input: context.stdin })
   if (context.stdin.isTTY) context.stdout.write('Enter unlock key: ')
   const answer = await lines[Symbol.asyncIterator]().next()

@@ -55,6 +55,8 @@ export interface InitRequest {
   readonly availability: 'active' | 'pause' | 'drain'
   /** defaults filled in */
   readonly spec: SwarmSpec
+  /** as it came: what a cluster that is made anew changes of its settings */
+  readonly given: SwarmSpec
 }
 
 export interface JoinRequest {

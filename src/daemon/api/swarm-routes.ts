@@ -95,8 +95,8 @@ async function init(server: ServerContext, call: Call): Promise<void> {
   if (state.kind !== 'inactive' && !body.ForceNewCluster) throw swarmExists()
   // Only a manager has a state to begin again with; a machine in no swarm begins one as ever.
   if (state.kind !== 'inactive') requireManager(state)
-  const given = swarmSpecWithDefaults(body.Spec)
-  const spec = body.AutoLockManagers ? { ...given, EncryptionConfig: { AutoLockManagers: true } } : given
+  const given = body.AutoLockManagers ? { ...body.Spec, EncryptionConfig: { AutoLockManagers: true } } : body.Spec
+  const spec = swarmSpecWithDefaults(given)
   validateSwarmSpec(spec)
   const since139 = call.version >= 39
   const pools = since139 ? body.DefaultAddrPool : []
@@ -114,6 +114,7 @@ async function init(server: ServerContext, call: Call): Promise<void> {
     forceNewCluster: body.ForceNewCluster,
     availability: body.Availability,
     spec,
+    given,
   })
   server.events.refresh()
   sendJson(call, 200, nodeId)

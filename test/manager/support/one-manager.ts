@@ -19,15 +19,28 @@ const NO_PEERS: RaftTransport = {
   close: () => {},
 }
 
-/** Leads when this resolves. @param spec of a new cluster; undefined: goes on with what is on the disk */
-export async function startManager(clock: VirtualClock, disk: SimulatedDisk, spec: SwarmSpec | undefined) {
-  const random = new SeededRandom(1)
+export function storageOn(clock: VirtualClock, disk: SimulatedDisk): RaftStorage {
   const keys = { current: { id: 'k1', key: new Uint8Array(32).fill(7) } }
+  return new RaftStorage({
+    records: disk.attach(),
+    codec: new RecordCodec({ keys, random: new SeededRandom(1) }),
+    clock,
+  })
+}
+
+/** Leads when this resolves. @param spec of a new cluster; undefined: goes on with what is on the disk */
+export async function startManager(
+  clock: VirtualClock,
+  disk: SimulatedDisk,
+  spec: SwarmSpec | undefined,
+  options: { readonly raftId?: string; readonly before?: (manager: Manager) => Promise<void> } = {},
+) {
+  const random = new SeededRandom(1)
   const manager = new Manager({
     nodeId: 'n1',
-    raftId: 'n1-1',
+    raftId: options.raftId ?? 'n1-1',
     address: '127.0.0.1:2377',
-    storage: new RaftStorage({ records: disk.attach(), codec: new RecordCodec({ keys, random }), clock }),
+    storage: storageOn(clock, disk),
     transport: NO_PEERS,
     clock,
     random,
@@ -39,6 +52,7 @@ export async function startManager(clock: VirtualClock, disk: SimulatedDisk, spe
     manager.store.restore(0, [aCluster({ spec: { Name: 'default', ...spec }, meta: first }), { ...node, meta: first }])
     await clock.wait(manager.raft.bootstrap({ id: 'n1-1', address }), 1_000, 'bootstrap')
   }
+  if (options.before) await clock.wait(options.before(manager), 1_000, 'what comes before')
   const abort = new AbortController()
   const ended = manager.run({ signal: abort.signal })
   await clock.until(() => manager.isLeader, 10_000, 'the manager to lead')
