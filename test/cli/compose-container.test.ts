@@ -180,7 +180,7 @@ const REFUSED: Readonly<Record<string, RegExp>> = {
   'pid: container:x': /pid: "container:x" cannot be/,
   'pid: mine': /pid: invalid value "mine": must be host$/,
   'devices: [fuse]': /devices: invalid value "fuse": must be \/dev\/NAME/,
-  'shm_size: big': /^a\.yml:3:3: service web: invalid size: 'big'$|invalid s/,
+  'shm_size: big': /^a\.yml:4:5: service web: invalid size: 'big'$/,
   'mem_limit: 1m\n    deploy: {resources: {limits: {memory: 2m}}}':
     /mem_limit and deploy\.resources\.limits\.memory say different things/,
   'scale: 2\n    deploy: {replicas: 3}': /^a\.yml:4:5: service web: scale and deploy\.replicas say different things/,

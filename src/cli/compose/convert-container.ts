@@ -8,7 +8,7 @@ import type { Labels, MountSpec } from '../../api/spec.ts'
 import { errorMessage } from '../../lib/errors.ts'
 import { quote, ValueError } from '../strconv.ts'
 import { parseBytes, parseDuration } from '../units.ts'
-import { compact } from './fields.ts'
+import { compact, located } from './fields.ts'
 import type { DependencyModel, DeviceRequestModel, Dictionary, ServiceModel, Texts } from './model.ts'
 import { scopedName } from './names.ts'
 import { ComposeError } from './node.ts'
@@ -54,10 +54,10 @@ function containerValues(service: ServiceModel): Readonly<Record<string, string 
     'cgroup-parent': service.cgroup_parent,
     'cpu-count': numberText(service.cpu_count),
     'cpu-percent': numberText(service.cpu_percent),
-    'cpu-period': microseconds(service.cpu_period),
-    'cpu-quota': microseconds(service.cpu_quota),
-    'cpu-rt-period': microseconds(service.cpu_rt_period),
-    'cpu-rt-runtime': microseconds(service.cpu_rt_runtime),
+    'cpu-period': microseconds(service, 'cpu_period'),
+    'cpu-quota': microseconds(service, 'cpu_quota'),
+    'cpu-rt-period': microseconds(service, 'cpu_rt_period'),
+    'cpu-rt-runtime': microseconds(service, 'cpu_rt_runtime'),
     'cpu-shares': numberText(service.cpu_shares),
     cpuset: service.cpuset,
     'device-cgroup-rules': list(service.device_cgroup_rules),
@@ -76,7 +76,7 @@ function containerValues(service: ServiceModel): Readonly<Record<string, string 
     privileged: service.privileged ? 'true' : undefined,
     runtime: service.runtime,
     'security-opt': list(service.security_opt?.map((option) => securityOption(option, service))),
-    'shm-size': service.shm_size && String(parseBytes(service.shm_size)),
+    'shm-size': shmSize(service),
     'storage-opt': pairs(service.storage_opt),
     tmpfs: pairs(kernelTmpfs(service)),
     userns: namespace(service, 'userns_mode', ['host']),
@@ -96,10 +96,19 @@ function list(items: Texts | undefined): string | undefined {
 const pairs = (values: Dictionary | undefined): string | undefined =>
   values?.size ? JSON.stringify(Object.fromEntries(values)) : undefined
 
+/** Runs `read`, and puts the place of the key before what it says is wrong. */
+function atKey<T>(service: ServiceModel, key: string, read: () => T): T {
+  return located({ at: service.keyAt.get(key) ?? service.at }, read)
+}
+
 /** A number is microseconds already. */
-function microseconds(text: string | undefined): string | undefined {
+function microseconds(
+  service: ServiceModel,
+  key: 'cpu_period' | 'cpu_quota' | 'cpu_rt_period' | 'cpu_rt_runtime',
+): string | undefined {
+  const text = service[key]
   if (text === undefined || /^-?[0-9]+$/.test(text)) return text
-  return String(Math.trunc(parseDuration(text) / 1000))
+  return String(Math.trunc(atKey(service, key, () => parseDuration(text)) / 1000))
 }
 
 /** Another container's namespace can't be had: it may run on another node. */
@@ -123,9 +132,15 @@ function namespace(
   )
 }
 
-function swap({ memswap_limit: limit }: ServiceModel): string | undefined {
+function swap(service: ServiceModel): string | undefined {
+  const { memswap_limit: limit } = service
   if (limit === undefined || limit === '0') return undefined
-  return limit === '-1' ? limit : String(parseBytes(limit))
+  return limit === '-1' ? limit : String(atKey(service, 'memswap_limit', () => parseBytes(limit)))
+}
+
+function shmSize(service: ServiceModel): string | undefined {
+  const { shm_size: size } = service
+  return size === undefined ? undefined : String(atKey(service, 'shm_size', () => parseBytes(size)))
 }
 
 /** A profile is a file here, and its content there. */
@@ -180,7 +195,11 @@ function splitTmpfs(text: string): { readonly target: string; readonly options: 
 }
 
 /** Those that a mount of Swarm's can say. */
-export function tmpfsMounts({ tmpfs = [] }: ServiceModel): readonly MountSpec[] {
+export function tmpfsMounts(service: ServiceModel): readonly MountSpec[] {
+  return atKey(service, 'tmpfs', () => mountsOf(service.tmpfs ?? []))
+}
+
+function mountsOf(tmpfs: Texts): readonly MountSpec[] {
   return tmpfs
     .map(splitTmpfs)
     .filter(({ options }) => options.every(isMountOption))

@@ -4,7 +4,7 @@
 import type { ResourceRequirements } from '../../api/spec.ts'
 import { quote } from '../strconv.ts'
 import { parseCpus } from '../units.ts'
-import { compact } from './fields.ts'
+import { compact, located } from './fields.ts'
 import type { ResourceModel, ServiceModel } from './model.ts'
 import { ComposeError } from './node.ts'
 
@@ -19,7 +19,8 @@ export function resources(service: ServiceModel): ResourceRequirements {
   const reservations = withOlder(service, source.reservations, 'reservations', {
     memory: ['mem_reservation', service.mem_reservation],
   })
-  const nanoCpus = ({ cpus }: ResourceModel) => (cpus ? parseCpus(cpus) || undefined : undefined)
+  const where = { at: service.keyAt.get(service.cpus === undefined ? 'deploy' : 'cpus') ?? service.at }
+  const nanoCpus = ({ cpus }: ResourceModel) => (cpus ? located(where, () => parseCpus(cpus)) || undefined : undefined)
   return compact<ResourceRequirements>({
     Limits:
       limits &&
