@@ -3,6 +3,7 @@
 
 import type { Service, Task } from '../../src/api/objects.ts'
 import type { ServiceSpec } from '../../src/api/spec.ts'
+import { moveOrder } from '../../src/manager/orchestrator/rebalance-rules.ts'
 import { updateSettings } from '../../src/manager/orchestrator/service-settings.ts'
 import type { Store } from '../../src/manager/store/store.ts'
 import type { SimMachine } from './cluster-machine.ts'
@@ -46,7 +47,7 @@ export class AvailabilityWatch {
       const name = service.spec.Name ?? ''
       const count = healthy.get(service.id) ?? 0
       const floor = this.#floors.get(name)
-      if (floor !== undefined && count < floor)
+      if (floor !== undefined && count < floor - movedAway(service))
         throw new ClusterViolation(
           'availability during an update',
           `${count} healthy replicas of ${name}, ${floor} at least (${service.updateStatus?.State ?? 'no update'})`,
@@ -57,6 +58,12 @@ export class AvailabilityWatch {
     }
     for (const name of this.#floors.keys()) if (!store.byName('service', name)) this.#floors.delete(name)
   }
+}
+
+/** How many replicas a rebalancing may take away at one time, which was stopped in the middle perhaps. */
+function movedAway(service: Service): number {
+  const { rebalance: run } = service
+  return run && run.state !== 'completed' && moveOrder(service) === 'stop-first' ? run.atOnce : 0
 }
 
 /** How many replicas an update to `next` may take away at one time, with the rollback that may follow. */

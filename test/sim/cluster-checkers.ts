@@ -81,6 +81,7 @@ export class ClusterCheckers {
     const { old, new: next } = event
     if (next?.kind === 'service') checkService(next, store)
     if (next?.kind === 'service' || next?.kind === 'task') checkAddresses(next, store)
+    if (next?.kind === 'task' && old === undefined && next.origin?.kind === 'move') checkMove(next, store)
     if (next?.kind === 'node') checkNode(next, store)
     if (next?.kind === 'task' && next.nodeId !== '' && old?.kind === 'task' && old.nodeId === '')
       checkAssignment(next, store)
@@ -119,6 +120,24 @@ function checkAddresses(object: Service | Task, store: Store): void {
     const address = addressesOf(other).find((one) => own.has(one))
     if (address) throw new ClusterViolation('unique addresses', `${object.id} and ${other.id} have ${address}`)
   }
+}
+
+/** A move goes to another node, and not more of them are under way than may be. */
+function checkMove(task: Task, store: Store): void {
+  const run = store.get('service', task.serviceId)?.rebalance
+  const predecessor = store.get('task', task.origin?.predecessorId ?? '')
+  if (task.nodeId === '' || predecessor?.nodeId === task.nodeId || predecessor?.slot !== task.slot)
+    throw new ClusterViolation('rebalancing', `${task.id} is to take over from ${predecessor?.id} on ${task.nodeId}`)
+  if (run?.id !== task.origin?.rebalanceId || run?.state !== 'running') return
+  const active = new Set(
+    store.list('service').flatMap(({ rebalance }) => (rebalance?.state === 'running' ? rebalance.id : [])),
+  )
+  const starting = store.list('task').filter((one) => {
+    const isMove = one.origin?.kind === 'move' && active.has(one.origin.rebalanceId ?? '')
+    return isMove && occupies(one) && one.status.state !== 'running'
+  })
+  if (starting.length > run.atOnce)
+    throw new ClusterViolation('rebalancing', `${starting.length} moves are under way, ${run.atOnce} may be`)
 }
 
 function checkNode(node: Node, store: Store): void {

@@ -81,6 +81,7 @@ function ofService(service: Service, { store }: Manager): readonly string[] {
         compareTaskStates(task.desiredState, 'running') <= 0 && compareTaskStates(task.status.state, 'running') <= 0,
     )
   const found: string[] = []
+  if (service.rebalance?.state === 'running') found.push(`service ${spec.Name} is still being rebalanced`)
   if (service.problem) found.push(`service ${spec.Name}: ${service.problem.message}`)
   const placement = spec.TaskTemplate?.Placement
   const meets = (node: Node) => nodeMeetsExpressions(node, placement?.Constraints)

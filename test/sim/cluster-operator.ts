@@ -2,15 +2,17 @@
 // handlers as the API.
 
 import type { Node, Service } from '../../src/api/objects.ts'
-import { DRAIN_LABEL } from '../../src/api/service-labels.ts'
+import { DRAIN_LABEL, RESTART_MAX_DELAY_LABEL } from '../../src/api/service-labels.ts'
 import type { ServiceSpec, UpdateConfig } from '../../src/api/spec.ts'
 import { CodedError } from '../../src/lib/errors.ts'
 import type { SeededRandom } from '../../src/lib/random.ts'
 import type { ControlContext } from '../../src/manager/control/context.ts'
 import { createNetwork, removeNetwork } from '../../src/manager/control/networks.ts'
 import { removeNode, updateNode } from '../../src/manager/control/nodes.ts'
+import { beginRebalance, planRebalance, rebalanceOrder, stopRebalance } from '../../src/manager/control/rebalance.ts'
 import { createSecret, removeUnused } from '../../src/manager/control/secrets-configs.ts'
 import { createService, removeService, updateService } from '../../src/manager/control/services.ts'
+import { ClusterMap } from '../../src/manager/scheduler/cluster-map.ts'
 import type { ClusterProfile } from './cluster-profile.ts'
 import { PROGRAMS } from './cluster-programs.ts'
 
@@ -56,7 +58,30 @@ export class Operator {
     if (!calm && this.#random.float() < this.#profile.nodeOperationShare) return this.#nodeOperation(context)
     if (services.length === 0 || (services.length < this.#profile.maxServices && this.#random.float() < 0.3))
       return this.#create(context)
-    return this.#change(this.#pick(services)!)
+    const service = this.#pick(services)!
+    return this.#random.float() < 0.1 ? this.#rebalance(service) : this.#change(service)
+  }
+
+  /** What it does to the replicas the availability's checker reads from the store. */
+  #rebalance(service: Service): Operation {
+    const name = service.spec.Name ?? ''
+    const scope = { kind: 'other' } as const
+    const kind = this.#random.float()
+    if (kind < 0.1) {
+      const perform = (context: OperatorContext) => stopRebalance(context, service.id)
+      return { text: `stop the rebalancing of ${name}`, scope, perform }
+    }
+    const AtOnce = this.#random.float() < 0.5 ? 1 + this.#random.below(4) : undefined
+    const request = { ...(kind < 0.7 ? { Services: [service.id] } : {}), ...(AtOnce ? { AtOnce } : {}) }
+    const perform = async (context: OperatorContext) => {
+      const { view } = context
+      const map = new ClusterMap()
+      for (const _ of map.build(view)) void _
+      const order = rebalanceOrder(view, request)
+      const planned = [...planRebalance(view, map, order, context.clock.wallMs())].filter((one) => one !== undefined)
+      await beginRebalance(context, order, planned)
+    }
+    return { text: `rebalance ${kind < 0.7 ? name : 'everything'}`, scope, perform }
   }
 
   #create({ view }: OperatorContext): Operation {
@@ -103,9 +128,13 @@ export class Operator {
             ? [{ TargetPort: 80, PublishMode: 'ingress' as const, Protocol: 'tcp' as const }]
             : undefined
     const drain = random.float()
+    const restart = random.float()
     return {
       Name,
-      ...(drain < 0.3 && { Labels: { [DRAIN_LABEL]: drain < 0.1 ? '0s' : '5s' } }),
+      Labels: {
+        ...(drain < 0.3 && { [DRAIN_LABEL]: drain < 0.1 ? '0s' : '5s' }),
+        ...(restart < 0.3 && { [RESTART_MAX_DELAY_LABEL]: restart < 0.1 ? '0s' : '30s' }),
+      },
       TaskTemplate: {
         ContainerSpec: {
           Image: this.#image(),

@@ -20,6 +20,11 @@ export interface ClusterProfile {
   readonly containerEveryMs: number
   readonly transferEveryMs: number
   readonly dataPlaneEveryMs: number
+  /** Workers that join when others have been at work for a while. */
+  readonly lateWorkers: number
+  /** The cluster rebalances by itself when a node comes; so many moves at one time. */
+  readonly rebalanceOnJoin: boolean
+  readonly rebalanceAtOnce: number
   /** Longest duration of each. */
   readonly downMs: number
   readonly partitionMs: number
@@ -83,5 +88,8 @@ export function drawClusterProfile(random: SeededRandom): ClusterProfile {
     taskHistory: random.below(6),
     badImageRate: sometimes(0.7, () => random.float() * 0.5, 0),
     dataPlaneEveryMs: every(0.4, 5_000, 30_000),
+    lateWorkers: sometimes(0.6, () => 1 + random.below(2), 0),
+    rebalanceOnJoin: random.float() < 0.5,
+    rebalanceAtOnce: 1 + random.below(4),
   }
 }

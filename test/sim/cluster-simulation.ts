@@ -1,6 +1,7 @@
 // A whole simulated cluster: production's managers and workers on simulated machines, network and time, its users and its
 // faults, all from one seed. First calm, then a storm, then everything is healed and has to converge.
 
+import { REBALANCE_AT_ONCE_LABEL, REBALANCE_LABEL } from '../../src/api/cluster-settings.ts'
 import type { ManagerAddress } from '../../src/api/dispatcher.ts'
 import type { Node } from '../../src/api/objects.ts'
 import { CodedError, errorCode, errorMessage } from '../../src/lib/errors.ts'
@@ -79,6 +80,7 @@ class ClusterSimulation {
   #phase: 'forming' | 'calm' | 'storm' | 'healed' = 'forming'
   #failure: Error | undefined
   #operations = 0
+  #lateMs = 0
   #acknowledged = 0
   #convergedMs = 0
 
@@ -109,6 +111,7 @@ class ClusterSimulation {
     try {
       await this.#form()
       this.#phase = 'calm'
+      this.#lateMs = this.#clock.nowMs() + this.#profile.calmMs / 3
       this.#operateLater()
       this.#lookLater()
       await this.#advance(this.#profile.calmMs)
@@ -222,10 +225,15 @@ class ClusterSimulation {
 
   async #form(): Promise<void> {
     const [first, ...others] = this.#machines
+    const { rebalanceOnJoin, rebalanceAtOnce } = this.#profile
+    const Labels = {
+      [REBALANCE_AT_ONCE_LABEL]: `${rebalanceAtOnce}`,
+      ...(rebalanceOnJoin && { [REBALANCE_LABEL]: 'on-join' }),
+    }
     const cluster = aCluster({
       id: this.#random.id(),
       meta: { version: 1, createdAt: '', updatedAt: '' },
-      spec: { Name: 'default', Orchestration: { TaskHistoryRetentionLimit: this.#profile.taskHistory } },
+      spec: { Name: 'default', Labels, Orchestration: { TaskHistoryRetentionLimit: this.#profile.taskHistory } },
       featureLevel: OWN_FEATURE_LEVEL,
     })
     const node = this.#newNode(first!, 'manager')
@@ -239,7 +247,8 @@ class ClusterSimulation {
       up = true
     })
     await this.#until(() => up && this.#leader() !== undefined, FORMATION_MS, 'the first manager leads')
-    for (const machine of others) await this.#join(machine)
+    const early = others.slice(0, others.length - this.#profile.lateWorkers)
+    for (const machine of early) await this.#join(machine)
     const isFormed = () => complaints(this.#machines, new Set()).length === 0
     await this.#until(isFormed, FORMATION_MS, 'the cluster forms')
   }
@@ -310,7 +319,8 @@ class ClusterSimulation {
     const machine = leaders[this.#operationRandom.below(leaders.length)]
     if (!machine?.manager) return
     const { manager } = machine
-    const idle = this.#machines.find((one) => one.on && !one.files)
+    const mayJoin = this.#phase !== 'calm' || this.#clock.nowMs() > this.#lateMs
+    const idle = mayJoin ? this.#machines.find((one) => one.on && !one.files) : undefined
     if (idle) {
       void this.#rejoin(machine, idle)
       return

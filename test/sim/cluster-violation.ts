@@ -9,6 +9,7 @@ export type ClusterProperty =
   | 'unique addresses'
   | 'placement'
   | 'availability during an update'
+  | 'rebalancing'
   | 'nothing fails unseen'
   | 'nothing stops that is served'
   | 'an address is free when nobody has it'

@@ -82,6 +82,32 @@ t.test('the checkers see what they are there for', async (t) => {
   broken('unique names, ports and numbers', (_checkers, store) => {
     create(store, 1, [aService('a', { spec: { Name: 'web' } }), aService('b', { spec: { Name: 'web' } })])
   })
+  const move = (id: string, predecessorId: string, slot: number, nodeId: string) =>
+    aTask(id, 's1', { slot, nodeId, origin: { kind: 'move', predecessorId, rebalanceId: 'r' } })
+  const rebalanced = aService('s1', {
+    rebalance: {
+      id: 'r',
+      state: 'running',
+      cause: '',
+      startedAt: '',
+      steppedAt: '',
+      endedAt: '',
+      waitsSince: '',
+      atOnce: 1,
+      onto: [],
+      volumes: false,
+      planned: 2,
+      begun: 2,
+      message: '',
+    },
+  })
+  const second = aTask('t2', 's1', { slot: 2, nodeId: 'n1', status: statusOf('running') })
+  broken('rebalancing', (_checkers, store) => {
+    create(store, 1, [rebalanced, task, move('m1', 't1', 1, 'n1')])
+  })
+  broken('rebalancing', (_checkers, store) => {
+    create(store, 1, [rebalanced, task, second, move('m1', 't1', 1, 'n2'), move('m2', 't2', 2, 'n2')])
+  })
   broken('acknowledged writes are kept', (checkers, store) => {
     create(store, 1, [task])
     checkers.acknowledged(2, store)
