@@ -559,7 +559,7 @@ t.test('what conntrack knows of virtual addresses is noted, where an answer may 
     'udp      17 29 src=10.0.1.21 dst=10.0.1.2 sport=5 dport=53 [UNREPLIED] src=10.0.1.13 dst=10.0.1.21 sport=53 dport=5 mark=0',
   ].join('\n')
   t.same(noteKnown(listing, new Set(['10.0.1.2', 'fd00:1::2'])).split('\n'), [
-    `add element bridge swarmctl_balanced balanced4 { 10.0.1.12 . tcp . 80 . 10.0.1.21 . 4 timeout 5d, 10.0.1.12 . tcp . 80 . 10.0.1.22 . 4 timeout 10m, 10.0.1.13 . udp . 53 . 10.0.1.21 . 5 timeout 10m }`,
+    `add element bridge swarmctl_balanced balanced4 { 10.0.1.12 . tcp . 80 . 10.0.1.21 . 4 timeout 5d, 10.0.1.12 . tcp . 80 . 10.0.1.22 . 4 timeout 3m, 10.0.1.13 . udp . 53 . 10.0.1.21 . 5 timeout 3m }`,
     `add element bridge swarmctl_balanced balanced6 { fd00:1::12 . tcp . 80 . fd00:1::9 . 4 timeout 5d }`,
     '',
   ])

@@ -23,13 +23,20 @@ const LASTING_MARK = 0x40001
 const PASSING_MARK = 0x40000
 /** As conntrack keeps an established TCP connection. */
 const LASTING = '5d'
-/** Longer than conntrack keeps anything else. */
-const PASSING = '10m'
+/** Conntrack keeps nothing but those longer. */
+const LASTS_LONGER_THAN = '10m'
+/**
+ * From the client's last word on, each of which renews it: as long as conntrack remembers a connection that was closed (2 min), and not
+ * much longer, since a set that is full would turn new connections away.
+ */
+const PASSING = '3m'
+/** By family. Room for 2,900 new connections a second, more than conntrack's table has by default; 8 and 2 MiB of the kernel's memory. */
+const MOST_KEYS = { 4: 524_288, 6: 131_072 } as const
 
 /** Rules of the fabric's inet table for what is forwarded between containers of one network. */
 export function noteBalanced(): string {
   return [
-    `ct direction original ct status dnat ct expiration > ${PASSING} meta mark set ${LASTING_MARK} accept`,
+    `ct direction original ct status dnat ct expiration > ${LASTS_LONGER_THAN} meta mark set ${LASTING_MARK} accept`,
     `ct direction original ct status dnat meta mark set ${PASSING_MARK}`,
     'accept',
   ].join('\n    ')
@@ -43,7 +50,7 @@ const both = (rule: (family: IpFamily) => string) => FAMILIES.map(rule).join('\n
 function keySet(family: IpFamily): string {
   const address = `ipv${family}_addr`
   const type = `${address} . inet_proto . inet_service . ${address} . inet_service`
-  return `set balanced${family} { type ${type}; size 262144; flags dynamic,timeout; timeout ${PASSING}; }`
+  return `set balanced${family} { type ${type}; size ${MOST_KEYS[family]}; flags dynamic,timeout; timeout ${PASSING}; }`
 }
 
 const ofReply = (family: IpFamily) => `${ip(family)} saddr . meta l4proto . th sport . ${ip(family)} daddr . th dport`
