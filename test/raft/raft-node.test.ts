@@ -36,6 +36,24 @@ t.test('three members apply the same entries, whoever proposes, and each propose
     )
 })
 
+t.test(
+  'a client that writes one thing after the other costs four messages a write, and others know soon',
+  async (t) => {
+    const cluster = new SimulatedCluster(5)
+    cluster.network.faults = { ...cluster.network.faults, latencyMs: [0.1, 0.3] }
+    const nodes = await cluster.grow(3)
+    await cluster.leader()
+    const messages = () => nodes.reduce((sum, { node }) => sum + node.metrics.messagesSent, 0)
+    const leader = nodes.find(({ node }) => node.status().role === 'leader')!
+    const before = messages()
+    for (const text of texts(200)) await cluster.wait(leader.node.propose(Buffer.from(text)))
+    t.ok((messages() - before) / 200 < 4.5, `${(messages() - before) / 200} messages a write`)
+    const sinceMs = cluster.clock.nowMs()
+    await cluster.converged()
+    t.ok(cluster.clock.nowMs() - sinceMs < 50, 'before the next heartbeat')
+  },
+)
+
 t.test('proposals of one turn share a sync on each member', async (t) => {
   const cluster = new SimulatedCluster(3)
   const nodes = await cluster.grow(3)
