@@ -19,6 +19,8 @@ import { accountOf, isRebalancing, type MoveUnderWay, type RunAccount } from './
 const KEY = 'cluster'
 /** A move that takes longer, or a service that is not itself again by then, ends the run: it would hold its places for ever. */
 export const NO_PROGRESS_MS = 300_000
+/** More than twice as many moves as there are tasks, and these, lead nowhere. */
+const SPARE_MOVES = 10
 
 type Rebalanced = Service & { readonly rebalance: Rebalance }
 
@@ -146,6 +148,10 @@ class Pass {
     const { nowMs } = this.#context
     const isEncryptedHere = (networkId: string) => isEncrypted(this.#view.get('network', networkId))
     let tasks = movableTasks(this.#view, service)
+    if (run.begun > 2 * tasks.length + SPARE_MOVES) {
+      this.#end(service, 'stopped', `${run.begun} moves have not made it even: something moves its tasks back`)
+      return
+    }
     const changes: Change[] = []
     let begun = 0
     while (this.#places < run.atOnce) {
