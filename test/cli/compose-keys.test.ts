@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import t from 'tap'
 import { fileShape } from '../../src/cli/compose/compose-keys.ts'
 import type { Row, Shape } from '../../src/cli/compose/shape.ts'
+import { TABLES, withTables } from './compose-table.ts'
 
 interface Schema {
   readonly $ref?: string
@@ -149,4 +150,10 @@ t.test('what is refused or left out says why', async (t) => {
     silent.map(([path]) => path),
     [],
   )
+})
+
+t.test('docs/compose.md has the tables as they are', async (t) => {
+  const text = readFileSync(join(process.cwd(), 'docs/compose.md'), 'utf8')
+  t.equal(withTables(text), text, 'written anew by compose-docs.ts')
+  for (const name of Object.keys(TABLES)) t.match(text, new RegExp(`<!-- ${name} -->\n\n\\|`))
 })
