@@ -250,3 +250,20 @@ t.test('the delay is never shorter than asked for, never longer than the limit, 
   t.equal(serviceLabelProblem({ [RESTART_MAX_DELAY_LABEL]: '90s' }), undefined)
   t.end()
 })
+
+t.test('attempts in a window are counted whatever time it is on the worker', async (t) => {
+  for (const workersAheadMs of [0, 3_600_000, -3_600_000]) {
+    const cluster = await SmallCluster.start({ nodes: 1 })
+    cluster.workersAheadMs = workersAheadMs
+    const policy = { Delay: nanos(1_000), MaxAttempts: 2, Window: nanos(60_000) }
+    await cluster.create('web', failing('crash=1000', policy))
+    await cluster.clock.advance(20_000)
+    const made = cluster.events.filter((event) => event.kind === 'create' && event.objectKind === 'task').length
+    t.equal(made, 3, `the first and two more, ${workersAheadMs} ms ahead`)
+    await cluster.create('slow', failing('crash=40000', policy))
+    await cluster.clock.advance(200_000)
+    const live = cluster.tasks('slow').filter((task) => task.desiredState !== 'shutdown')
+    t.equal(live.length, 1, 'who fails less often than that goes on')
+    await cluster.stop()
+  }
+})

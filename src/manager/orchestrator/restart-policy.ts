@@ -15,12 +15,21 @@ export function shouldRestart(service: Service, task: Task, slotTasks: readonly 
   if (maxAttempts === 0) return true
   const restarts = slotTasks.filter((one) => one.specVersion === task.specVersion && one.origin?.kind === 'restart')
   if (windowMs === 0) return restarts.length < maxAttempts
-  const endedMs = parseTime(task.status.timestamp)
+  const endedMs = endOf(task)
   const recent = restarts.filter((one) => {
     const madeMs = parseTime(one.meta.createdAt)
     return madeMs > endedMs - windowMs && madeMs < endedMs
   })
   return recent.length < maxAttempts
+}
+
+/**
+ * By its worker's clock where that agrees with the managers', whose times it is compared with: a task ends after it was made, and
+ * before its end is in the store. Else when the store last heard of it.
+ */
+function endOf({ status, meta }: Task): number {
+  const [endedMs, storedMs] = [parseTime(status.timestamp), parseTime(meta.updatedAt)]
+  return endedMs > parseTime(meta.createdAt) && endedMs < storedMs ? endedMs : storedMs
 }
 
 /**

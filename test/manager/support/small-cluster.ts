@@ -74,6 +74,8 @@ export class SmallCluster {
   readonly store = new Store()
   readonly log: Log
   readonly events: StoreEvent[] = []
+  /** How far the workers' clocks are ahead. */
+  workersAheadMs = 0
   readonly #random: SeededRandom
   #leadership = new AbortController()
   #loops: readonly KeyedLoop[] = []
@@ -271,7 +273,7 @@ export class SmallCluster {
       state,
       error,
       message: state,
-      timestamp: formatTime(this.clock.wallMs()),
+      timestamp: formatTime(this.clock.wallMs() + this.workersAheadMs),
     }
     try {
       await this.log.propose([{ kind: 'task-status', taskId: task.id, status }])
