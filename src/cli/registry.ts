@@ -25,6 +25,12 @@ export const groups: readonly GroupEntry[] = [
     load: async () => (await import('./config.ts')).configCommands,
   },
   {
+    name: 'image',
+    summary: 'Bring images to the nodes',
+    section: 'Management Commands',
+    load: async () => (await import('./image.ts')).imageCommands,
+  },
+  {
     name: 'network',
     summary: 'Manage networks',
     section: 'Management Commands',

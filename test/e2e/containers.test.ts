@@ -134,3 +134,31 @@ t.test('a container that is killed from another node is replaced as any that die
   )
   t.pass()
 })
+
+t.test('an image of one machine comes to the nodes that lack it, without what they have', async (t) => {
+  // a second layer over one that every engine has
+  const made = await leader.docker(
+    ['run', '--name', 'seen-made', 'hello:1', 'sh', '-c', 'head -c 300000 /dev/urandom > /new'],
+    {
+      to: 'engine',
+    },
+  )
+  t.equal(made.code, 0, made.stderr)
+  await leader.docker(['commit', 'seen-made', 'seen-pushed:7'], { to: 'engine' })
+  await leader.docker(['rm', 'seen-made'], { to: 'engine' })
+  t.teardown(() =>
+    Promise.all(cluster.lab.hosts.map((host) => host.docker(['rmi', 'seen-pushed:7'], { to: 'engine' }))),
+  )
+  const pushed = await cluster.swarmctl(leader, 'image', 'push', 'seen-pushed:7')
+  for (const { name } of cluster.lab.hosts.filter((host) => host !== leader)) {
+    t.match(pushed, new RegExp(`^seen-pushed:7: ${name}: loaded \\(1 of \\d+ layers, 3\\d\\d(?:\\.\\d)?KiB\\)$`, 'm'))
+  }
+  t.match(
+    await cluster.swarmctl(leader, 'image', 'push', 'seen-pushed:7'),
+    new RegExp(`${follower.name}: already there`),
+  )
+  const there = await follower.docker(['run', '--rm', 'seen-pushed:7', 'wc', '-c', '/new'], { to: 'engine' })
+  t.match(there.stdout, /^300000 /)
+  const unknown = await leader.swarmctl(['image', 'push', 'seen-nothing:1'])
+  t.match(unknown, { code: 1, stderr: /No such image: seen-nothing:1/ })
+})

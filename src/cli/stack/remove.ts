@@ -20,10 +20,15 @@ const POLL_MS = 200
 
 export async function removeStacks(context: Context, flags: Flags, stacks: readonly string[]): Promise<void> {
   for (const stack of stacks) checkStackName(stack)
+  if (flags.on('volumes') && flags.on('detach')) {
+    throw new CliError('--volumes waits until the tasks are gone: leave out --detach')
+  }
   const client = await context.client()
   const errors: string[] = []
   for (const stack of stacks) {
-    if (!(await removeStack(context, client, stack, !flags.on('detach')))) {
+    const isComplete = await removeStack(context, client, stack, !flags.on('detach'))
+    const isEmpty = !flags.on('volumes') || (await removeVolumes(context, client, stack))
+    if (!isComplete || !isEmpty) {
       errors.push(`failed to remove some resources from stack: ${stack}`)
     }
   }
@@ -62,6 +67,32 @@ async function removeStack(context: Context, client: ApiClient, stack: string, w
     return (await removeNetworks(context, client, held, true)).length === 0 && isComplete
   }
   return held.length === 0 && isComplete
+}
+
+const VOLUME_IN_USE = /volume is in use/
+/** A container is gone a moment after its task has ended. */
+const VOLUMES_WAIT_MS = 10_000
+
+/** Of every node. False where one is still there. */
+async function removeVolumes(context: Context, client: ApiClient, stack: string): Promise<boolean> {
+  const path = `/swarmd/stacks/${encodeURIComponent(stack)}/volumes`
+  const deadlineMs = context.clock.nowMs() + VOLUMES_WAIT_MS
+  for (;;) {
+    const volumes = await client.json<readonly { Node: string; Name: string; Error?: string }[]>('DELETE', path)
+    for (const { Node, Name, Error: problem } of volumes) {
+      if (problem === undefined) context.stdout.write(`Removing volume ${Name} on ${Node}\n`)
+    }
+    const left = volumes.filter(({ Error: problem }) => problem !== undefined)
+    const mayGo = left.every(({ Error: problem = '' }) => VOLUME_IN_USE.test(problem))
+    if (left.length > 0 && mayGo && context.clock.nowMs() < deadlineMs) {
+      await sleep(context.clock, POLL_MS)
+      continue
+    }
+    for (const { Node, Name, Error: problem } of left) {
+      context.stderr.write(`Failed to remove volume ${Name} on ${Node}: ${problem}\n`)
+    }
+    return left.length === 0
+  }
 }
 
 /** False where one could not be removed. */

@@ -18,6 +18,7 @@ import { Engine, type EngineAddress } from './engine.ts'
 import { EventHub } from './event-hub.ts'
 import { forward } from './forward.ts'
 import { gate } from './hijack-gate.ts'
+import { imagePushRoutes } from './image-push.ts'
 import { networkCheckRoutes } from './network-check-routes.ts'
 import { NetworkParts } from './network-parts.ts'
 import { networkRoutes } from './network-routes.ts'
@@ -31,6 +32,7 @@ import { type Match, Router } from './router.ts'
 import type { ServerContext } from './server-context.ts'
 import { serviceRoutes } from './service-routes.ts'
 import { stackRoutes } from './stack-routes.ts'
+import { stackVolumeRoutes } from './stack-volumes.ts'
 import { supportRoutes } from './support-routes.ts'
 import { swarmRoutes } from './swarm-routes.ts'
 import { systemRoutes } from './system-routes.ts'
@@ -91,8 +93,10 @@ export class ApiServer {
       ...configRoutes(context),
       ...networkRoutes(context),
       ...networkCheckRoutes(context),
+      ...imagePushRoutes(context),
       ...nodeStreamRoutes(context),
       ...stackRoutes(),
+      ...stackVolumeRoutes(context),
       ...rebalanceRoutes(context),
       ...whyRoutes(context),
       ...supportRoutes(options.supportBundle),
