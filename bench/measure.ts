@@ -81,7 +81,7 @@ export class Values {
     return values && sampleOf(values)
   }
 
-  /** @throws if there is no value of ours */
+  /** `about.target` is a ratio. @throws if there is no value of ours */
   figure(
     bench: Bench,
     about: Omit<Figure, 'ours' | 'reference'>,
@@ -90,6 +90,8 @@ export class Values {
     const ours = this.sample(bench.ours.title)
     if (!ours) throw new Error(`nothing was measured of ${about.name}`)
     const sample = reference === undefined ? undefined : this.sample(reference)
-    return { ...about, ours, ...(reference !== undefined && sample && { reference: { what: reference, sample } }) }
+    if (reference !== undefined && sample) return { ...about, ours, reference: { what: reference, sample } }
+    const { target: _ratio, ...rest } = about
+    return { ...rest, ours }
   }
 }

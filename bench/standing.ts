@@ -72,8 +72,9 @@ async function run(bench: Bench): Promise<readonly Figure[]> {
     const theirs = bench.theirs && seen.get(bench.theirs.title)
     if (!ours) throw new Error(`nothing was measured of ${name}`)
     return {
-      ...{ name, unit, better: 'lower', ours: value(ours), ...more },
-      ...(bench.theirs && theirs && { reference: { what: bench.theirs.title, sample: value(theirs) } }),
+      ...{ name, unit, better: 'lower', ours: value(ours) },
+      ...(more.limit && { limit: more.limit }),
+      ...(bench.theirs && theirs && { ...more, reference: { what: bench.theirs.title, sample: value(theirs) } }),
     }
   }
   const limit = (median: number) => ({ limit: { median } })
