@@ -119,6 +119,25 @@ t.test('a restarted manager is locked until the key is given; its containers run
     n1,
   )
 
+  // Whoever has lost the key takes the machine out.
+  const lost = (await cluster.swarmState(n3)).NodeID
+  await n3.restartSwarmd()
+  t.equal(await stateOf(n3), 'locked')
+  t.match(await cluster.tryDocker(n3, ['swarm', 'leave', '--force']), { code: 0, stdout: 'Node left the swarm.\n' })
+  t.equal(await stateOf(n3), 'inactive')
+  t.same(await taskContainers(n3), [], 'its containers go')
+  await cluster.docker(n1, 'node', 'demote', lost)
+  await cluster.waitFor(
+    'the node that is gone is removed',
+    async () => (await cluster.tryDocker(n1, ['node', 'rm', '--force', lost])).code === 0,
+    WAIT_MS,
+    n1,
+  )
+  const token = (await cluster.docker(n1, 'swarm', 'join-token', '-q', 'manager')).trim()
+  await cluster.docker(n3, 'swarm', 'join', '--token', token, `${n1.address}:2377`)
+  await sealed([n3], true)
+  await settled(cluster, n1, SERVICE, 3, WAIT_MS)
+
   t.equal(await cluster.docker(n1, 'swarm', 'update', '--autolock=false'), 'Swarm updated.\n')
   await sealed(lab.hosts, false)
   await n2.restartSwarmd()
