@@ -199,12 +199,16 @@ for (const program of DOCKERS) {
         '77',
         '--external-ca',
         'protocol=cfssl,url=https://x',
-        '--external-ca',
-        `protocol=cfssl,url=https://y,cacert=${rootFile}`,
       ],
+      // 20.10 sends the root in place of the file, and does not unlock in a state that it does not know.
+      ...(modern
+        ? [
+            ['swarm', 'update', '--external-ca', `protocol=cfssl,url=https://y,cacert=${rootFile}`],
+            ['swarm', 'unlock'],
+          ]
+        : []),
       ['swarm', 'unlock-key'],
       ['swarm', 'unlock-key', '--rotate'],
-      ['swarm', 'unlock'],
       ['swarm', 'ca', '--rotate', '-d', '--ca-cert', rootFile, '--ca-key', keyFile, '--cert-expiry', '3h'],
       ['swarm', 'ca', '--rotate', '-d', '--ca-cert', rootFile, '--external-ca', 'protocol=cfssl,url=https://x'],
       ['swarm', 'join-token', '--rotate', 'worker'],
