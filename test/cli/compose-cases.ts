@@ -63,6 +63,11 @@ export const CASES: readonly (readonly string[])[] = [
   ['process'],
   ['process-all'],
   ['restart'],
+  ['same-contents'],
+  ['same-limits'],
+  ['same-mounts'],
+  ['same-ports'],
+  ['same-variables'],
   ['scalars'],
   ['secret-drivers'],
   ['variables-forms'],
@@ -85,6 +90,25 @@ export const CASES: readonly (readonly string[])[] = [
   ['yaml-documents'],
   ['yaml-json'],
   ['yaml-scalars'],
+]
+
+/** Files with what docker's schema lacks, and those with which docker means the same. */
+export const SPECIFICATION: readonly {
+  readonly files: readonly string[]
+  readonly like: readonly string[]
+  readonly flags?: readonly string[]
+}[] = [
+  { files: ['spec-extends'], like: ['process-all'] },
+  { files: ['spec-include'], like: ['wild-gitlab'] },
+  { files: ['spec-types'], like: ['forms-deploy'] },
+  { files: ['spec-limits'], like: ['same-limits'] },
+  { files: ['spec-profiles'], like: ['yaml-json'], flags: ['--profile', 'wanted'] },
+  { files: ['spec-contents'], like: ['same-contents'] },
+  { files: ['spec-mounts'], like: ['same-mounts'] },
+  { files: ['spec-reset-base', 'spec-reset'], like: ['agree-base', 'agree-prod'] },
+  { files: ['spec-ports'], like: ['same-ports'] },
+  { files: ['spec-variables'], like: ['same-variables'] },
+  { files: ['spec-version'], like: ['yaml-json'] },
 ]
 
 /** All that the files' variables and the programs may see. */

@@ -6,80 +6,23 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
 import { parse } from 'yaml'
-import { CASES, composeArguments, ENVIRONMENT, GOLDEN, type GoldenFile, withoutCheckout } from './compose-cases.ts'
+import { fileShape } from '../../src/cli/compose/compose-keys.ts'
+import type { Node } from '../../src/cli/compose/node.ts'
+import { parseYaml } from '../../src/cli/compose/parse-yaml.ts'
+import { childShape, chosen, type Row, type Shape } from '../../src/cli/compose/shape.ts'
+import {
+  CASES,
+  composeArguments,
+  ENVIRONMENT,
+  GOLDEN,
+  type GoldenFile,
+  SPECIFICATION,
+  STACKS,
+  withoutCheckout,
+} from './compose-cases.ts'
+import { byName, DIFFERENCES, unexplained } from './compose-compare.ts'
 import { type Recorded, StackRecorder } from './compose-recorder.ts'
 import { swarmctl } from './compose-run.ts'
-
-interface Difference {
-  /** Why, by what of the printed file or of an object differs: the beginnings of paths (`st_web.Labels`). */
-  readonly where?: Readonly<Record<string, string>>
-  readonly config?: (text: string) => string
-  /** We refuse what docker takes. */
-  readonly refuses?: RegExp
-  readonly reason?: string | undefined
-}
-
-const REPLACED = 'the Specification replaces by what is empty, 0 or false too; docker keeps what was there'
-const MERGED = 'the Specification merges named objects; docker takes those of the later file'
-const TARGETS = 'the Specification takes files of another target for other files, docker those of one source for one'
-const NO_OOM = 'docker accepts oom_score_adj and loses it'
-const TMPFS = 'docker leaves out tmpfs'
-const TESTS = 'the Specification replaces a test, docker adds to it'
-const ALIASES = 'the Specification adds aliases, docker replaces them'
-
-const MERGES = {
-  'services.web.command': REPLACED,
-  'services.web.entrypoint': REPLACED,
-  'services.web.stop_grace_period': REPLACED,
-  'services.web.stop_signal': REPLACED,
-  'services.web.tty': REPLACED,
-  'services.web.init': REPLACED,
-  'services.web.environment': REPLACED,
-  'services.web.healthcheck': TESTS,
-  'services.web.networks': ALIASES,
-  'services.web.secrets': TARGETS,
-  'services.web.configs': TARGETS,
-  'services.web.cap_add': 'the Specification adds no item twice',
-  'services.web.ports': 'the Specification keeps ports of different protocols apart',
-  'services.web.deploy': REPLACED,
-  'services.web.oom_score_adj': NO_OOM,
-  'services.web.credential_spec': REPLACED,
-  networks: MERGED,
-  volumes: MERGED,
-  secrets: MERGED,
-  configs: MERGED,
-  st_front: MERGED,
-  st_one: MERGED,
-  st_plain: MERGED,
-  'st_web.TaskTemplate.ContainerSpec': REPLACED,
-  'st_web.TaskTemplate.Networks': ALIASES,
-  'st_web.TaskTemplate.Placement': 'the Specification adds no item twice',
-  'st_web.UpdateConfig': REPLACED,
-}
-
-/** Where swarmctl means to differ, and why. */
-const DIFFERENCES: Readonly<Record<string, Difference>> = {
-  interpolation: {
-    reason: 'docker takes $NAME-word without braces for a default, and loses the word',
-    config: (text) => text.replace('ahostbhost-c', 'ahostbhost'),
-    where: { 'st_app.TaskTemplate.ContainerSpec.Env': 'docker loses a word' },
-  },
-  process: {
-    config: (text) => text.replace(/^ {4}oom_score_adj: .*\n/m, ''),
-    where: { 'st_lists.TaskTemplate.ContainerSpec.OomScoreAdj': NO_OOM },
-  },
-  'full-example': {
-    reason: 'docker tries to read a folder, when it deploys',
-    refuses: /full-example.yml:444:3: secret secret4: no content: it needs file, environment, driver or external: true/,
-  },
-  ignored: {
-    where: { 'st_app.TaskTemplate.ContainerSpec.Mounts': TMPFS, 'st_db.TaskTemplate.ContainerSpec.Mounts': TMPFS },
-  },
-  'full-deployable': { where: { 'st_foo.TaskTemplate.ContainerSpec.Mounts': TMPFS } },
-  volumes: { where: { 'st_app.TaskTemplate.ContainerSpec.Mounts': 'docker leaves out the mode of a tmpfs' } },
-  'merge-base+merge-over': { where: MERGES },
-  'merge-base+merge-over+merge-third': { where: MERGES },
-}
 
 const folder = mkdtempSync(join(tmpdir(), 'compose-docker-'))
 t.teardown(() => rmSync(folder, { recursive: true }))
@@ -129,55 +72,98 @@ for (const names of CASES) {
   })
 }
 
-/** Requests as they can be compared: Go writes nil as null, and some fields that are not set as 0, false or ''. */
-function byName(requests: readonly Recorded[]): unknown {
-  return Object.fromEntries(
-    requests.map(({ call, query, body }) => {
-      const fields = strip(body, call.includes('network')) as Record<string, unknown>
-      return [String(body.Name), { ...fields, call, query }]
-    }),
-  )
+for (const { files, like, flags = [] } of SPECIFICATION) {
+  t.test(`${files.join('+')} is as docker has ${like.join('+')}`, async (t) => {
+    const golden = JSON.parse(readFileSync(join(GOLDEN, `${like.join('+')}.json`), 'utf8')) as GoldenFile
+    const recorder = new StackRecorder()
+    const socket = join(folder, `${files.join('+')}.sock`)
+    await recorder.listen(socket)
+    t.teardown(() => recorder.close())
+    const { exitCode, stderr } = await swarmctl(
+      ['stack', 'deploy', '-d', '--resolve-image', 'never', ...flags, ...composeArguments(files), 'st'],
+      { ...ENVIRONMENT, DOCKER_HOST: `unix://${socket}` },
+    )
+    t.equal(exitCode, 0, stderr)
+    t.same(unexplained(byName(recorder.take()), byName(golden.requests), {}), [])
+  })
 }
 
-const GO_ZEROES = new Set(['ForceUpdate', 'Soft', 'Hard', 'NoNewPrivileges', 'Order', 'Config', 'File', 'Registry'])
-
-function strip(value: unknown, isNetwork: boolean): unknown {
-  if (typeof value === 'string') return withoutCheckout(value)
-  if (Array.isArray(value)) return value.map((item) => strip(item, isNetwork))
-  if (typeof value !== 'object' || value === null) return value
-  return Object.fromEntries(
-    Object.entries(value)
-      .filter(([key, item]) => {
-        // what docker leaves out is a label of ours: compose-container.test.ts says which
-        if (item === null || key.startsWith('io.swarmctl.')) return false
-        return !((isNetwork && (item === false || item === '')) || (!item && GO_ZEROES.has(key)))
-      })
-      .sort(([a], [b]) => (a < b ? -1 : 1))
-      .map(([key, item]) => {
-        const inner = strip(item, isNetwork)
-        // docker's order of ports without a published one is any
-        return [key, key === 'Ports' && Array.isArray(inner) ? inner.map((port) => JSON.stringify(port)).sort() : inner]
-      }),
-  )
-}
-
-/** Where `a` and `b` differ and no reason is given. */
-function unexplained(a: unknown, b: unknown, reasons: Readonly<Record<string, string>>): readonly unknown[] {
-  return differences(a, b, '').filter(
-    ({ path }) => !Object.keys(reasons).some((prefix) => path === prefix || path.startsWith(`${prefix}.`)),
-  )
-}
-
-function differences(
-  ours: unknown,
-  dockers: unknown,
-  path: string,
-): readonly { path: string; ours: unknown; dockers: unknown }[] {
-  const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
-    typeof value === 'object' && value !== null && !Array.isArray(value)
-  if (isObject(ours) && isObject(dockers)) {
-    const keys = new Set([...Object.keys(ours), ...Object.keys(dockers)])
-    return [...keys].flatMap((key) => differences(ours[key], dockers[key], path === '' ? key : `${path}.${key}`))
+t.test('the files have every key that is not refused', async (t) => {
+  const reached = new Set<string>()
+  const names = [...CASES.flat(), ...SPECIFICATION.flatMap(({ files }) => files), 'spec-all']
+  for (const name of new Set(names)) {
+    const { root } = parseYaml(readFileSync(join(STACKS, `${name}.yml`), 'utf8'), name)
+    for (const path of keysOf(root, fileShape, '')) reached.add(path)
   }
-  return JSON.stringify(ours) === JSON.stringify(dockers) ? [] : [{ path, ours, dockers }]
+  const rows = allKeys(fileShape, '').filter(([, { use }]) => use !== 'refused' && use !== 'forbidden')
+  t.ok(rows.length > 200)
+  t.same(
+    rows.map(([path]) => path).filter((path) => !reached.has(path)),
+    [],
+  )
+})
+
+t.test('a file with all that the Specification adds is taken, and printed as it is taken', async (t) => {
+  const recorder = new StackRecorder()
+  const socket = join(folder, 'all.sock')
+  await recorder.listen(socket)
+  t.teardown(() => recorder.close())
+  const environment = { ...ENVIRONMENT, DOCKER_HOST: `unix://${socket}` }
+  const first = await swarmctl(
+    ['stack', 'deploy', '-d', '--resolve-image', 'never', ...composeArguments(['spec-all']), 'st'],
+    environment,
+  )
+  t.equal(first.exitCode, 0, first.stderr)
+  const requests = recorder.take()
+  t.ok(requests.length > 3)
+  const printed = await swarmctl(['stack', 'config', ...composeArguments(['spec-all'])], environment)
+  t.equal(printed.exitCode, 0, printed.stderr)
+  const again = await swarmctl(
+    ['stack', 'deploy', '-d', '--resolve-image', 'never', '-c', '-', 'again'],
+    environment,
+    // it is read from another place
+    printed.stdout.replace('files/app.env', join(STACKS, 'files/app.env')),
+  )
+  t.equal(again.exitCode, 0, again.stderr)
+  const renamed = JSON.parse(
+    JSON.stringify(recorder.take())
+      .replaceAll('"again_', '"st_')
+      .replaceAll('again_', 'st_')
+      .replaceAll('"again"', '"st"'),
+  ) as typeof requests
+  t.same(byName(renamed), byName(requests))
+})
+
+/** Paths of the table that a file has. */
+function keysOf(node: Node, shape: Shape | undefined, path: string): readonly string[] {
+  if (!shape) return []
+  if (node.kind === 'list')
+    return node.items.flatMap((item) => keysOf(item, childShape(shape, item, 0) ?? itemShape(shape), `${path}[]`))
+  if (node.kind !== 'map') return []
+  const inner = chosen(shape, node)
+  return [...node.entries].flatMap(([key, entry]) => {
+    const below = `${path}.${inner.kind === 'dict' ? '*' : key}`
+    return [below, ...keysOf(entry.node, childShape(shape, node, key), below)]
+  })
+}
+
+const itemShape = (shape: Shape): Shape | undefined => (shape.kind === 'list' ? shape.items : undefined)
+
+function allKeys(shape: Shape, path: string): readonly (readonly [string, Row])[] {
+  switch (shape.kind) {
+    case 'choice':
+      return shape.of.flatMap((one) => allKeys(one, path))
+    case 'list':
+      return allKeys(shape.items, `${path}[]`)
+    case 'dict':
+      return allKeys(shape.value, `${path}.*`)
+    case 'map':
+      return Object.entries(shape.keys).flatMap(([key, row]) => [
+        [`${path}.${key}`, row] as const,
+        ...allKeys(row.shape, `${path}.${key}`),
+      ])
+    case 'any':
+    case 'scalar':
+      return []
+  }
 }

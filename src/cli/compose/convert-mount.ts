@@ -51,19 +51,21 @@ export function convertMount(
         ? { ...base, TmpfsOptions: compact({ SizeBytes: mount.tmpfs.size || undefined, Mode: mount.tmpfs.mode }) }
         : base
     default:
-      return mount.bind ? { ...base, BindOptions: bindOptions(mount.bind) } : base
+      return mount.bind ? { ...base, ...bindOptions(mount.bind) } : base
   }
 }
 
 /** `recursive` in the words of `--mount bind-recursive`. */
-function bindOptions(bind: NonNullable<VolumeMountModel['bind']>): NonNullable<MountSpec['BindOptions']> {
-  return compact<NonNullable<MountSpec['BindOptions']>>({
+function bindOptions(bind: NonNullable<VolumeMountModel['bind']>): Pick<MountSpec, 'BindOptions'> {
+  const options = compact<NonNullable<MountSpec['BindOptions']>>({
     Propagation: bind.propagation || undefined,
     CreateMountpoint: bind.create_host_path || undefined,
     NonRecursive: bind.recursive === 'disabled' || undefined,
     ReadOnlyNonRecursive: bind.recursive === 'writable' || undefined,
     ReadOnlyForceRecursive: bind.recursive === 'readonly' || undefined,
   })
+  const saysNothing = Object.keys(options).length === 0 && Object.keys(bind).length > 0
+  return saysNothing ? {} : { BindOptions: options }
 }
 
 function checkSource({ source, at }: VolumeMountModel, type: string): void {
