@@ -82,7 +82,6 @@ function ofService(service: Service, { store }: Manager): readonly string[] {
     )
   const found: string[] = []
   if (service.rebalance?.state === 'running') found.push(`service ${spec.Name} is still being rebalanced`)
-  if (service.problem) found.push(`service ${spec.Name}: ${service.problem.message}`)
   const placement = spec.TaskTemplate?.Placement
   const meets = (node: Node) => nodeMeetsExpressions(node, placement?.Constraints)
   const open = realNodes(store).filter((node) => (node.spec.Availability ?? 'active') === 'active' && meets(node))
@@ -93,6 +92,9 @@ function ofService(service: Service, { store }: Manager): readonly string[] {
   // A known trap: the new task of start-first may need the place that the old one has, or there may be no place at all.
   const startFirst = [spec.UpdateConfig, spec.RollbackConfig].some((config) => config?.Order === 'start-first')
   const trapped = (perNode < Infinity || open.length === 0) && startFirst
+  if (service.problem && !(trapped && service.problem.code === 'START_FIRST_BLOCKED')) {
+    found.push(`service ${spec.Name}: ${service.problem.message}`)
+  }
   if (wanted === undefined) {
     for (const node of realNodes(store)) {
       const there = live.filter((task) => task.nodeId === node.id)

@@ -9,6 +9,7 @@ import { CodedError, errorCode } from '../../src/lib/errors.ts'
 import type { Log } from '../../src/lib/log.ts'
 import type { SeededRandom } from '../../src/lib/random.ts'
 import { Scope } from '../../src/lib/scope.ts'
+import type { ManagerDisk } from '../../src/manager/disk-guard.ts'
 import { OWN_FEATURE_LEVEL } from '../../src/manager/membership/feature-level.ts'
 import type { RaftConfig } from '../../src/raft/raft-node-types.ts'
 import { Agent, type ClusterMessage } from '../../src/worker/agent.ts'
@@ -44,7 +45,11 @@ export interface DaemonOptions {
   readonly random: SeededRandom
   readonly log: Log
   readonly onManager: (part: ManagerPart) => void
+  /** The machine has hardly any disk left: see `diskChanged`. */
+  readonly isShortOfDisk: () => boolean
 }
+
+const LOW: ManagerDisk = { kind: 'low', path: '/data', freeBytes: 1, wantedBytes: 100, isStalled: false }
 
 const MANAGER_RETRY_MS = 1_000
 const RENEWAL_RETRY_MS = 1_000
@@ -75,7 +80,10 @@ export class Daemon {
       address: host,
       dataPathAddress: host,
       featureLevel: OWN_FEATURE_LEVEL,
-      describe: (description) => description,
+      describe: (description) =>
+        options.isShortOfDisk()
+          ? { ...description, DiskPressure: [{ Path: '/data', FreeBytes: 1, SizeBytes: 100, RefusesWrites: true }] }
+          : description,
       onClusterChange: (message) => this.#onCluster(message),
     })
   }
@@ -111,6 +119,12 @@ export class Daemon {
     }
   }
 
+  /** As production's swarmd: its manager stands back, and the node says so. */
+  diskChanged(): void {
+    this.#part?.manager.setDisk(this.#options.isShortOfDisk() ? LOW : { kind: 'room' })
+    this.#agent.refreshDescription()
+  }
+
   async removeContainers(signal: AbortSignal): Promise<void> {
     await this.#agent.removeContainers({ signal })
   }
@@ -130,6 +144,7 @@ export class Daemon {
     const part = this.#part ?? this.#createPart()
     this.#part = part
     this.#options.onManager(part)
+    this.diskChanged()
     const scope = new Scope(signal)
     try {
       scope.spawn('manager part', (running) => part.run({ signal: running }))

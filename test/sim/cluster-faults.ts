@@ -7,6 +7,8 @@ import type { ClusterProfile } from './cluster-profile.ts'
 import { CALM_DISK } from './disk.ts'
 import { CALM, type SimulatedNetwork } from './network.ts'
 
+const DISK_FULL_MS = 12_000
+
 interface FaultsOptions {
   readonly clock: Clock
   readonly random: SeededRandom
@@ -43,6 +45,7 @@ export class ClusterFaults {
     this.#every(profile.dataPlaneEveryMs, () => this.#stopDataPlane())
     this.#every(profile.containerEveryMs, () => this.#harmContainer())
     this.#every(profile.transferEveryMs, () => this.#transfer())
+    this.#every(profile.diskFullEveryMs, () => this.#fillDisk())
   }
 
   /** Everything that is broken works again. */
@@ -55,6 +58,7 @@ export class ClusterFaults {
       if (!machine.on) machine.powerOn()
       if (!machine.engine.up) machine.engine.goUp()
       machine.dataPlane.goUp()
+      machine.isShortOfDisk = false
       machine.start()
     }
   }
@@ -176,6 +180,17 @@ export class ClusterFaults {
       trace(host, `container of ${container.taskId} is removed by hand`)
       engine.destroy(container.taskId)
     }
+  }
+
+  /** Often several at a time, all managers among them. */
+  #fillDisk(): void {
+    const { machines, trace } = this.#options
+    const machine = machines[this.#random.below(machines.length)]!
+    trace(machine.host, 'its disk is nearly full')
+    machine.isShortOfDisk = true
+    this.#later(DISK_FULL_MS, () => {
+      machine.isShortOfDisk = false
+    })
   }
 
   #transfer(): void {

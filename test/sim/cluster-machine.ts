@@ -47,6 +47,7 @@ export class SimMachine {
   files: NodeFiles | undefined
   #managers: readonly ManagerAddress[] = []
   #running: Running | undefined
+  #isShortOfDisk = false
   /** The machine itself is on; something may be happening to it. */
   on = true
   busy = false
@@ -84,6 +85,11 @@ export class SimMachine {
 
   get manager(): Manager | undefined {
     return this.up ? this.#running?.daemon.manager : undefined
+  }
+
+  set isShortOfDisk(isShort: boolean) {
+    this.#isShortOfDisk = isShort
+    this.#running?.daemon.diskChanged()
   }
 
   setDiskFaults(faults: DiskFaults): void {
@@ -167,6 +173,7 @@ export class SimMachine {
       random: random.fork(),
       log: this.#options.log(() => this.up),
       onManager: ({ manager }) => onManager(this, manager),
+      isShortOfDisk: () => this.#isShortOfDisk,
     })
   }
 

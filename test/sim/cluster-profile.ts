@@ -20,6 +20,8 @@ export interface ClusterProfile {
   readonly containerEveryMs: number
   readonly transferEveryMs: number
   readonly dataPlaneEveryMs: number
+  /** Disks that are nearly full for a while, those of all managers at times. */
+  readonly diskFullEveryMs: number
   /** Workers that join when others have been at work for a while. */
   readonly lateWorkers: number
   /** The cluster rebalances by itself when a node comes; so many moves at one time. */
@@ -91,5 +93,6 @@ export function drawClusterProfile(random: SeededRandom): ClusterProfile {
     lateWorkers: sometimes(0.6, () => 1 + random.below(2), 0),
     rebalanceOnJoin: random.float() < 0.5,
     rebalanceAtOnce: 1 + random.below(4),
+    diskFullEveryMs: every(0.4, 4_000, 30_000),
   }
 }

@@ -290,9 +290,14 @@ class ClusterSimulation {
     )
   }
 
-  async #propose(machine: SimMachine, transaction: Transaction): Promise<number> {
+  /** @param by users' writes are refused where there is no room */
+  async #propose(
+    machine: SimMachine,
+    transaction: Transaction,
+    by: 'proposer' | 'userProposer' = 'proposer',
+  ): Promise<number> {
     const manager = machine.manager!
-    const index = await manager.proposer.propose(transaction)
+    const index = await manager[by].propose(transaction)
     if (machine.manager === manager) this.#checkers.acknowledged(index, manager.store)
     this.#acknowledged++
     return index
@@ -327,7 +332,7 @@ class ClusterSimulation {
     }
     const context: OperatorContext = {
       view: manager.store,
-      proposer: { propose: (transaction) => this.#propose(machine, transaction) },
+      proposer: { propose: (transaction) => this.#propose(machine, transaction, 'userProposer') },
       clock: this.#clock,
       random: this.#operationRandom,
       objectId: this.#operationRandom.id(),
