@@ -5,6 +5,7 @@ import { spawn } from 'node:child_process'
 import t from 'tap'
 import type { LabHost } from '../../lab/lab-host.ts'
 import { freshCluster } from './support/fresh-cluster.ts'
+import { insideOf } from './support/inside.ts'
 import { type Answer, ask, askByDatagram, askOn, startLoad } from './support/outside.ts'
 import { tasksOf, wantedTasks } from './support/workload.ts'
 
@@ -188,6 +189,64 @@ async function updated(service: string, image?: string): Promise<boolean> {
   )
   return isDone && run.length === 4 && tasks.length === 4
 }
+
+const CALLS = `
+  const { get } = require('http')
+  const [name, rate, seconds] = process.argv.slice(1)
+  const result = { sent: 0, answered: 0, versions: {}, failures: [] }
+  const call = () => {
+    result.sent++
+    get({ host: name, port: 8080, agent: false, timeout: 5000 }, (response) => {
+      response.setEncoding('utf8').on('data', (text) => {
+        const version = /version=(\\S+)/.exec(text)[1]
+        result.versions[version] = (result.versions[version] ?? 0) + 1
+      }).on('end', () => result.answered++)
+    }).on('timeout', function () { this.destroy(new Error('timed out')) })
+      .on('error', (error) => result.failures.push(error.code || error.message))
+  }
+  const timer = setInterval(call, 1000 / rate)
+  setTimeout(() => clearInterval(timer), seconds * 1000)
+  process.on('exit', () => console.log(JSON.stringify(result)))
+`
+
+t.test('a rolling update of a service without a virtual address loses nobody who asks by its name', async (t) => {
+  await cluster.docker(n1, 'network', 'create', '-d', 'overlay', 'mesh-names')
+  const health = ['--health-cmd', 'healthy', '--health-interval', '300ms', '--health-retries', '20']
+  const update = ['--update-delay', '0s', '--update-monitor', '1s', '--replicas', '3']
+  const network = ['--network', 'mesh-names']
+  await create('mesh-direct', '--endpoint-mode', 'dnsrr', ...network, ...health, ...update, 'hello:1')
+  await create('mesh-caller', ...network, 'hello:1')
+  await running('mesh-direct', 3)
+  await running('mesh-caller', 1)
+  const caller = (await insideOf(cluster, 'mesh-caller'))[0]
+  if (!caller) throw new Error('mesh-caller runs')
+  const results: { sent: number; answered: number; versions: Record<string, number>; failures: string[] }[] = []
+  let isComplete = false
+  const calling = (async () => {
+    // once more after the update is complete
+    for (let last = false; !last; ) {
+      last = isComplete
+      const { stdout } = await caller.exec('node', '-e', CALLS, 'mesh-direct', '50', '4')
+      results.push(JSON.parse(stdout) as (typeof results)[number])
+    }
+  })()
+  await cluster.docker(n1, 'service', 'update', '-d', '--no-resolve-image', '--image', 'hello:2', 'mesh-direct')
+  await cluster.waitFor('the update is complete', () => updated('mesh-direct', 'hello:2'), WAIT_MS)
+  isComplete = true
+  await calling
+  const sent = results.reduce((sum, each) => sum + each.sent, 0)
+  t.strictSame(
+    results.flatMap(({ failures }) => failures),
+    [],
+    `none of ${sent} was lost`,
+  )
+  t.equal(
+    results.reduce((sum, each) => sum + each.answered, 0),
+    sent,
+  )
+  t.same(Object.keys(results.at(-1)?.versions ?? {}), ['2'], 'nobody was sent to the old version afterwards')
+  await remove('mesh-direct', 'mesh-caller')
+})
 
 t.test('draining a node loses no request', async (t) => {
   const load = startLoad(
