@@ -21,6 +21,7 @@ import {
 } from './flags.ts'
 import { printTime } from './format/value.ts'
 import { compareNatural } from './natural-order.ts'
+import { networkAttachCommands } from './network-attach.ts'
 import { check } from './network-check.ts'
 import { inspect } from './output/inspect.ts'
 import { joinLabels, renderListing, row } from './output/listing.ts'
@@ -189,7 +190,7 @@ async function remove(context: Context, flags: Flags, operands: readonly string[
   if (errors.length > 0) throw new CliError(`${errors.join('\n')}\nexit status 1`)
 }
 
-export const networkCommands: readonly Command[] = [
+const ownCommands: readonly Command[] = [
   {
     name: 'check',
     usage: '[OPTIONS] [NETWORK]',
@@ -298,3 +299,7 @@ export const networkCommands: readonly Command[] = [
     run: remove,
   },
 ]
+
+export const networkCommands: readonly Command[] = [...ownCommands, ...networkAttachCommands].sort((a, b) =>
+  a.name < b.name ? -1 : 1,
+)

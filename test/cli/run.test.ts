@@ -111,7 +111,7 @@ t.test('completion offers commands, flags, values and names of objects', async (
       .filter(Boolean)
       .map((line) => line.split('\t')[0])
   t.same(await offered('se'), ['secret', 'service'])
-  t.same(await offered('service', 'r'), ['rm', 'rollback'])
+  t.same(await offered('service', 'r'), ['rebalance', 'rm', 'rollback'])
   t.same(await offered('service', 'rm', ''), ['web'])
   t.same(await offered('service', 'rm', 'web', ''), [])
   t.same(await offered('service', 'scale', ''), ['web='])
@@ -248,4 +248,61 @@ t.test('a global job waits for the nodes it began with', async (t) => {
   t.same(step([]).lines, [{ id: 'job progress', action: 'waiting for tasks' }])
   t.notOk(step([on('n1', 'running')]).converged)
   t.ok(step([on('n1', 'complete'), on('n2', 'running')]).converged)
+})
+
+/** Command lines, and what is asked of the daemon: its last request. */
+const REQUESTS: readonly (readonly [string, string, unknown?])[] = [
+  ['network connect net1 web', 'POST /networks/net1/connect', { Container: 'web', EndpointConfig: {} }],
+  [
+    'network connect --alias a,b --ip 10.9.0.8 --ip6 2001:db8::33 --link-local-ip 169.254.3.4 --link db:d --driver-opt k=v --gw-priority -3 net1 web',
+    'POST /networks/net1/connect',
+    {
+      Container: 'web',
+      EndpointConfig: {
+        IPAMConfig: { IPv4Address: '10.9.0.8', IPv6Address: '2001:db8::33', LinkLocalIPs: ['169.254.3.4'] },
+        Links: ['db:d'],
+        Aliases: ['a', 'b'],
+        DriverOpts: { k: 'v' },
+        GwPriority: -3,
+      },
+    },
+  ],
+  ['network disconnect --force net1 web', 'POST /networks/net1/disconnect', { Container: 'web', Force: true }],
+  ['network prune --force --filter until=24h', 'POST /networks/prune?filters={"until":{"24h":true}}'],
+  ['network create --config-only base', 'POST /networks/create', { Name: 'base', ConfigOnly: true }],
+  ['network create --config-from base n', 'POST /networks/create', { Name: 'n', ConfigFrom: { Network: 'base' } }],
+  ['network create --ingress -d overlay in', 'POST /networks/create', { Name: 'in', Ingress: true }],
+  ['network create --ipv4=false --ipv6 n', 'POST /networks/create', { EnableIPv4: false, EnableIPv6: true }],
+  ['service logs --details --raw web', 'GET /services/web/logs?details=1'],
+  ['logs --details web', 'GET /services/web/logs?details=1'],
+  [
+    'service update -d --no-resolve-image --dns-option-rm x --dns-search-rm y --image busybox web',
+    'POST /services/web/update',
+    { TaskTemplate: { ContainerSpec: { Image: 'busybox' } } },
+  ],
+]
+
+t.test('flags become requests', async (t) => {
+  for (const [words, asked, body] of REQUESTS) {
+    recorder.requests.splice(0)
+    const { code, stderr } = await swarmctl(words.split(' '))
+    t.same([code, stderr], [0, ''], words)
+    const last = recorder.requests.filter(({ path }) => path !== '/_ping').at(-1)!
+    const [line, query] = asked.split('?')
+    t.equal(`${last.method} ${last.path}`, line, words)
+    const given = new URLSearchParams(last.query)
+    for (const [name, value] of new URLSearchParams(query)) t.equal(given.get(name), value, `${words}: ${name}`)
+    if (body !== undefined) t.match(last.body, body, words)
+  }
+})
+
+t.test('network prune asks first, and takes only yes for it', async (t) => {
+  recorder.requests.splice(0)
+  const refused = await swarmctl(['network', 'prune'])
+  t.match(refused, {
+    code: 1,
+    stdout: /not used by at least one container/,
+    stderr: 'network prune has been cancelled\n',
+  })
+  t.same(recorder.takeChanges(), [])
 })
