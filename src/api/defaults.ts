@@ -45,7 +45,15 @@ function storedMode(mode: ServiceMode): ServiceMode {
 /** The spec as Swarm keeps it: `name` where none was given, a mode with its counts, networks in the task's template. */
 export function storedServiceSpec(spec: ServiceSpec, name: string): ServiceSpec {
   const { Name: _name, Networks: legacyNetworks, TaskTemplate, Mode, ...rest } = spec
-  const { ForceUpdate, Runtime, Networks, ...task } = TaskTemplate ?? {}
+  // Only a container's spec is kept: an attachment is what a container of its own asks for, not a service.
+  const {
+    ForceUpdate,
+    Runtime,
+    Networks,
+    PluginSpec: _plugin,
+    NetworkAttachmentSpec: _attachment,
+    ...task
+  } = TaskTemplate ?? {}
   const networks = Networks ?? legacyNetworks
   return {
     Name: name,

@@ -469,3 +469,13 @@ t.test('the cluster and its nodes have settings within limits', async (t) => {
   t.match(refusalOf(() => validateJoin([], 'x')).message, 'at least 1 RemoteAddr is required to join')
   t.match(refusalOf(() => validateJoin(['a:1'], 'x')).message, 'invalid join token')
 })
+
+t.test('what is beside a container in a task is dropped, as dockerd drops it', async (t) => {
+  const attached = {
+    ...container({}).TaskTemplate,
+    NetworkAttachmentSpec: { ContainerID: 'c' },
+    PluginSpec: { Name: 'p' },
+  }
+  const stored = storedServiceSpec(decodeService({ TaskTemplate: attached }), 'web')
+  t.strictSame(Object.keys(stored.TaskTemplate ?? {}), ['ContainerSpec', 'ForceUpdate', 'Runtime'])
+})
