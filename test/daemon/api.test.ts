@@ -160,6 +160,7 @@ t.test('init asks the daemon with everything filled in', async (t) => {
   const answer = await call('POST', '/v1.41/swarm/init', {
     ListenAddr: '0.0.0.0:2377',
     AdvertiseAddr: 'eth0',
+    DataPathAddr: 'eth1',
     DefaultAddrPool: null,
     Spec: { Orchestration: { TaskHistoryRetentionLimit: 2 } },
   })
@@ -168,6 +169,7 @@ t.test('init asks the daemon with everything filled in', async (t) => {
     {
       listenAddress: '0.0.0.0:2377',
       advertiseAddress: 'eth0',
+      dataPathAddress: 'eth1',
       availability: 'active',
       spec: {
         Name: 'default',

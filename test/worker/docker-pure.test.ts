@@ -209,3 +209,31 @@ t.test('a limiter runs so many at once, in order, also when some fail', async (t
   t.equal(most, 2)
   t.strictSame(order, [0, 1, 99, 2, 3, 4, 5, 6], 'what finishes something goes first')
 })
+
+t.test('of a mount the engine is told all that it can have', async (t) => {
+  const Mounts = [
+    {
+      Type: 'bind',
+      Source: '/a',
+      Target: '/a',
+      ReadOnly: true,
+      Consistency: 'cached',
+      BindOptions: {
+        Propagation: 'rslave',
+        NonRecursive: true,
+        CreateMountpoint: true,
+        ReadOnlyNonRecursive: true,
+        ReadOnlyForceRecursive: true,
+      },
+    },
+    { Type: 'image', Source: 'nginx:1', Target: '/b', ImageOptions: { Subpath: 'etc' } },
+    { Type: 'volume', Source: 'v', Target: '/c', VolumeOptions: { NoCopy: true, Subpath: 'x' } },
+    { Type: 'tmpfs', Target: '/d', TmpfsOptions: { SizeBytes: 5, Mode: 511, Options: [['noexec']] } },
+  ] as const
+  const body = containerBody(makeOrder(makeTask({ id: 'a' })), {
+    spec: { Image: 'x', Mounts },
+    files: [],
+    dockerSocket: undefined,
+  })
+  t.match(body.HostConfig, { Mounts })
+})
