@@ -214,7 +214,8 @@ export const CONTAINER_OPTIONS: readonly ContainerOption[] = [
     summary: 'annotations of the container, for its runtime',
     accepted: PAIRS,
     fields: (value) => host('Annotations', pairs(value)),
-    hasPower: never,
+    // runtimes give devices and more by annotations of their own
+    hasPower: (value) => Object.keys(pairs(value) ?? {}).some((name) => /^(?:cdi\.k8s\.io\/|run\.oci\.)/.test(name)),
   },
   {
     name: 'blkio',

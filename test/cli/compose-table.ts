@@ -66,7 +66,16 @@ export function keyTable(): string {
 
 export function labelTable(): string {
   const lines = CONTAINER_OPTIONS.map(({ name, summary, accepted, hasPower }) => {
-    const samples = ['true', 'host', '/dev/a', 'a.slice', 'c 1:3 r', '[{"Driver":"cdi"}]', 'seccomp=unconfined']
+    const samples = [
+      'true',
+      'host',
+      '/dev/a',
+      'a.slice',
+      'c 1:3 r',
+      '[{"Driver":"cdi"}]',
+      'seccomp=unconfined',
+      'run.oci.x=y',
+    ]
     const reach = samples.filter(hasPower)
     const needs = reach.length === samples.length ? 'yes' : reach.length > 0 ? 'for what reaches the host' : ''
     return `| ${code(containerLabel(name))} | ${summary} | ${accepted} | ${needs} |`

@@ -141,6 +141,8 @@ t.test('the API takes what it understands and the cluster allows, and refuses th
     (await create({ 'io.swarmctl.depends-on': 'db' })).message,
     /must be NAME:started, NAME:healthy or NAME:completed/,
   )
+  const annotation = { [containerLabel('annotations')]: '{"cdi.k8s.io/x":"vendor.com/device=all"}' }
+  t.match((await create(annotation)).message, /annotations: it gives power over the nodes/)
   const mac = { [containerLabel('mac-address')]: '02:42:ac:11:65:43' }
   t.match((await create(mac, { Networks: [{ Target: 'host' }] })).message, /attach it to the network bridge alone/)
   t.equal(cluster.store.list('service').length, Object.values(EXAMPLES).filter(({ reaches }) => !reaches).length + 6)
