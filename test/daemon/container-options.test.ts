@@ -147,6 +147,22 @@ t.test('the API takes what it understands and the cluster allows, and refuses th
   t.match((await create(mac, { Networks: [{ Target: 'host' }] })).message, /attach it to the network bridge alone/)
   t.equal(cluster.store.list('service').length, Object.values(EXAMPLES).filter(({ reaches }) => !reaches).length + 6)
 
+  const plan = async (Labels: Readonly<Record<string, string>>) => {
+    const Spec = { Name: 'st_tool', Labels, TaskTemplate: { ContainerSpec: { Image: 'x' } } }
+    const body = {
+      Networks: [],
+      Secrets: [],
+      Configs: [],
+      Services: [{ Spec, Secrets: [], Configs: [], KeepImage: false }],
+    }
+    return (await ask(socket, 'POST', '/swarmd/stacks/st/plan', { body })).json
+  }
+  t.match(await plan({ [containerLabel('pid')]: 'host' }), { message: /service st_tool: label \S+: it gives power/ })
+  t.match(await plan({ [containerLabel('pid')]: 'mine' }), {
+    message: /service st_tool: label \S+: invalid value "mine"/,
+  })
+  t.notOk('message' in ((await plan({ [containerLabel('shm-size')]: '1m' })) as object))
+
   const { json: swarm } = await ask(socket, 'GET', '/swarm')
   const { Version, Spec } = swarm as { Version: { Index: number }; Spec: object }
   const set = async (value: string) =>

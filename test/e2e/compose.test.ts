@@ -115,6 +115,7 @@ t.test('what reaches the host needs the cluster’s leave', async (t) => {
   const refused = await deploy(POWERFUL, 'powerful', '-d')
   t.not(refused.code, 0)
   t.match(refused.stderr, /io\.swarmctl\.container\.\S+: it gives power over the nodes .*host-access=allow/)
+  t.notMatch((await swarmctl('network', 'ls')).stdout, /powerful/, 'and nothing of the stack is made')
   await cluster.swarmctl(leader, 'swarm', 'update', '--label-add', 'io.swarmctl.host-access=allow')
   const ran = await deploy(POWERFUL, 'powerful')
   t.equal(ran.code, 0, ran.stderr)

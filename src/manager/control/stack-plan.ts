@@ -1,7 +1,9 @@
 // A deployment of a stack planned over the store: what is there of the stack, and what an update would restart.
 
 import { createHash } from 'node:crypto'
+import { sameContainerOptions } from '../../api/container-labels.ts'
 import type { Config, Network, Secret, Service } from '../../api/objects.ts'
+import { serviceLabelProblem } from '../../api/service-labels.ts'
 import type { Labels, ServiceSpec } from '../../api/spec.ts'
 import {
   type CurrentNetwork,
@@ -12,14 +14,16 @@ import {
   type StackPlan,
   type WantedStack,
 } from '../../api/stack-plan.ts'
-import { refusal } from '../../api/validation/refusal.ts'
+import { invalidArgument, refusal } from '../../api/validation/refusal.ts'
 import { DirtyTasks } from '../orchestrator/task-dirty.ts'
 import type { StoreView } from '../store/types.ts'
+import { containerOptionsProblem } from './container-options.ts'
 import { findOptional } from './lookup.ts'
 
-/** @throws {CodedError} naming the first thing that has no name */
+/** @throws {CodedError} naming the first thing that has no name, or service that this cluster would refuse */
 export function planStackDeployment(view: StoreView, stack: string, wanted: WantedStack): StackPlan {
   requireNames(stack, wanted)
+  for (const { Spec } of wanted.Services) requireAllowed(view, Spec)
   const isOwn = ({ spec }: { readonly spec: { readonly Labels?: Labels } }) => spec.Labels?.[STACK_LABEL] === stack
   const services = view.list('service').filter(isOwn)
   const ownIds = new Set(services.map(({ id }) => id))
@@ -59,6 +63,14 @@ function requireNames(stack: string, { Networks, Secrets, Configs, Services }: W
     const at = list.findIndex(({ Name }) => !Name)
     if (at !== -1) throw refusal(`${kind}[${at}]: a name is required`)
   }
+}
+
+/** Found here, before anything of the stack is made. What a service has already is not asked again. */
+function requireAllowed(view: StoreView, spec: ServiceSpec): void {
+  const current = view.byName('service', spec.Name ?? '')
+  if (current && sameContainerOptions(current.spec.Labels, spec.Labels)) return
+  const problem = serviceLabelProblem(spec.Labels) ?? containerOptionsProblem(view, spec)
+  if (problem) throw invalidArgument(`service ${spec.Name}: ${problem}`)
 }
 
 /** The stack's own, and whatever has one of these names. */
