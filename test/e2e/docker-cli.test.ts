@@ -58,7 +58,8 @@ async function containersOf(service: string): Promise<readonly { readonly host: 
 }
 const curl = async (host: LabHost, port: number): Promise<string> =>
   (await lab.client(['curl', '-s', '-m', '2', `http://${host.address}:${port}/`])).stdout
-const converges = ['--update-monitor', '200ms', '--rollback-monitor', '200ms']
+// Docker’s client looks each 200 ms, and ends without a word when an update is complete before it has seen the tasks run.
+const converges = ['--update-monitor', '1s', '--rollback-monitor', '1s']
 
 t.test('a service with all that it can have is followed by a progress bar until it runs', async (t) => {
   writeFileSync(join(folder, 'secret'), 'hidden')
