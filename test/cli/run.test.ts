@@ -104,6 +104,27 @@ t.test('an old daemon is not asked for what it cannot do', async (t) => {
   t.equal(refused.code, 1)
 })
 
+t.test('flags of an engine to come are refused, and TLS files are read before anything is asked', async (t) => {
+  for (const flag of ['--memory-swap=1g', '--memory-swappiness=5']) {
+    const { stderr } = await swarmctl(['service', 'create', '-d', '--limit-memory', '1g', flag, 'x'])
+    t.match(stderr, `"${flag.split('=')[0]}" requires API version 1.52, but the Docker daemon API version is 1.51`)
+    const updated = await swarmctl(['service', 'update', '-d', flag, 'web'])
+    t.match(updated.stderr, /requires API version 1\.52/)
+  }
+  t.same(recorder.takeChanges(), [])
+  for (const flags of [
+    ['--tlsverify'],
+    ['--tls', '--tlscacert', '/absent/ca.pem'],
+    ['--tls', '--tlscert', '/absent/cert.pem'],
+    ['--tls', '--tlskey', '/absent/key.pem'],
+  ]) {
+    const { code, stderr } = await swarmctl([...flags, '-H', 'tcp://127.0.0.1:1', 'node', 'ls'])
+    t.match({ code, stderr }, { code: 1, stderr: /^unable to resolve docker endpoint: .*\.pem/ }, flags.join(' '))
+  }
+  const { stderr } = await swarmctl(['--tls', '-H', 'tcp://127.0.0.1', '--debug', 'node', 'ls'])
+  t.match(stderr, /127\.0\.0\.1:2376/, 'the port of TLS')
+})
+
 t.test('completion offers commands, flags, values and names of objects', async (t) => {
   const offered = async (...words: string[]) =>
     (await swarmctl(['__complete', ...words])).stdout
