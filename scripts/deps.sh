@@ -2,7 +2,8 @@
 # Installs what this project needs and this machine lacks, after saying what. Never removes, replaces or upgrades a
 # package, and never touches a Docker Engine that is here.
 #   deps.sh [--node-only | --tests]    --node-only: what building needs, without the lab's programs
-#                                      --tests: also what only the end-to-end tests need (a browser, a clock that can be set)
+#                                      --tests: also what only the end-to-end tests need (a browser, a clock that can be set,
+#                                      Docker's Python SDK)
 set -eu
 cd "$(dirname "$0")/.."
 export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
@@ -69,6 +70,9 @@ elif ! have docker; then
 fi
 if [ "${1-}" = --tests ] && ! have chromium && ! have chromium-browser && ! have google-chrome; then
   packages+=(chromium)
+fi
+if [ "${1-}" = --tests ] && ! python3 -c 'import docker' 2>/dev/null; then
+  packages+=(python3-docker)
 fi
 if [ "${1-}" = --tests ] && ! compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null; then
   packages+=(libfaketime)
