@@ -290,7 +290,8 @@ t.test('a cluster whose disks are small', beside, async (t) => {
       'a write is refused',
       async () => {
         const answer = await config(n1, `disk-refused-${performance.now()}`, 10)
-        return answer.status !== 201 && answer
+        // while the leadership looks for room there may be no leader for a moment
+        return answer.status !== 201 && answer.status !== 503 && answer
       },
       WAIT_MS,
     )
@@ -303,10 +304,15 @@ t.test('a cluster whose disks are small', beside, async (t) => {
     t.match(await attempt('service', 'update', '-d', '--force', 'disk-new'), { code: 1, stderr: /ResourceExhausted/ })
     t.match(await attempt('service', 'scale', '-d', 'disk-new=4'), { stderr: /ResourceExhausted/ })
     t.match(await attempt('service', 'ls', '--format', '{{.Name}} {{.Replicas}}'), { stdout: /disk-new 3\/3/ })
-    t.match(await attempt('service', 'scale', '-d', 'disk-new=1'), { code: 0 })
-    t.match(await attempt('node', 'update', '--label-add', 'a=b', 'n1'), { code: 0 })
-    t.match(await attempt('config', 'rm', 'disk-large-0'), { code: 0 })
-    t.match(await attempt('service', 'rm', 'disk-old'), { code: 0 })
+    const taken = [
+      ['service', 'scale', '-d', 'disk-new=1'],
+      ['node', 'update', '--label-add', 'a=b', 'n1'],
+      ['config', 'rm', 'disk-large-0'],
+      ['service', 'rm', 'disk-old'],
+    ]
+    for (const words of taken) {
+      t.ok(await cluster.waitFor(words.join(' '), async () => (await attempt(...words)).code === 0, WAIT_MS))
+    }
 
     await Promise.all(lab.hosts.map(free))
     await cluster.waitFor(
