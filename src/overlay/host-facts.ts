@@ -59,11 +59,14 @@ export async function hostRoutes(): Promise<readonly string[]> {
   return [...new Set(subnets)].sort()
 }
 
+/** What an IP packet has at most. A loopback's MTU is one more. */
+const LARGEST_PACKET_BYTES = 65_535
+
 /** The MTU of the link that has this address, or, where a NAT has it, of the link to everywhere else; 0: there is neither. */
 export async function mtuOfAddress(address: string): Promise<number> {
   const links = JSON.parse((await outputOf(['ip', '-json', 'addr', 'show'])) || '[]') as readonly Link[]
   const link = links.find((one) => one.addr_info?.some(({ local }) => local === address))
-  if (link) return link.mtu
+  if (link) return Math.min(link.mtu, LARGEST_PACKET_BYTES)
   const routes = JSON.parse((await outputOf(['ip', '-json', 'route', 'show', 'default'])) || '[]') as readonly Route[]
   const device = routes.find(({ dev }) => dev !== undefined)?.dev
   return links.find(({ ifname }) => ifname === device)?.mtu ?? 0

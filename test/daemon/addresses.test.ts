@@ -2,6 +2,7 @@
 
 import t from 'tap'
 import { chooseAddresses, type InterfaceAddress, localAddress } from '../../src/daemon/addresses.ts'
+import { mtuOfAddress } from '../../src/overlay/host-facts.ts'
 
 const eth0: InterfaceAddress = { interface: 'eth0', address: '10.0.0.5', family: 4 }
 const eth1: InterfaceAddress = { interface: 'eth1', address: '192.168.1.5', family: 4 }
@@ -45,4 +46,9 @@ t.test('a machine reaches its own control port on itself', async (t) => {
   t.equal(localAddress('0.0.0.0:2377'), '127.0.0.1:2377')
   t.equal(localAddress('[::]:2377'), '[::1]:2377')
   t.equal(localAddress('10.0.0.5:2400'), '10.0.0.5:2400')
+})
+
+t.test('a node that advertises a loopback address tells of packets that there are', async (t) => {
+  const mtu = await mtuOfAddress('127.0.0.1')
+  t.ok(mtu > 0 && mtu <= 65_535, `${mtu}`)
 })
