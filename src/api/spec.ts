@@ -213,6 +213,14 @@ export function compareTaskStates(a: TaskState, b: TaskState): number {
   return TASK_STATES[a] - TASK_STATES[b]
 }
 
+/**
+ * A task that is to be in this state may start and go on: RUNNING and what comes before, and COMPLETE, which the tasks of jobs are to
+ * become.
+ */
+export function isToRun(desired: TaskState): boolean {
+  return TASK_STATES[desired] <= TASK_STATES.complete
+}
+
 /** The task has ended for good: complete, shutdown, failed, rejected, remove or orphaned. */
 export function isTerminal(state: TaskState): boolean {
   return TASK_STATES[state] > TASK_STATES.running

@@ -21,7 +21,7 @@ function ids(prefix: string, count: number): readonly string[] {
 t.test(
   'a session begins with the complete set, what tasks need before them, and goes on with increments',
   async (t) => {
-    const cluster = await Dispatched.start(node('n1'), node('n2'))
+    const cluster = await Dispatched.start(node('n1'), node('n2'), node('n3'))
     const container = { ContainerSpec: { Image: 'i', Secrets: [{ SecretID: 'x', SecretName: 'x' }] } }
     await cluster.write([
       { kind: 'create', object: aSecret('x') },
@@ -38,6 +38,15 @@ t.test(
       complete?.set.map((one) => one.kind),
       ['secret', 'task'],
       'neither another node’s task nor one that is not assigned yet',
+    )
+
+    const ofJob = assigned('t5', 'n3', { spec: container, desiredState: 'complete' })
+    await cluster.write([{ kind: 'create', object: ofJob }])
+    const [job] = (await cluster.session('n3')).heardOf('assignments')
+    t.same(
+      job?.set.map((one) => one.kind),
+      ['secret', 'task'],
+      'what is to be complete is to run first',
     )
 
     const task = cluster.store.get('task', 't1')!

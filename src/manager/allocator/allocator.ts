@@ -5,7 +5,7 @@
 // is told of the task.
 
 import type { Attachment, Network, Service, Task, VirtualIp } from '../../api/objects.ts'
-import { compareTaskStates } from '../../api/spec.ts'
+import { isToRun } from '../../api/spec.ts'
 import { specsEqual } from '../../api/spec-equality.ts'
 import type { Controller, Decision, Problem, ReconcileContext } from '../loop/controller.ts'
 import { NOTHING } from '../loop/controller.ts'
@@ -270,7 +270,7 @@ function needsAllocation(view: StoreView, service: Service): boolean {
 }
 
 function isNew(task: Task): boolean {
-  return task.status.state === 'new' && compareTaskStates(task.desiredState, 'complete') <= 0
+  return task.status.state === 'new' && isToRun(task.desiredState)
 }
 
 function isWaiting(task: Task): boolean {

@@ -1,7 +1,7 @@
 // Networks of the whole cluster: create, remove when nobody uses them, list. Subnets and VNIs are the allocator's.
 
 import type { Network } from '../../api/objects.ts'
-import { compareTaskStates, type NetworkSpec } from '../../api/spec.ts'
+import { compareTaskStates, isToRun, type NetworkSpec } from '../../api/spec.ts'
 import type { NetworkCreateBody } from '../../api/validation/object-decoders.ts'
 import { validateNetworkSpec } from '../../api/validation/payload.ts'
 import { invalidArgument, managerRefusal } from '../../api/validation/refusal.ts'
@@ -115,10 +115,7 @@ function checkUnused(view: StoreView, network: Network): void {
   }
   const task = view
     .tasksUsingNetwork(network.id)
-    .find(
-      (each) =>
-        compareTaskStates(each.desiredState, 'running') <= 0 && compareTaskStates(each.status.state, 'running') <= 0,
-    )
+    .find((each) => isToRun(each.desiredState) && compareTaskStates(each.status.state, 'running') <= 0)
   if (task !== undefined) {
     throw managerRefusal('FAILED_PRECONDITION', `network ${network.id} is in use by task ${task.id}`)
   }

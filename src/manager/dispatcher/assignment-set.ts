@@ -3,7 +3,7 @@
 
 import type { Assigned, AssignedKey } from '../../api/dispatcher.ts'
 import type { Task } from '../../api/objects.ts'
-import { compareTaskStates, isTerminal } from '../../api/spec.ts'
+import { compareTaskStates, isTerminal, isToRun } from '../../api/spec.ts'
 import { awaitsAddresses } from '../store/indexes.ts'
 import type { StoreView } from '../store/types.ts'
 
@@ -25,9 +25,9 @@ function isAssigned(task: Task, nodeId: string): boolean {
   return task.nodeId === nodeId && compareTaskStates(task.status.state, 'assigned') >= 0 && !awaitsAddresses(task)
 }
 
-/** A task that ended, or never will start, needs no secrets any more. */
+/** A task that ended, or never will start, needs no secrets any more. Those of jobs are to be COMPLETE: they are to run all the same. */
 function needsDependencies(task: Task): boolean {
-  return !isTerminal(task.status.state) && !isTerminal(task.desiredState)
+  return !isTerminal(task.status.state) && isToRun(task.desiredState)
 }
 
 function dependencies(view: StoreView, task: Task): readonly AssignedKey[] {

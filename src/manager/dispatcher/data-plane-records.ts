@@ -11,7 +11,7 @@ import type {
 import { DEFAULT_DATA_PATH_PORT } from '../../api/defaults.ts'
 import { type Network, type Node, type Service, type Task, taskName } from '../../api/objects.ts'
 import { hasClientAffinity, prefersLocal } from '../../api/service-labels.ts'
-import { compareTaskStates, isTerminal } from '../../api/spec.ts'
+import { compareTaskStates, isTerminal, isToRun } from '../../api/spec.ts'
 import { templateContext } from '../../api/task-template.ts'
 import { MTU_OPTION } from '../../api/validation/payload.ts'
 import { expandTemplate } from '../../lib/go-template.ts'
@@ -39,7 +39,7 @@ export function isDraining(task: Task): boolean {
 }
 
 function isToStop(task: Task): boolean {
-  return compareTaskStates(task.desiredState, 'complete') > 0
+  return !isToRun(task.desiredState)
 }
 
 /** Networks of which the service has a record. */

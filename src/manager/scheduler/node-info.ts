@@ -2,7 +2,7 @@
 // that a decision never walks a node's tasks.
 
 import type { Node, Task } from '../../api/objects.ts'
-import { compareTaskStates, type PortConfig } from '../../api/spec.ts'
+import { isToRun, type PortConfig } from '../../api/spec.ts'
 import { FreeGenericResources, type GenericResources } from './generic-resources.ts'
 
 /** Failures of a service's version on a node within this time … */
@@ -22,7 +22,7 @@ function isFixedHostPort(port: PortConfig): boolean {
 
 /** Counts for spreading: a task that is to stop no longer does, though it still holds its resources. */
 function isActive(task: Task): boolean {
-  return compareTaskStates(task.desiredState, 'complete') <= 0
+  return isToRun(task.desiredState)
 }
 
 function add<K>(counts: Map<K, number>, key: K, by: number): void {

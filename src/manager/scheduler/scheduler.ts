@@ -3,7 +3,7 @@
 // say why, in Swarm's words, and are looked at again when a node changes or, where that could help, a task ends.
 
 import type { Task, TaskPlacement } from '../../api/objects.ts'
-import { compareTaskStates } from '../../api/spec.ts'
+import { isToRun } from '../../api/spec.ts'
 import { formatTime } from '../../lib/clock.ts'
 import { groupBy } from '../../lib/group-by.ts'
 import type { Controller, Decision, ReconcileContext } from '../loop/controller.ts'
@@ -208,7 +208,7 @@ function spreadOf(task: Task): readonly ((info: NodeInfo) => string)[] {
 }
 
 function isWaiting(task: Task): boolean {
-  return task.status.state === 'pending' && compareTaskStates(task.desiredState, 'complete') <= 0
+  return task.status.state === 'pending' && isToRun(task.desiredState)
 }
 
 /** Not tried before. */
@@ -224,5 +224,5 @@ function byTurn(a: Task, b: Task): number {
 function makesRoom(old: Task, next: Task | undefined): boolean {
   if (!occupiesNode(old)) return false
   if (!next || !occupiesNode(next)) return true
-  return compareTaskStates(old.desiredState, 'complete') <= 0 && compareTaskStates(next.desiredState, 'complete') > 0
+  return isToRun(old.desiredState) && !isToRun(next.desiredState)
 }

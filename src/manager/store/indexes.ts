@@ -2,7 +2,7 @@
 // share. Pure functions of the object, so that an index can never disagree with what it indexes.
 
 import type { Cluster, Network, Node, Service, StoreObject, Task } from '../../api/objects.ts'
-import { isTerminal, type PortConfig, TASK_STATES } from '../../api/spec.ts'
+import { isTerminal, isToRun, type PortConfig, TASK_STATES } from '../../api/spec.ts'
 import { ENCRYPTED_OPTION } from '../../api/validation/payload.ts'
 import { type Cidr, overlaps, parseCidr } from '../../lib/cidr.ts'
 import type { RefusalCode } from './types.ts'
@@ -64,7 +64,7 @@ export function awaitsAddresses(task: Task): boolean {
   return (
     task.nodeId !== '' &&
     task.status.state === 'assigned' &&
-    !isTerminal(task.desiredState) &&
+    isToRun(task.desiredState) &&
     task.attachments.some((attachment) => attachment.addresses.length === 0)
   )
 }
