@@ -147,7 +147,8 @@ t.test('logs are followed over nodes, events tell of what happens', async (t) =>
       text += chunk.toString()
     })
     t.teardown(() => child.kill())
-    return (pattern: RegExp) => waitFor(`${args[0]} show ${pattern}`, async () => pattern.test(text), WAIT_MS)
+    return (pattern: RegExp, withinMs = WAIT_MS) =>
+      waitFor(`${args[0]} show ${pattern}`, async () => pattern.test(text), withinMs)
   }
   const events = follow(
     'events',
@@ -156,6 +157,14 @@ t.test('logs are followed over nodes, events tell of what happens', async (t) =>
     '--format',
     '{{.Type}} {{.Action}} {{.Actor.Attributes.name}}',
   )
+  writeFileSync(join(folder, 'sign'), 'x')
+  await until('somebody listens to events', async () => {
+    await docker(NEW, follower, 'config', 'create', `cli-sign-${Math.round(performance.now())}`, join(folder, 'sign'))
+    return events(/config create cli-sign/, 1_000).then(
+      () => true,
+      () => false,
+    )
+  })
   const script = 'trap "exit 0" TERM; i=0; while :; do i=$((i+1)); echo "$HOSTNAME says $i"; sleep 0.3; done'
   const create = ['service', 'create', '-d', '--no-resolve-image', '--mode', 'global', '--name', 'cli-talk']
   await succeeds(
