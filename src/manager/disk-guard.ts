@@ -40,12 +40,21 @@ export interface DiskGuardOptions {
 
 /** Between two attempts to hand over. */
 const RETRY_MS = 3_000
+/**
+ * Who gets the leadership back so soon keeps it for a while, twice as long each time: the others have no room either, and can't have
+ * that written down while nobody leads for long enough.
+ */
+const COMES_BACK_MS = 60_000
+const KEPT_MS = { least: 5_000, most: 60_000 } as const
 
 export class DiskGuard {
   readonly #options: DiskGuardOptions
   #disk: ManagerDisk = { kind: 'room' }
   /** The last attempt to hand over failed: requests need not wait for the next one. */
   #hasFailed = false
+  #handedOverMs = Number.NEGATIVE_INFINITY
+  #keptForMs = 0
+  #keepsUntilMs = Number.NEGATIVE_INFINITY
   #wake = new AbortController()
 
   constructor(options: DiskGuardOptions) {
@@ -67,6 +76,10 @@ export class DiskGuard {
   /** This manager has begun to lead. */
   leads(): void {
     this.#hasFailed = false
+    const nowMs = this.#options.clock.nowMs()
+    const isBack = nowMs - this.#handedOverMs < COMES_BACK_MS
+    this.#keptForMs = isBack ? Math.min(KEPT_MS.most, Math.max(KEPT_MS.least, 2 * this.#keptForMs)) : 0
+    this.#keepsUntilMs = nowMs + this.#keptForMs
     if (this.#disk.kind === 'low') this.#wake.abort()
   }
 
@@ -114,6 +127,7 @@ export class DiskGuard {
     const disk = this.#disk
     const status = disk.kind === 'low' ? this.#options.raft.status() : undefined
     if (disk.kind === 'room' || status?.role !== 'leader') return undefined
+    if (this.#options.clock.nowMs() < this.#keepsUntilMs) return undefined
     const peers = status.peers
       .filter(({ id, recentActive, state }) => recentActive && state !== 'snapshot' && status.conf.voters.includes(id))
       .sort((a, b) => b.match - a.match || (a.id < b.id ? -1 : 1))
@@ -131,6 +145,7 @@ export class DiskGuard {
     const to = nodeOf(heir)
     try {
       await raft.transferLeadership(heir)
+      this.#handedOverMs = this.#options.clock.nowMs()
       log.warn({ to }, 'leadership handed over: there is no room on the disk')
     } catch (error) {
       this.#hasFailed = true

@@ -68,11 +68,12 @@ t.test('what makes objects or tasks grows the store; what removes, stops or sett
 
 // ---- a manager without room ----
 
-async function managers(seed: number, disks: Readonly<Record<string, ManagerDisk>>) {
+/** @param isTold the nodes' descriptions say so as well */
+async function managers(seed: number, disks: Readonly<Record<string, ManagerDisk>>, isTold = true) {
   const cluster = new SimulatedCluster(seed)
   const running = await cluster.grow(3)
   const nodes = running.map(({ node }) =>
-    aNode(node.id, disks[node.id]?.kind === 'low' ? { description: { DiskPressure: [REFUSING] } } : {}),
+    aNode(node.id, isTold && disks[node.id]?.kind === 'low' ? { description: { DiskPressure: [REFUSING] } } : {}),
   )
   const view = storeWith(...nodes)
   const stop = new AbortController()
@@ -122,6 +123,18 @@ t.test('where no manager has room the leader leads on, and refuses only what gro
   guards[0]!.set({ kind: 'room' })
   t.equal(await proposer.propose([{ kind: 'create', object: aConfig('c1') }]), 5, 'and takes it again by itself')
   stop()
+})
+
+t.test('leadership does not go round among managers of which nobody knows yet that none has room', async (t) => {
+  for (const isStalled of [false, true]) {
+    const disk = { ...LOW, isStalled }
+    const { cluster, running, stop } = await managers(17, { n1: disk, n2: disk, n3: disk }, false)
+    const term = () => Math.max(...running.map(({ node }) => node.status().term))
+    const before = term()
+    await cluster.clock.advance(60_000)
+    t.ok(term() - before < 16, `${term() - before} leaders in a minute`)
+    stop()
+  }
 })
 
 t.test('while leadership is handed over a request is for the next leader, not refused', async (t) => {
