@@ -212,11 +212,11 @@ const CALLS = `
 t.test('a rolling update of a service without a virtual address loses nobody who asks by its name', async (t) => {
   await cluster.docker(n1, 'network', 'create', '-d', 'overlay', 'mesh-names')
   const health = ['--health-cmd', 'healthy', '--health-interval', '300ms', '--health-retries', '20']
-  const update = ['--update-delay', '0s', '--update-monitor', '1s', '--replicas', '3']
+  const update = ['--update-delay', '0s', '--update-monitor', '1s', '--replicas', '4']
   const network = ['--network', 'mesh-names']
   await create('mesh-direct', '--endpoint-mode', 'dnsrr', ...network, ...health, ...update, 'hello:1')
   await create('mesh-caller', ...network, 'hello:1')
-  await running('mesh-direct', 3)
+  await running('mesh-direct', 4)
   await running('mesh-caller', 1)
   const caller = (await insideOf(cluster, 'mesh-caller'))[0]
   if (!caller) throw new Error('mesh-caller runs')
