@@ -65,7 +65,8 @@ t.test(
 )
 
 t.test('a task’s container on another node: exec, logs, inspect, top, stats, cp', async (t) => {
-  for (const host of hosts) {
+  // by a manager that does not lead, which has the leader ask the node
+  for (const host of [follower]) {
     const [node = '', name = ''] =
       (await listed(host)).find(([each, what]) => each !== host.name && what.startsWith('seen-all.')) ?? []
     const owner = cluster.lab.host(node)
@@ -94,7 +95,7 @@ t.test('a task’s container on another node: exec, logs, inspect, top, stats, c
 })
 
 t.test('swarmctl exec finds a task by service and slot, and ends as the command does', async (t) => {
-  for (const host of hosts) {
+  for (const host of [follower]) {
     const run = (words: readonly string[], input = '') => host.swarmctl(['exec', ...words], { input })
     t.match(await run(['seen-one.2', '--', 'sh', '-c', 'echo out; echo err >&2; exit 3']), {
       code: 3,
@@ -117,6 +118,14 @@ t.test('swarmctl exec finds a task by service and slot, and ends as the command 
     t.match(await run(['seen-one.1', '--', 'no-such-program']), { code: 126, stdout: /no-such-program/ })
     t.match(await cluster.swarmctl(host, 'logs', 'seen-one'), '')
   }
+})
+
+t.test('at the leader as well', async (t) => {
+  t.match(await leader.swarmctl(['exec', 'seen-one.2', '--', 'sh', '-c', 'exit 3']), { code: 3 })
+  t.match(await leader.swarmctl(['exec', '-i', 'seen-one.1', 'cat'], { input: 'typed\n' }), {
+    code: 0,
+    stdout: 'typed\n',
+  })
 })
 
 t.test('a container that is killed from another node is replaced as any that dies', async (t) => {

@@ -2,10 +2,18 @@
 // slot, the history says what happened, and the managers take no notice.
 
 import t from 'tap'
-import { freshCluster } from './support/fresh-cluster.ts'
-import { electionsSince, markLogs } from './support/raft-log.ts'
-import { byHand, killAllAtOnce, running, settled, type TaskJson, tasksOf, wantedTasks } from './support/workload.ts'
-import { startWriters, whatWasSeen } from './support/writers.ts'
+import { freshCluster } from '../e2e/support/fresh-cluster.ts'
+import { electionsSince, markLogs } from '../e2e/support/raft-log.ts'
+import {
+  byHand,
+  killAllAtOnce,
+  running,
+  settled,
+  type TaskJson,
+  tasksOf,
+  wantedTasks,
+} from '../e2e/support/workload.ts'
+import { startWriters, whatWasSeen } from '../e2e/support/writers.ts'
 
 const WAIT_MS = 240_000
 const SERVICE = 'tasks-web'
