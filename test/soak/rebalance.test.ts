@@ -2,9 +2,9 @@
 // by itself. Clients ask all the while and miss nothing. On the way: a task that keeps failing says when it starts next.
 
 import t from 'tap'
-import { sharedCluster } from './support/cluster.ts'
-import { insideOf } from './support/inside.ts'
-import { ask, startLoad } from './support/outside.ts'
+import { sharedCluster } from '../e2e/support/cluster.ts'
+import { insideOf } from '../e2e/support/inside.ts'
+import { ask, startLoad } from '../e2e/support/outside.ts'
 
 const DEADLINE_MS = 120_000
 const PORT = 8490
