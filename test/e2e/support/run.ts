@@ -17,7 +17,7 @@ interface Counts {
 }
 
 /** Files with engines of their own that the rows with a lab run as well. What shares programs or folders stands in one row. */
-const BESIDE = [/\/(cli-|lab)/, /\/(worker-|observability|overlay-encrypted|overlay-rules)/] as const
+const BESIDE = [/\/(cli-|lab|single|versions)/, /\/(worker-|observability|overlay-encrypted|overlay-rules)/] as const
 
 /** For scripts/test.mjs, which sums its runs. */
 const countsFile = process.env.SWARMCTL_TEST_COUNTS
