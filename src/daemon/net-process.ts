@@ -3,7 +3,7 @@
 
 import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
-import { access, constants, mkdir, open, readFile, rm, stat, truncate } from 'node:fs/promises'
+import { access, constants, mkdir, open, readFile, stat, truncate } from 'node:fs/promises'
 import { delimiter, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { CodedError } from '../lib/errors.ts'
@@ -68,8 +68,8 @@ export async function removeNetProcess({ stateDirectory, runDirectory, log }: Ne
     child.once('error', () => resolve(null))
     child.once('exit', resolve)
   })
-  if (code === 0) await rm(runDirectory, { recursive: true, force: true })
-  else log.warn({ code }, 'what swarmd-net has left behind is still there: "swarmd-net remove" takes it away')
+  if (code !== 0)
+    log.warn({ code }, 'what swarmd-net has left behind is still there: "swarmd-net remove" takes it away')
 }
 
 /** A shell of `su`, or systemd, may lack the folders of the administrator's programs. */

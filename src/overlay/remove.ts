@@ -1,12 +1,15 @@
 // Takes the data plane off a machine: for a node whose swarmd is gone for good, and for what a crash has left behind.
 
+import { once } from 'node:events'
 import { readFile, rm } from 'node:fs/promises'
+import { createServer, type Server } from 'node:net'
 import { join } from 'node:path'
 import { type Clock, SystemClock, sleep } from '../lib/clock.ts'
+import { errorCode } from '../lib/errors.ts'
 import { silentLog } from '../lib/log.ts'
 import { callControl } from './control-client.ts'
 import { CONTROL_FILE } from './control-protocol.ts'
-import { driverName, forgetInstance, instanceOf } from './instance.ts'
+import { driverName, forgetInstance, instanceOf, stateLockPath } from './instance.ts'
 import { Fabric } from './kernel/fabric.ts'
 import { fabricConfig } from './kernel/fabric-config.ts'
 import type { NetOptions } from './net-options.ts'
@@ -21,6 +24,38 @@ export async function removeDataPlane(options: NetOptions, say: (line: string) =
   const clock = new SystemClock()
   const control = join(options.runDirectory, CONTROL_FILE)
   if (await stopServer(control, clock)) say('stopped swarmd-net')
+  const lock = await takeLock(options.stateDirectory)
+  if (!lock) {
+    // Its sockets and its state are not ours to remove: nobody could reach it any more, and nobody else could start.
+    say('another swarmd-net has been started meanwhile: nothing is removed')
+    return
+  }
+  try {
+    await removeAll(options, control, clock, say)
+  } finally {
+    lock.close()
+  }
+}
+
+/** While it is held, no swarmd-net starts on this state. undefined: one runs. */
+async function takeLock(stateDirectory: string): Promise<Server | undefined> {
+  const server = createServer((socket) => socket.destroy())
+  server.listen({ path: stateLockPath(stateDirectory) })
+  try {
+    await once(server, 'listening')
+    return server
+  } catch (error) {
+    if (errorCode(error) === 'EADDRINUSE') return undefined
+    throw error
+  }
+}
+
+async function removeAll(
+  options: NetOptions,
+  control: string,
+  clock: Clock,
+  say: (line: string) => void,
+): Promise<void> {
   const instance = (await instanceOf(options.stateDirectory)) ?? 0
   const config = fabricConfig({ instance, dataPathPort: DEFAULT_PORT })
   await Fabric.remove(config)
@@ -29,6 +64,7 @@ export async function removeDataPlane(options: NetOptions, say: (line: string) =
   await rm(options.stateDirectory, { recursive: true, force: true })
   await rm(control, { force: true })
   await rm(join(options.pluginDirectory, `${driverName(instance)}.sock`), { force: true })
+  await rm(options.runDirectory, { recursive: true, force: true })
   await forgetInstance(instance)
   say(`removed ${options.stateDirectory}`)
 }

@@ -16,8 +16,10 @@ import { type DesiredChange, DesiredStore } from '../../src/overlay/desired-stat
 import type { Answer } from '../../src/overlay/driver/network-driver.ts'
 import { HeldPorts } from '../../src/overlay/held-ports.ts'
 import { createMethodServer } from '../../src/overlay/http-methods.ts'
+import { stateLockPath } from '../../src/overlay/instance.ts'
 import { NetClient } from '../../src/overlay/net-client.ts'
 import { parseNetCommand } from '../../src/overlay/net-options.ts'
+import { removeDataPlane } from '../../src/overlay/remove.ts'
 import { StateFile } from '../../src/overlay/state-file.ts'
 import { inheritedSockets } from '../../src/overlay/systemd-sockets.ts'
 
@@ -380,6 +382,25 @@ t.test('swarmd’s client', async (t) => {
     t.match(await client.report(), { problems: [{ code: 'DATA_PLANE_UNAVAILABLE' }] })
     await client.drained({ taskId: 't1', quietMs: 1, maxMs: 1 }, new AbortController().signal)
   })
+})
+
+t.test('what a running swarmd-net needs is not removed, though it does not answer', async (t) => {
+  const stateDirectory = socketDirectory(t)
+  const runDirectory = socketDirectory(t)
+  const running = createServer()
+  t.teardown(() => running.close())
+  await new Promise<void>((resolve) => running.listen({ path: stateLockPath(stateDirectory) }, resolve))
+  const said: string[] = []
+  const options = {
+    stateDirectory,
+    runDirectory,
+    pluginDirectory: runDirectory,
+    logLevel: 'info',
+    supervised: false,
+  } as const
+  await removeDataPlane(options, (line) => said.push(line))
+  t.same(said, ['another swarmd-net has been started meanwhile: nothing is removed'])
+  t.ok(statSync(stateDirectory).isDirectory() && statSync(runDirectory).isDirectory())
 })
 
 t.test('systemd’s sockets are taken by name, and only by the process they are for', async (t) => {
