@@ -16,6 +16,7 @@ import type { NetOptions } from './net-options.ts'
 import { Encryption } from './wireguard/encryption.ts'
 
 const STOP_TIMEOUT_MS = 10_000
+const LOCK_TIMEOUT_MS = 3_000
 const POLL_MS = 50
 const DEFAULT_PORT = 4789
 
@@ -24,7 +25,7 @@ export async function removeDataPlane(options: NetOptions, say: (line: string) =
   const clock = new SystemClock()
   const control = join(options.runDirectory, CONTROL_FILE)
   if (await stopServer(control, clock)) say('stopped swarmd-net')
-  const lock = await takeLock(options.stateDirectory)
+  const lock = await takeLock(options.stateDirectory, clock)
   if (!lock) {
     // Its sockets and its state are not ours to remove: nobody could reach it any more, and nobody else could start.
     say('another swarmd-net has been started meanwhile: nothing is removed')
@@ -37,16 +38,20 @@ export async function removeDataPlane(options: NetOptions, say: (line: string) =
   }
 }
 
-/** While it is held, no swarmd-net starts on this state. undefined: one runs. */
-async function takeLock(stateDirectory: string): Promise<Server | undefined> {
-  const server = createServer((socket) => socket.destroy())
-  server.listen({ path: stateLockPath(stateDirectory) })
-  try {
-    await once(server, 'listening')
-    return server
-  } catch (error) {
-    if (errorCode(error) === 'EADDRINUSE') return undefined
-    throw error
+/** While it is held, no swarmd-net starts on this state. The last one's holder ends a moment after its server. undefined: one runs. */
+async function takeLock(stateDirectory: string, clock: Clock): Promise<Server | undefined> {
+  const deadlineMs = clock.nowMs() + LOCK_TIMEOUT_MS
+  for (;;) {
+    const server = createServer((socket) => socket.destroy())
+    server.listen({ path: stateLockPath(stateDirectory) })
+    try {
+      await once(server, 'listening')
+      return server
+    } catch (error) {
+      if (errorCode(error) !== 'EADDRINUSE') throw error
+    }
+    if (clock.nowMs() > deadlineMs) return undefined
+    await sleep(clock, POLL_MS)
   }
 }
 
