@@ -3,7 +3,7 @@
  * program's processes are killed or replaced (nothing).
  */
 import { spawn } from 'node:child_process'
-import { existsSync, openSync, readdirSync, writeFileSync } from 'node:fs'
+import { existsSync, openSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
@@ -450,6 +450,6 @@ t.test('in no cluster it takes everything down; remove leaves nothing of it', as
   t.notMatch((await host.exec(['nft', 'list', 'tables'])).stdout, 'swarmctl')
   t.notMatch((await host.exec(['iptables-save'])).stdout, 'fab0')
   t.notOk(existsSync(stateDir))
-  t.same(readdirSync(runDir), [])
+  t.notOk(existsSync(runDir))
   t.equal((await host.exec([process.execPath, program, 'remove', ...flags])).code, 0, 'a second time is no error')
 })
