@@ -86,8 +86,11 @@ function restart(plan: ServicePlan, slot: Slot, task: Task, lostNode: boolean): 
     plan.add(...stop)
     return false
   }
-  const failures = lostNode ? (task.failures ?? 0) : failuresWith(task)
-  const delayMs = lostNode ? 0 : restartDelayMs(plan.service, task, failures, plan.fraction())
+  // The first start by another spec is no restart: what failed by the one before says nothing of it, and a rollback is not to
+  // wait for the delay of the tasks that it was for.
+  const afresh = plan.isDirty(task)
+  const failures = lostNode ? (task.failures ?? 0) : afresh ? 0 : failuresWith(task)
+  const delayMs = lostNode || afresh ? 0 : restartDelayMs(plan.service, task, failures, plan.fraction())
   const startsAtOnce = delayMs === 0 && (hasEnded(task) || !isStopping(plan, task))
   const startAfter = delayMs > 0 ? formatTime(plan.nowMs + delayMs) : ''
   const successor = plan.create({
