@@ -1,5 +1,6 @@
 // `service create` and `service update` send what the docker CLI sends. golden/service-requests.json holds what docker
-// 28.2.2 sent for each command line of service-cases.ts; scripts/record-docker-cli.ts makes it anew.
+// 28.2.2 sent for each command line of service-cases.ts, refusals.json what it said to those that it refused;
+// test/e2e/cli-requests.test.ts makes them anew.
 
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -13,7 +14,9 @@ import { createFlags, updateCommandFlags } from '../../src/cli/service/flags.ts'
 import { Resolved } from '../../src/cli/service/resolve.ts'
 import { updateSpec } from '../../src/cli/service/update-spec.ts'
 import { parseEnvFile } from '../../src/cli/service/values.ts'
-import { createCases, updateCases } from './service-cases.ts'
+import { DockerRecorder } from '../e2e/support/docker-recorder.ts'
+import { swarmctl } from './compose-run.ts'
+import { createCases, refusals, updateCases } from './service-cases.ts'
 import { comparableSpec } from './spec-compare.ts'
 
 interface Golden {
@@ -56,6 +59,19 @@ for (const words of updateCases) {
     t.equal(comparableSpec(updateSpec(base, flags, resolved)), comparableSpec(golden.update[words.join(' ')]))
   })
 }
+
+t.test('what docker refuses is refused with its words', async (t) => {
+  const said = read<Record<string, string>>('refusals.json')
+  const socket = join(t.testdir({}), 'docker.sock')
+  const recorder = new DockerRecorder(read('base-service.json'))
+  await recorder.listen(socket)
+  t.teardown(() => recorder.close())
+  for (const words of refusals) {
+    const { exitCode, stderr } = await swarmctl(words, { DOCKER_HOST: `unix://${socket}` })
+    t.equal(`${exitCode} ${stderr.replaceAll('swarmctl', 'docker')}`, said[words.join(' ')], words.join(' '))
+  }
+  t.same(recorder.takeChanges(), [], 'nothing was changed')
+})
 
 t.test('update keeps fields that this client does not know', async (t) => {
   const spec = { ...base, Later: { a: 1 } } as ServiceSpec

@@ -1,9 +1,9 @@
 // The docker CLI and swarmctl send the same requests, and refuse the same command lines with the same words. Both talk to
-// a recorder in a daemon's place, so nothing but the docker CLI is needed. With RECORD_DOCKER_CLI=1 what docker sent
-// becomes test/cli/golden/service-requests.json (docker 28.2.2 made the present one).
+// a recorder in a daemon's place, so nothing but the docker CLI is needed. With RECORD_DOCKER_CLI=1 what docker sent, printed and
+// refused becomes test/cli/golden (docker 28.2.2 made the present files): machines that have 20.10 alone compare with that.
 
 import { spawn } from 'node:child_process'
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { PassThrough } from 'node:stream'
@@ -15,9 +15,9 @@ import { createRootCa } from '../../src/lib/x509-node.ts'
 import { templates } from '../cli/format-cases.ts'
 import { createCases, refusals, updateCases } from '../cli/service-cases.ts'
 import { comparableSpec } from '../cli/spec-compare.ts'
+import { DOCKER_CLIENTS, isModern } from '../support/docker-clients.ts'
 import { DockerRecorder, type Recorded } from './support/docker-recorder.ts'
 
-const DOCKERS = ['/usr/local/bin/docker', '/usr/bin/docker'].filter((path) => existsSync(path))
 const RECORDING = process.env.RECORD_DOCKER_CLI === '1'
 const golden = join(process.cwd(), 'test/cli/golden')
 const base: unknown = JSON.parse(readFileSync(join(golden, 'base-service.json'), 'utf8'))
@@ -79,8 +79,8 @@ const asDocker = (text: string) => text.replaceAll('swarmctl', 'docker')
 /** 20.10 cannot say these, or says them in other words. */
 const LATER = /oom-score-adj|start-interval|bind-recursive|host-gateway|volume-subpath|b=::1|image-subpath/
 
-for (const program of DOCKERS) {
-  const modern = program === DOCKERS[0]
+for (const program of DOCKER_CLIENTS) {
+  const modern = isModern(program)
   const cases = (list: readonly (readonly string[])[]) => list.filter((words) => modern || !LATER.test(words.join(' ')))
   const recorded = { create: {} as Record<string, unknown>, update: {} as Record<string, unknown> }
 
@@ -117,13 +117,6 @@ for (const program of DOCKERS) {
         t.equal(actual.stdout, wanted.stdout, template)
         t.equal(actual.stderr, wanted.stderr, `errors of ${template}`)
       }
-    })
-  }
-
-  if (modern && RECORDING) {
-    t.test('golden files', async () => {
-      writeFileSync(join(golden, 'service-requests.json'), `${JSON.stringify(recorded, null, 1)}\n`)
-      writeFileSync(join(golden, 'templates.json'), `${JSON.stringify(rendered, null, 1)}\n`)
     })
   }
 
@@ -286,13 +279,23 @@ for (const program of DOCKERS) {
   })
 
   if (!modern) continue
+  const refused: Record<string, string> = {}
   t.test(`what ${program} refuses is refused with the same words`, async (t) => {
     for (const words of refusals) {
       const wanted = await docker(program, words)
+      refused[words.join(' ')] = `${wanted.code} ${wanted.stderr}`
       const actual = await swarmctl(words)
       t.equal(asDocker(actual.stderr), wanted.stderr, words.join(' '))
       t.equal(actual.code, wanted.code, `exit code of ${words.join(' ')}`)
       t.same(actual.requests, [], 'nothing was asked of the daemon')
+    }
+  })
+
+  if (!RECORDING) continue
+  t.test('golden files', async () => {
+    const files = { 'service-requests': recorded, templates: rendered, refusals: refused }
+    for (const [name, content] of Object.entries(files)) {
+      writeFileSync(join(golden, `${name}.json`), `${JSON.stringify(content, null, 1)}\n`)
     }
   })
 }

@@ -6,11 +6,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
 import { run } from '../../lab/run.ts'
+import { DOCKER_CLIENTS } from '../support/docker-clients.ts'
 import { freshCluster } from './support/fresh-cluster.ts'
 
 const WAIT_MS = 120_000
-/** A newer one where it stands, and Debian's. */
-const CLIENTS = ['/usr/local/bin/docker', '/usr/bin/docker']
 
 const cluster = await freshCluster(t)
 const leader = await cluster.leader()
@@ -100,7 +99,7 @@ t.test('containers have what the file says, and Docker’s own clients do not ta
   }
   t.match(await containerOf('contained_app'), wanted)
   const before = await labelsOf('contained_app')
-  for (const [i, client] of CLIENTS.entries()) {
+  for (const [i, client] of DOCKER_CLIENTS.entries()) {
     const argv = [client, 'service', 'update', '--env-add', `X=${i}`, '--no-resolve-image', 'contained_app']
     const { code, stderr } = await run(argv, { env: leader.clientEnv('swarmd'), timeoutMs: WAIT_MS })
     t.equal(code, 0, stderr)

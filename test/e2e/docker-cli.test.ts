@@ -9,13 +9,12 @@ import t from 'tap'
 import { callApi } from '../../lab/engine-api.ts'
 import type { LabHost } from '../../lab/lab-host.ts'
 import { type RunResult, run } from '../../lab/run.ts'
+import { isModern, NEWEST_DOCKER, OLDEST_DOCKER } from '../support/docker-clients.ts'
 import { freshCluster } from './support/fresh-cluster.ts'
 import { waitFor } from './support/wait-for.ts'
 
 const WAIT_MS = 120_000
-/** A newer one where it stands, and Debian's. */
-const NEW = '/usr/local/bin/docker'
-const OLD = '/usr/bin/docker'
+const [NEW, OLD] = [NEWEST_DOCKER, OLDEST_DOCKER]
 const cluster = await freshCluster(t)
 const { lab } = cluster
 const leader = await cluster.leader()
@@ -216,7 +215,9 @@ configs:
   )
   const deploy = ['stack', 'deploy', '--resolve-image', 'never', '-c', file, 'clistack']
   t.match(await succeeds(OLD, follower, ...deploy), /Creating service clistack_web/)
-  t.match(await succeeds(NEW, leader, ...deploy, '--detach=true'), /Updating service clistack_web/)
+  // 20.10 never waits, and has no word for it
+  const again = isModern(NEW) ? [...deploy, '--detach=true'] : deploy
+  t.match(await succeeds(NEW, leader, ...again), /Updating service clistack_web/)
   await until('both run', async () => (await containersOf('clistack_web')).length === 2)
   const [found] = await containersOf('clistack_web')
   if (!found) throw new Error('no container')
