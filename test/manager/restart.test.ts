@@ -4,7 +4,7 @@
 import t, { type Test } from 'tap'
 import type { Task } from '../../src/api/objects.ts'
 import { RESTART_MAX_DELAY_LABEL, restartMaxDelayMs, serviceLabelProblem } from '../../src/api/service-labels.ts'
-import type { ServiceSpec } from '../../src/api/spec.ts'
+import type { ServiceSpec, UpdateConfig } from '../../src/api/spec.ts'
 import { parseTime } from '../../src/lib/clock.ts'
 import { encodeTask } from '../../src/manager/control/render.ts'
 import { why } from '../../src/manager/control/why.ts'
@@ -266,4 +266,83 @@ t.test('attempts in a window are counted whatever time it is on the worker', asy
     t.equal(live.length, 1, 'who fails less often than that goes on')
     await cluster.stop()
   }
+})
+
+/** When each slot's containers were started, or could not be. */
+function startsOf(cluster: SmallCluster, id: string): ReadonlyMap<string, readonly number[]> {
+  const starts = new Map<string, number[]>()
+  cluster.store.subscribe((events) => {
+    for (const { old, new: task } of events) {
+      if (task?.kind !== 'task' || task.serviceId !== id || old?.kind !== 'task') continue
+      if (old.status.state === task.status.state || !['starting', 'rejected'].includes(task.status.state)) continue
+      const slot = task.slot > 0 ? String(task.slot) : task.nodeId
+      starts.set(slot, [...(starts.get(slot) ?? []), cluster.clock.nowMs()])
+    }
+  })
+  return starts
+}
+
+t.test(
+  'neither an update nor its rollback to what fails too has a slot start again and again without delay',
+  async (t) => {
+    const images = [
+      ['broken', 'crash=200'],
+      ['exit=100', 'missing'],
+    ] as const
+    const policies = [{ Condition: 'any' }, { Condition: 'none' }, { Condition: 'any', MaxAttempts: 2 }] as const
+    const configs: readonly UpdateConfig[] = [
+      { Parallelism: 0, Order: 'stop-first', FailureAction: 'pause' },
+      { Parallelism: 1, Order: 'start-first', FailureAction: 'continue' },
+    ]
+    for (const [first, second] of images) {
+      for (const policy of policies) {
+        for (const config of configs) {
+          for (const Mode of [{ Replicated: { Replicas: 3 } }, { Global: {} }]) {
+            const what = JSON.stringify({ first, second, policy, config, Mode })
+            const cluster = await SmallCluster.start(keepAll)
+            const starts = startsOf(cluster, 'web')
+            await cluster.create('web', {
+              ...failing(first, policy),
+              Mode,
+              UpdateConfig: { ...config, Monitor: nanos(1_000), FailureAction: 'rollback' },
+              RollbackConfig: { ...config, Monitor: nanos(1_000) },
+            })
+            await cluster.clock.advance(3_000)
+            await cluster.setImage('web', second)
+            await cluster.clock.advance(60_000)
+            const early = [...starts.values()].map(
+              (times) => times.filter((at, n) => n > 0 && at - times[n - 1]! < 4_900).length,
+            )
+            t.ok(Math.max(...early) <= 2, `once by each spec at most, but ${early}: ${what}`)
+            if (policy.Condition === 'none') {
+              const most = Math.max(...[...starts.values()].map((times) => times.length))
+              t.ok(most <= 3, `the first, the update's and the rollback's, but ${most}: ${what}`)
+            }
+            await cluster.stop()
+          }
+        }
+      }
+    }
+  },
+)
+
+t.test('a node that is lost with a failing task of another spec hands no failures on to the new one', async (t) => {
+  const cluster = await SmallCluster.start(keepAll)
+  await cluster.create('web', { ...failing('broken'), UpdateConfig: { Parallelism: 1, FailureAction: 'pause' } })
+  await cluster.until(
+    () => last(cluster, 'web').failures === 4 && last(cluster, 'web').status.state === 'ready',
+    'four',
+  )
+  await cluster.takeDown(last(cluster, 'web').nodeId)
+  const { previousSpec, ...service } = cluster.service('web')
+  t.equal(previousSpec, undefined)
+  // A spec that was paused at once: the supervisor alone follows it.
+  await cluster.changeService('web', () => ({
+    spec: { ...service.spec, TaskTemplate: withImage(service.spec.TaskTemplate, 'broken:v=2') },
+    specVersion: 0,
+    updateStatus: { State: 'paused', Message: '', StartedAt: '' },
+  }))
+  await cluster.until(() => last(cluster, 'web').spec.ContainerSpec?.Image === 'broken:v=2', 'a task of it')
+  t.ok((last(cluster, 'web').failures ?? 0) <= 1)
+  await cluster.stop()
 })

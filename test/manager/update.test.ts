@@ -249,6 +249,45 @@ t.test('a rollback to what does not run is not reported as completed', async (t)
   await cluster.stop()
 })
 
+t.test(
+  'a rollback hears of every task that fails in it, also of those that took over at once from failed ones',
+  async (t) => {
+    const cluster = await SmallCluster.start()
+    const broken = { TaskTemplate: { ContainerSpec: { Image: 'broken' }, RestartPolicy: { Delay: nanos(5_000) } } }
+    await cluster.create('web', spec(3, { FailureAction: 'rollback', Parallelism: 0 }, broken))
+    await cluster.clock.advance(2_000)
+    await cluster.setImage('web', 'missing')
+    await cluster.untilUpdate('web', 'rollback_started')
+    await cluster.untilUpdate('web', 'rollback_paused')
+    const failed = cluster.service('web').updateProgress?.failedTaskIds ?? []
+    t.ok(failed.length > 0)
+    t.ok(
+      cluster
+        .tasks('web')
+        .filter((task) => failed.includes(task.id))
+        .every((task) => imageOf(task) === 'broken'),
+    )
+    await cluster.stop()
+  },
+)
+
+t.test('a rollback runs again only what the update has replaced', async (t) => {
+  const cluster = await SmallCluster.start()
+  const once = { TaskTemplate: { ContainerSpec: { Image: 'exit=1500' }, RestartPolicy: { Condition: 'none' as const } } }
+  await cluster.create('once', spec(4, { FailureAction: 'rollback' }, once))
+  await cluster.until(() => cluster.tasks('once').every((task) => task.status.state === 'complete'), 'the end of all')
+  await cluster.setImage('once', 'broken')
+  await cluster.untilUpdate('once', 'rollback_completed')
+  await cluster.clock.advance(10_000)
+  const made = (image: string) =>
+    cluster.events.filter(
+      ({ kind, new: task }) => kind === 'create' && task?.kind === 'task' && imageOf(task) === image,
+    )
+  t.equal(made('broken').length, 1)
+  t.equal(made('exit=1500').length, 5, 'four at first, and the one that the update had replaced')
+  await cluster.stop()
+})
+
 t.test('without a previous spec to go to, a failing update pauses', async () => {
   const cluster = await started(2, { FailureAction: 'rollback' })
   await cluster.setImage('web', 'broken')

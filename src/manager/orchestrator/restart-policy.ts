@@ -3,7 +3,7 @@
 
 import type { Service, Task } from '../../api/objects.ts'
 import { parseTime } from '../../lib/clock.ts'
-import { isJob, isRollingBack, restartSettings } from './service-settings.ts'
+import { isJob, restartSettings } from './service-settings.ts'
 import { newest, type Slot } from './slots.ts'
 
 export function shouldRestart(service: Service, task: Task, slotTasks: readonly Task[]): boolean {
@@ -38,7 +38,6 @@ function endOf({ status, meta }: Task): number {
  */
 export function standingTasks(service: Service, slot: Slot): readonly Task[] {
   if (slot.live.length > 0) return slot.live
-  if (isRollingBack(service)) return []
   const last = newest(slot.tasks)
   if (!last || last.desiredState === 'remove') return []
   return shouldRestart(service, last, slot.tasks) ? [] : [last]

@@ -10,6 +10,7 @@ import { shouldRestart } from './restart-policy.ts'
 import type { ServicePlan } from './service-plan.ts'
 import { currentUpdateSettings, isGlobal, isJob } from './service-settings.ts'
 import { hasEnded, isDown, isInvalidNode, isRunning, mayRun, type Slot } from './slots.ts'
+import { runOf } from './update-run.ts'
 
 /** A successor waits no longer than this for its predecessor to stop. */
 export const STOP_TIMEOUT_MS = 60_000
@@ -33,7 +34,11 @@ export function superviseSlot(plan: ServicePlan, slot: Slot): boolean {
       // Of two that an update had left in the slot one goes on: a successor would be a second task for good.
       if (succeeded || slot.live.some((other) => other !== task && standsInFor(plan, other))) {
         plan.add(...plan.stop(task, 'shutdown'))
-      } else succeeded = restart(plan, slot, task, lostNode)
+      } else {
+        // The run that begins with this look counts the slot among those that it is for: its successor is made in the next one.
+        if (plan.isDirty(task) && runOf(plan.service).kind === 'beginning') continue
+        succeeded = restart(plan, slot, task, lostNode)
+      }
       changed = true
     }
   }
@@ -79,17 +84,19 @@ function isAhead(plan: ServicePlan, task: Task): boolean {
   return task.startAfter !== '' && !isFromTheFuture(parseTime(task.meta.createdAt), plan.nowMs)
 }
 
-/** @returns whether the task gets a successor */
+/**
+ * The first start by another spec is no restart: what failed by the one before says nothing of it, and a rollback is not to wait
+ * for the delay of the tasks that it was for. Who fails by that spec too waits, since its successor is a restart.
+ * @returns whether the task gets a successor
+ */
 function restart(plan: ServicePlan, slot: Slot, task: Task, lostNode: boolean): boolean {
   const stop = plan.stop(task, 'shutdown')
   if (!shouldRestart(plan.service, task, slot.tasks)) {
     plan.add(...stop)
     return false
   }
-  // The first start by another spec is no restart: what failed by the one before says nothing of it, and a rollback is not to
-  // wait for the delay of the tasks that it was for.
   const afresh = plan.isDirty(task)
-  const failures = lostNode ? (task.failures ?? 0) : afresh ? 0 : failuresWith(task)
+  const failures = afresh ? 0 : lostNode ? (task.failures ?? 0) : failuresWith(task)
   const delayMs = lostNode || afresh ? 0 : restartDelayMs(plan.service, task, failures, plan.fraction())
   const startsAtOnce = delayMs === 0 && (hasEnded(task) || !isStopping(plan, task))
   const startAfter = delayMs > 0 ? formatTime(plan.nowMs + delayMs) : ''
@@ -102,7 +109,7 @@ function restart(plan: ServicePlan, slot: Slot, task: Task, lostNode: boolean): 
     origin: {
       kind: 'restart',
       predecessorId: task.id,
-      ...inherited(task, lostNode),
+      ...inherited(plan, task, lostNode),
       detail: reasonOf(plan, task, lostNode),
     },
   })
@@ -111,8 +118,15 @@ function restart(plan: ServicePlan, slot: Slot, task: Task, lostNode: boolean): 
   return true
 }
 
-/** The updater waits for the successor of a task that lost its node before it had settled. */
-function inherited(task: Task, lostNode: boolean): { readonly updateId?: string } {
+/**
+ * The updater waits for the successor of a task that lost its node before it had settled. The first task of a slot by the spec of
+ * the run that is under way counts as one of that run, also where the one before it had ended before the run came to its slot.
+ */
+function inherited(plan: ServicePlan, task: Task, lostNode: boolean): { readonly updateId?: string } {
+  if (plan.isDirty(task)) {
+    const run = runOf(plan.service)
+    return run.kind === 'running' && run.id !== undefined ? { updateId: run.id } : {}
+  }
   const updateId = task.origin?.updateId
   return lostNode && updateId !== undefined && task.settledAt === undefined ? { updateId } : {}
 }
@@ -165,10 +179,10 @@ function moveFirst(plan: ServicePlan, slot: Slot, task: Task): boolean {
   const origin = {
     kind: 'restart',
     predecessorId: task.id,
-    ...inherited(task, true),
+    ...inherited(plan, task, true),
     detail: reasonOf(plan, task, true),
   } as const
-  const { failures = 0 } = task
+  const failures = plan.isDirty(task) ? 0 : (task.failures ?? 0)
   const request = { slot: slot.slot, nodeId: '', desiredState: plan.runningState, failures, origin }
   plan.add(plan.create(request), { kind: 'check', objectKind: 'task', id: task.id, expectedVersion: task.meta.version })
   return true

@@ -4,13 +4,14 @@
 
 import type { Service, Task, UpdateProgress } from '../../api/objects.ts'
 import { progressDeadlineMs } from '../../api/service-labels.ts'
-import { compareTaskStates, type TaskState, type UpdateState } from '../../api/spec.ts'
+import { compareTaskStates, type TaskState } from '../../api/spec.ts'
 import { formatTime, parseTime } from '../../lib/clock.ts'
 import { endOfWait } from '../loop/waits.ts'
 import type { Change } from '../store/types.ts'
 import type { ServicePlan } from './service-plan.ts'
 import { currentUpdateSettings, isRollingBack, type UpdateSettings } from './service-settings.ts'
 import { hasEnded, isDown, isInvalidNode, isLive, isRunning, isStarting, mayRun, newest, type Slot } from './slots.ts'
+import { isPaused, isUnderWay, progressOf } from './update-run.ts'
 
 export interface StandingSlot extends Slot {
   /** The tasks that stand for the slot (see standingTasks). */
@@ -21,20 +22,6 @@ export interface StandingSlot extends Slot {
 
 /** A task that ended by itself; one that was told to stop, or whose node is lost, is no failure of the update. */
 const FAILURES: ReadonlySet<TaskState> = new Set(['complete', 'failed', 'rejected'])
-
-function isUnderWay(state: UpdateState | undefined): boolean {
-  return state === 'updating' || state === 'rollback_started'
-}
-
-function isPaused(state: UpdateState | undefined): boolean {
-  return state === 'paused' || state === 'rollback_paused'
-}
-
-/** The progress of the run that is under way; undefined before its first look. */
-function progressOf(service: Service): UpdateProgress | undefined {
-  const progress = service.updateProgress
-  return progress?.specVersion === service.specVersion ? progress : undefined
-}
 
 /**
  * Counts failures of tasks that the running update made, and pauses it or rolls it back when they are too many.
@@ -324,7 +311,7 @@ function finish(plan: ServicePlan, progress: UpdateProgress, slots: readonly Sta
     }
   }
   const rollingBack = isRollingBack(service)
-  if (rollingBack && !allRun(plan, slots, wanted)) return
+  if (rollingBack && !isBack(plan, progress, slots, wanted)) return
   plan.updateService({
     updateStatus: {
       ...service.updateStatus,
@@ -336,7 +323,11 @@ function finish(plan: ServicePlan, progress: UpdateProgress, slots: readonly Sta
 }
 
 /** A rollback is over when the old state is back, not when everything has been tried. */
-function allRun(plan: ServicePlan, slots: readonly StandingSlot[], wanted: number): boolean {
+function isBack(plan: ServicePlan, progress: UpdateProgress, slots: readonly StandingSlot[], wanted: number): boolean {
   const runs = (task: Task) => isRunning(task) && !plan.isDirty(task)
-  return slots.length >= wanted && slots.every((slot) => slot.standing.some(runs) || slot.standing.every(hasEnded))
+  const wasMade = (task: Task) => task.origin?.updateId !== undefined && task.origin.updateId === progress.id
+  // What rests by policy is as it was, but not where the rollback has tried and failed.
+  const rests = ({ standing, tasks }: StandingSlot) =>
+    standing.every((task) => task.status.state === 'complete') || (standing.every(hasEnded) && !tasks.some(wasMade))
+  return slots.length >= wanted && slots.every((slot) => slot.standing.some(runs) || rests(slot))
 }
