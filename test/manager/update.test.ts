@@ -273,7 +273,9 @@ t.test(
 
 t.test('a rollback runs again only what the update has replaced', async (t) => {
   const cluster = await SmallCluster.start()
-  const once = { TaskTemplate: { ContainerSpec: { Image: 'exit=1500' }, RestartPolicy: { Condition: 'none' as const } } }
+  const once = {
+    TaskTemplate: { ContainerSpec: { Image: 'exit=1500' }, RestartPolicy: { Condition: 'none' as const } },
+  }
   await cluster.create('once', spec(4, { FailureAction: 'rollback' }, once))
   await cluster.until(() => cluster.tasks('once').every((task) => task.status.state === 'complete'), 'the end of all')
   await cluster.setImage('once', 'broken')
