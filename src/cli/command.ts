@@ -70,7 +70,7 @@ export interface Command {
 export interface Context {
   readonly environment: Environment
   readonly stdin: Readable & { readonly isTTY?: boolean }
-  readonly stdout: Writable & { readonly isTTY?: boolean; readonly columns?: number }
+  readonly stdout: Writable & { readonly isTTY?: boolean; readonly columns?: number; readonly rows?: number }
   readonly stderr: Writable & { readonly isTTY?: boolean }
   readonly clock: Clock
   readonly config: DockerConfig

@@ -12,13 +12,18 @@ import { PROGRAM } from './help.ts'
 import { nodeNames } from './node-names.ts'
 import { groups, topCommands } from './registry.ts'
 
+// bash takes a line apart at = and : too; its own words are told to `__complete`, and only what bash would replace is answered.
 const BASH = `# bash completion for ${PROGRAM}
 _${PROGRAM}() {
-  local line
+  local line=\${COMP_LINE:0:COMP_POINT} words=() word kept candidate
   COMPREPLY=()
-  while IFS=$'\\t' read -r line _; do
-    [[ $line == "\${COMP_WORDS[COMP_CWORD]}"* ]] && COMPREPLY+=("$line")
-  done < <(${PROGRAM} __complete "\${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null)
+  read -ra words <<<"$line"
+  [[ $line == *[[:space:]] ]] && words+=('')
+  word=\${words[\${#words[@]}-1]}
+  kept=\${word%"$2"}
+  while IFS=$'\\t' read -r candidate _; do
+    [[ $candidate == "$word"* ]] && COMPREPLY+=("\${candidate#"$kept"}")
+  done < <(${PROGRAM} __complete "\${words[@]:1}" 2>/dev/null)
   [[ \${#COMPREPLY[@]} -eq 1 && \${COMPREPLY[0]} == *= ]] && compopt -o nospace
 }
 complete -o default -F _${PROGRAM} ${PROGRAM}
@@ -39,7 +44,12 @@ if [ "$funcstack[1]" = "_${PROGRAM}" ]; then _${PROGRAM} "$@"; else compdef _${P
 const FISH = `# fish completion for ${PROGRAM}
 function __${PROGRAM}_complete
   set -l words (commandline -opc)
-  ${PROGRAM} __complete $words[2..-1] (commandline -ct) 2>/dev/null
+  set -l found (${PROGRAM} __complete $words[2..-1] (commandline -ct) 2>/dev/null)
+  if set -q found[1]
+    printf '%s\\n' $found
+  else
+    __fish_complete_path (commandline -ct)
+  end
 end
 complete -c ${PROGRAM} -f -a '(__${PROGRAM}_complete)'
 `

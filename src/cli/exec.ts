@@ -1,6 +1,7 @@
 // `swarmctl exec`: a command in a task's container, on whichever node that is.
 
 import type { Duplex, Readable } from 'node:stream'
+import { sleep } from '../lib/clock.ts'
 import type { ApiClient } from './client.ts'
 import { CLUSTER_VIEW } from './cluster-view.ts'
 import { CliError, type Command, type Context } from './command.ts'
@@ -10,6 +11,8 @@ import { frames, STDERR } from './output/frames.ts'
 /** Docker's, of a command that could not be started. */
 const NOT_STARTED = 126
 const CANNOT_ATTACH = 1
+const RESIZE_TRIES = 10
+const RESIZE_RETRY_MS = 50
 
 async function exec(context: Context, flags: Flags, operands: readonly string[]): Promise<void> {
   const [target = '', ...given] = operands
@@ -88,8 +91,6 @@ async function showOutput({ stdout, stderr }: Context, connection: Duplex, isTer
 }
 
 interface Terminal {
-  readonly columns?: number
-  readonly rows?: number
   on(event: 'resize', listener: () => void): unknown
   off(event: 'resize', listener: () => void): unknown
 }
@@ -98,15 +99,26 @@ interface Terminal {
 function followTerminal(context: Context, client: ApiClient, path: string): () => void {
   const input = context.stdin as typeof context.stdin & { setRawMode?(raw: boolean): unknown }
   const output = context.stdout as typeof context.stdout & Terminal
-  const resize = (): void => {
-    if (!output.isTTY) return
-    const query = { h: String(output.rows ?? 24), w: String(output.columns ?? 80) }
-    client.text('POST', `${path}/resize`, { query, headers: CLUSTER_VIEW }).catch(() => {})
+  let isOver = false
+  const send = async (): Promise<void> => {
+    // A terminal that does not know its size says 0.
+    if (!output.isTTY || !output.rows || !output.columns) return
+    const query = { h: String(output.rows), w: String(output.columns) }
+    // The engine hands over the connection before the command has its terminal, and refuses until it has.
+    for (let i = 0; i < RESIZE_TRIES && !isOver; i++) {
+      try {
+        return void (await client.text('POST', `${path}/resize`, { query, headers: CLUSTER_VIEW }))
+      } catch {
+        await sleep(context.clock, RESIZE_RETRY_MS)
+      }
+    }
   }
+  const resize = () => void send()
   input.setRawMode?.(true)
   resize()
   output.on('resize', resize)
   return () => {
+    isOver = true
     output.off('resize', resize)
     input.setRawMode?.(false)
   }

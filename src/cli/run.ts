@@ -2,7 +2,7 @@
 
 import { SystemClock } from '../lib/clock.ts'
 import { VERSION } from '../lib/version.ts'
-import { resolveAddress } from './address.ts'
+import { resolveAddress, SWARMD_SOCKET } from './address.ts'
 import { CliError, type Command, type Context, type Environment } from './command.ts'
 import { configDirectory, type DockerConfig, readDockerConfig } from './docker-config.ts'
 import { Flags } from './flags.ts'
@@ -85,8 +85,9 @@ async function find(first: string, rest: readonly string[]): Promise<Found> {
   if (top) return { kind: 'command', command: await top.load(), path: [first], commandWords: rest }
   const group = groups.find(({ name }) => name === first)
   if (!group) {
+    const hint = engineHint(first, rest) ?? (await otherwise(first))
     throw new CliError(
-      `${PROGRAM}: unknown command: ${PROGRAM} ${first}${didYouMean(first, [...groups, ...topCommands])}\n\nRun '${PROGRAM} --help' for more information`,
+      `${PROGRAM}: unknown command: ${PROGRAM} ${first}${hint}\n\nRun '${PROGRAM} --help' for more information`,
     )
   }
   const commands = await group.load()
@@ -113,13 +114,48 @@ async function help(words: readonly string[], streams: Streams): Promise<void> {
   )
 }
 
-function didYouMean(word: string, known: readonly { readonly name: string }[]): string {
-  const near = closest(
-    word,
-    known.map(({ name }) => name),
-  )
-  return near.length === 0 ? '' : `\n\nDid you mean this?\n${near.map((name) => `\t${name}`).join('\n')}`
+/** What docker does with one machine: the words that have no place here, and who has one for them. */
+const ENGINE_COMMANDS = new Set(
+  'attach build builder buildx commit container context cp diff events export history images import inspect kill load login logout manifest pause plugin port pull push rename restart rmi run save search start stats stop system tag top trust unpause volume wait'.split(
+    ' ',
+  ),
+)
+/** Of these, those that ask about a container, which may be on any node. */
+const CONTAINER_COMMANDS = new Set(
+  'attach container cp diff export inspect kill pause port restart stats stop top wait'.split(' '),
+)
+
+function engineHint(first: string, rest: readonly string[]): string | undefined {
+  if (!ENGINE_COMMANDS.has(first)) return undefined
+  const line = ['docker', '-H', `unix://${SWARMD_SOCKET}`, first, ...rest].join(' ')
+  const cluster = SWARMD_SOCKET.replace(/[^/]+$/, 'cluster.sock')
+  const everywhere = CONTAINER_COMMANDS.has(first) ? `\nContainers of all nodes are at unix://${cluster}.` : ''
+  return `\n\nThis is the engine's. Through swarmd:\n\t${line}${everywhere}`
 }
+
+/** `swarmctl deploy` is `swarmctl stack deploy`, where no command has nearly that name. */
+async function otherwise(word: string): Promise<string> {
+  const near = didYouMean(word, [...groups, ...topCommands])
+  if (near !== '') return near
+  const loaded = await Promise.all(groups.map(async (group) => ({ group, commands: await group.load() })))
+  return suggestion(
+    loaded.flatMap(({ group, commands }) =>
+      commands.filter(({ name }) => name === word).map(({ name }) => `${group.name} ${name}`),
+    ),
+  )
+}
+
+function didYouMean(word: string, known: readonly { readonly name: string }[]): string {
+  return suggestion(
+    closest(
+      word,
+      known.map(({ name }) => name),
+    ),
+  )
+}
+
+const suggestion = (names: readonly string[]): string =>
+  names.length === 0 ? '' : `\n\nDid you mean this?\n${names.map((name) => `\t${name}`).join('\n')}`
 
 /** Reads a command's words; for `create IMAGE COMMAND` the first operand ends the flags. @throws {FlagError} */
 function scanCommand(words: readonly string[], command: Command, environment: Environment): Scanned {

@@ -1,21 +1,20 @@
-// Command lines from words to exit code: usage, suggestions, completion, addresses, and progress on a terminal and in a
-// pipe. A recorder answers in the daemon's place.
+// Command lines from words to exit code: usage, suggestions, completion, addresses. A recorder answers in the daemon's place.
 
+import { execFile } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { PassThrough } from 'node:stream'
+import { promisify } from 'node:util'
 import t from 'tap'
-import type { ServiceJson, TaskJson } from '../../src/cli/api-types.ts'
 import type { Flag } from '../../src/cli/command.ts'
 import { listType, switchType, textType } from '../../src/cli/flags.ts'
-import { ProgressDisplay } from '../../src/cli/output/progress-display.ts'
 import { run } from '../../src/cli/run.ts'
 import { FlagError, scan } from '../../src/cli/scan.ts'
-import { progressTracker } from '../../src/cli/service/progress.ts'
 import { DockerRecorder } from '../e2e/support/docker-recorder.ts'
 
+const MAIN = join(import.meta.dirname, '../../src/cli/main.js')
 const folder = mkdtempSync(join(tmpdir(), 'cli-run-'))
 const socket = join(folder, 'docker.sock')
 const recorder = new DockerRecorder({ ID: 'web', Spec: { Name: 'web' } })
@@ -62,6 +61,18 @@ t.test('what is mistyped gets a suggestion', async (t) => {
   const flag = await swarmctl(['service', 'create', '--replica', '3', 'x'])
   t.equal(flag.code, 125)
   t.match(flag.stderr, /^unknown flag: --replica\n\nDid you mean this\?\n\t--replicas\n/)
+})
+
+t.test('a command of the engine, or one without its group, is told where to go', async (t) => {
+  const engine = await swarmctl(['run', '-it', 'busybox'])
+  t.equal(engine.code, 1)
+  t.match(
+    engine.stderr,
+    /^swarmctl: unknown command: swarmctl run\n\nThis is the engine's\. Through swarmd:\n\tdocker -H unix:\/\/\/run\/swarmd\/swarmd\.sock run -it busybox\n/,
+  )
+  t.match((await swarmctl(['cp', 'a:/b', '.'])).stderr, /Containers of all nodes are at unix:\S+\/cluster\.sock\./)
+  t.match((await swarmctl(['deploy'])).stderr, /Did you mean this\?\n\tstack deploy\n/)
+  t.match((await swarmctl(['update', 'web'])).stderr, /Did you mean this\?\n\tnode update\n\tservice update\n/)
 })
 
 t.test('an unreachable daemon is named, with what to do', async (t) => {
@@ -150,6 +161,33 @@ t.test('completion offers commands, flags, values and names of objects', async (
     t.match((await swarmctl(['completion', shell])).stdout, /swarmctl __complete/)
 })
 
+t.test('bash, which takes a line apart at = and :, is told what it is to replace', async (t) => {
+  const script = (await swarmctl(['completion', 'bash'])).stdout
+  /** As readline calls the function: `word` is what it would replace. */
+  const completed = async (line: string, word: string) => {
+    const shell = `swarmctl() { ${process.execPath} ${MAIN} "$@"; }
+${script}
+COMP_LINE=$1 COMP_POINT=\${#1}
+_swarmctl swarmctl "$2" ''
+printf '%s\\n' "\${COMPREPLY[@]}"`
+    const argv = ['--norc', '-c', shell, 'bash', line, word]
+    const { stdout } = await promisify(execFile)('bash', argv, {
+      env: { PATH: process.env.PATH, HOME: folder, DOCKER_HOST: `unix://${socket}` },
+    })
+    return stdout.trim().split('\n')
+  }
+  const host = `-H unix://${socket}`
+  t.same(await completed(`swarmctl ${host} service sc`, 'sc'), ['scale'])
+  t.same(await completed(`swarmctl ${host} service rm `, ''), ['web'])
+  t.same(await completed('swarmctl service create --restart-condition=on', 'on'), ['on-failure'])
+  t.same(await completed('swarmctl service create --mode=', ''), [
+    'replicated',
+    'global',
+    'replicated-job',
+    'global-job',
+  ])
+})
+
 const flags: readonly Flag[] = [
   { name: 'all', short: 'a', type: switchType, help: '' },
   { name: 'name', short: 'n', type: textType, help: '' },
@@ -170,105 +208,6 @@ t.test('words are read as pflag reads them', async (t) => {
   t.throws(() => scanned(['-an']), new FlagError("flag needs an argument: 'n' in -n"))
   t.throws(() => scanned(['--name']), new FlagError('flag needs an argument: --name'))
   t.throws(() => scanned(['--=x']), new FlagError('bad flag syntax: --=x'))
-})
-
-const task = (slot: number, state: string, more: Partial<TaskJson> = {}): TaskJson =>
-  ({
-    ID: `t${slot}${state}`,
-    Slot: slot,
-    NodeID: 'n1',
-    DesiredState: 'running',
-    Status: { State: state },
-    ...more,
-  }) as TaskJson
-const service = (mode: object, more: object = {}): ServiceJson =>
-  ({ ID: 's', Spec: { Mode: mode }, ...more }) as ServiceJson
-
-function drawn(serviceJson: ServiceJson, readings: readonly (readonly TaskJson[])[], isTTY = false): string {
-  let text = ''
-  const display = new ProgressDisplay({ write: (chunk) => (text += chunk), isTTY, columns: 80 })
-  const tracker = progressTracker(serviceJson)!
-  for (const tasks of readings) {
-    const step = tracker.next({ service: serviceJson, tasks, activeNodes: new Set(['n1']), rollback: false })
-    for (const line of step.lines) display.update(line)
-  }
-  return text
-}
-
-t.test('in a pipe, progress is plain lines, each once', async (t) => {
-  const text = drawn(service({ Replicated: { Replicas: 2 } }), [
-    [task(1, 'preparing')],
-    [task(1, 'running'), task(2, 'starting')],
-    [task(1, 'running'), task(2, 'starting')],
-    [task(1, 'running'), task(2, 'running')],
-  ])
-  t.equal(
-    text,
-    [
-      'overall progress: 0 out of 2 tasks',
-      '1/2:  ',
-      '2/2:  ',
-      'overall progress: 1 out of 2 tasks',
-      'overall progress: 2 out of 2 tasks',
-      '',
-    ].join('\n'),
-  )
-})
-
-t.test('a failed task shows its error on its line', async (t) => {
-  const failed = task(1, 'failed', {
-    DesiredState: 'shutdown',
-    Status: { State: 'failed', Err: 'task: non-zero exit (1)' },
-  })
-  t.match(drawn(service({ Replicated: { Replicas: 1 } }), [[failed]]), /^1\/1: task: non-zero exit \(1\)$/m)
-})
-
-t.test('on a terminal, each task has a line that is rewritten in place', async (t) => {
-  const text = drawn(service({ Replicated: { Replicas: 1 } }), [[task(1, 'running')]], true)
-  t.equal(
-    text,
-    '\n\x1b[1A\x1b[2K\roverall progress: 0 out of 1 tasks \r\x1b[1B' +
-      '\n\x1b[1A\x1b[2K\r1/1:   \r\x1b[1B' +
-      '\x1b[1A\x1b[2K\r1/1: running   \r\x1b[1B' +
-      '\x1b[2A\x1b[2K\roverall progress: 1 out of 1 tasks \r\x1b[2B',
-  )
-})
-
-t.test('tasks on nodes that are down do not count', async (t) => {
-  const tracker = progressTracker(service({ Replicated: { Replicas: 1 } }))!
-  const reading = { service: service({ Replicated: { Replicas: 1 } }), rollback: false }
-  const lost = { ...task(1, 'running'), NodeID: 'n2' }
-  t.notOk(tracker.next({ ...reading, tasks: [lost], activeNodes: new Set(['n1']) }).converged)
-  t.ok(tracker.next({ ...reading, tasks: [lost], activeNodes: new Set(['n2']) }).converged)
-})
-
-t.test('a job is done when all of this iteration is complete', async (t) => {
-  const job = service(
-    { ReplicatedJob: { MaxConcurrent: 1, TotalCompletions: 2 } },
-    { JobStatus: { JobIteration: { Index: 5 } } },
-  )
-  const tracker = progressTracker(job)!
-  const step = (tasks: readonly TaskJson[]) =>
-    tracker.next({ service: job, tasks, activeNodes: new Set(['n1']), rollback: false })
-  const of = (slot: number, state: string, index: number) => task(slot, state, { JobIteration: { Index: index } })
-  t.notOk(step([of(0, 'complete', 4), of(1, 'complete', 4)]).converged)
-  const half = step([of(0, 'complete', 5), of(1, 'running', 5)])
-  t.same(
-    half.lines.slice(-2).map(({ action }) => action),
-    ['1 out of 2 complete', '1 out of 1 tasks'],
-  )
-  t.ok(step([of(0, 'complete', 5), of(1, 'complete', 5)]).converged)
-})
-
-t.test('a global job waits for the nodes it began with', async (t) => {
-  const job = service({ GlobalJob: {} }, { JobStatus: { JobIteration: { Index: 0 } } })
-  const tracker = progressTracker(job)!
-  const step = (tasks: readonly TaskJson[]) =>
-    tracker.next({ service: job, tasks, activeNodes: new Set(['n1', 'n2']), rollback: false })
-  const on = (node: string, state: string) => task(0, state, { NodeID: node, JobIteration: { Index: 0 } })
-  t.same(step([]).lines, [{ id: 'job progress', action: 'waiting for tasks' }])
-  t.notOk(step([on('n1', 'running')]).converged)
-  t.ok(step([on('n1', 'complete'), on('n2', 'running')]).converged)
 })
 
 /** Command lines, and what is asked of the daemon: its last request. */

@@ -1,7 +1,8 @@
 // Progress as Docker draws it: on a terminal one line for each id, rewritten in place; in a pipe plain lines, one for
-// each change.
+// each change. A line that would wrap is cut, and one that has left the screen is written anew below: neither could be drawn over.
 
 import { bytesSize } from '../units.ts'
+import { ellipsis } from './table.ts'
 
 export interface ProgressLine {
   readonly id: string
@@ -19,6 +20,7 @@ export interface ProgressOutput {
   write(text: string): unknown
   readonly isTTY?: boolean
   readonly columns?: number
+  readonly rows?: number
 }
 
 const BAR_MIN_COLUMNS = 110
@@ -26,11 +28,15 @@ const DEFAULT_COLUMNS = 200
 
 export class ProgressDisplay {
   readonly #out: ProgressOutput
+  /** Which line an id has, of those below the last message. */
   readonly #rows = new Map<string, number>()
   readonly #last = new Map<string, string>()
+  #lines = 0
+  #columns: number
 
   constructor(out: ProgressOutput) {
     this.#out = out
+    this.#columns = columnsOf(out)
   }
 
   update(line: ProgressLine): void {
@@ -42,20 +48,32 @@ export class ProgressDisplay {
       this.#out.write(`${line.id}: ${line.action}\n`)
       return
     }
+    // In a window that became narrower, what was drawn stands on more lines than before.
+    const columns = columnsOf(this.#out)
+    if (columns < this.#columns) this.#beginBelow()
+    this.#columns = columns
+    const text = ellipsis(`${line.id}: ${line.action} ${this.#bar(line)}`, columns)
     let row = this.#rows.get(line.id)
-    if (row === undefined) {
-      row = this.#rows.size
+    if (row !== undefined && this.#last.get(line.id) === text) return
+    this.#last.set(line.id, text)
+    if (row === undefined || this.#lines - row >= (this.#out.rows || Number.POSITIVE_INFINITY)) {
+      row = this.#lines++
       this.#rows.set(line.id, row)
       this.#out.write('\n')
     }
-    const up = this.#rows.size - row
-    this.#out.write(`\x1b[${up}A\x1b[2K\r${line.id}: ${line.action} ${this.#bar(line)}\r\x1b[${up}B`)
+    const up = this.#lines - row
+    this.#out.write(`\x1b[${up}A\x1b[2K\r${text}\r\x1b[${up}B`)
   }
 
   /** A line of its own below what has been drawn; later updates begin below it. */
   message(text: string, id = ''): void {
-    this.#rows.clear()
+    this.#beginBelow()
     this.#out.write(`${id === '' ? '' : `${id}: `}${text}\n`)
+  }
+
+  #beginBelow(): void {
+    this.#rows.clear()
+    this.#lines = 0
   }
 
   #bar(line: ProgressLine): string {
@@ -63,10 +81,13 @@ export class ProgressDisplay {
     if (current <= 0 && total <= 0) return ''
     if (total <= 0) return units === undefined ? bytesSize(current).padStart(8) : `${current} ${units}`
     const done = Math.min(50, Math.trunc(Math.trunc((current / total) * 100) / 2))
-    const wide = (this.#out.columns ?? DEFAULT_COLUMNS) > BAR_MIN_COLUMNS
+    const wide = columnsOf(this.#out) > BAR_MIN_COLUMNS
     const box = wide ? `[${'='.repeat(done)}>${' '.repeat(50 - done)}] ` : ''
     if (hideCounts) return box
     if (units !== undefined) return `${box}${current > total ? `${current} ${units}` : `${current}/${total} ${units}`}`
     return `${box}${bytesSize(current).padStart(8)}${current > total ? '' : `/${bytesSize(total)}`}`
   }
 }
+
+/** A terminal that does not know its width says 0. */
+const columnsOf = ({ columns }: ProgressOutput): number => columns || DEFAULT_COLUMNS

@@ -145,7 +145,11 @@ export const stackCommands: readonly Command[] = [
     summary: 'Remove one or more stacks',
     flags: [
       { name: 'detach', short: 'd', type: switchType, help: 'Do not wait for stack removal' },
-      { name: 'volumes', type: switchType, help: 'Remove the volumes of the stack on all nodes as well, with what is in them' },
+      {
+        name: 'volumes',
+        type: switchType,
+        help: 'Remove the volumes of the stack on all nodes as well, with what is in them',
+      },
     ],
     operands: { min: 1, max: undefined },
     run: removeStacks,

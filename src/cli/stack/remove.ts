@@ -6,6 +6,7 @@ import type { NodeJson, ServiceJson } from '../api-types.ts'
 import { type ApiClient, DaemonError } from '../client.ts'
 import { CliError, type Context } from '../command.ts'
 import type { Flags } from '../flags.ts'
+import { ProgressDisplay } from '../output/progress-display.ts'
 import {
   checkStackName,
   PatientReader,
@@ -155,18 +156,29 @@ export async function tryToRemove(client: ApiClient, { kind, id }: Removal): Pro
 async function waitForTasks(context: Context, client: ApiClient, stack: string): Promise<void> {
   const interrupted = context.interrupted()
   const reader = new PatientReader(context.clock)
+  // Somebody who looks on sees why it takes a while; scripts get Docker's lines.
+  const display = context.stdout.isTTY ? new ProgressDisplay(context.stdout) : undefined
+  let isShown = false
   while (!interrupted.aborted) {
-    if (await reader.read(() => areTasksGone(client, stack))) return
+    const left = await reader.read(() => tasksLeft(client, stack))
+    if (left === 0) {
+      if (isShown) display?.update({ id: 'tasks', action: 'all stopped' })
+      return
+    }
+    if (left !== undefined) {
+      display?.update({ id: 'tasks', action: `${left} to stop` })
+      isShown = true
+    }
     await sleep(context.clock, POLL_MS, interrupted)
   }
 }
 
-async function areTasksGone(client: ApiClient, stack: string): Promise<boolean> {
-  const tasks = await stackTasks(client, stack)
-  if (tasks.length === 0) return true
+async function tasksLeft(client: ApiClient, stack: string): Promise<number> {
+  const tasks = (await stackTasks(client, stack)).filter(({ Status }) => !hasEnded(Status.State))
+  if (tasks.length === 0) return 0
   const nodes = await client.json<NodeJson[]>('GET', '/nodes')
   const down = new Set(nodes.filter(({ Status }) => Status?.State === 'down').map(({ ID }) => ID))
-  return tasks.every((task) => hasEnded(task.Status.State) || down.has(task.NodeID ?? ''))
+  return tasks.filter(({ NodeID }) => !down.has(NodeID ?? '')).length
 }
 
 const hasEnded = (state: string) => ['complete', 'shutdown', 'failed', 'rejected', 'remove', 'orphaned'].includes(state)

@@ -9,7 +9,6 @@ import type { ApiClient } from '../client.ts'
 import { CliError, type Context } from '../command.ts'
 import { PROGRAM } from '../help.ts'
 import { ProgressDisplay } from '../output/progress-display.ts'
-import { ellipsis } from '../output/table.ts'
 import { type ProgressTracker, progressTracker } from '../service/progress.ts'
 import { formatDuration } from '../units.ts'
 import { PatientReader, stackFilters } from './stack-objects.ts'
@@ -53,7 +52,7 @@ export async function waitForServices(
       for (const wait of waits.filter(({ outcome }) => outcome === undefined)) {
         const own = tasks.filter(({ ServiceID }) => ServiceID === wait.id)
         wait.read(services.get(wait.id), own, activeNodes, context.clock.nowMs())
-        display?.update({ id: wait.name, action: fitting(context, wait) })
+        display?.update({ id: wait.name, action: wait.line })
       }
     }
     const open = waits.filter(({ outcome }) => outcome === undefined)
@@ -93,11 +92,6 @@ async function readStack(client: ApiClient, stack: string): Promise<StackReading
     tasks,
     activeNodes: new Set(nodes.filter(({ Status }) => Status?.State !== 'down').map(({ ID }) => ID)),
   }
-}
-
-/** A line that wraps could not be drawn over. */
-function fitting({ stdout }: Context, { name, line }: ServiceWait): string {
-  return stdout.isTTY && stdout.columns ? ellipsis(line, Math.max(1, stdout.columns - name.length - 4)) : line
 }
 
 const failures = (waits: readonly ServiceWait[]) =>

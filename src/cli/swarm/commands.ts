@@ -1,11 +1,11 @@
 // `swarmctl swarm …`
 
-import { createInterface } from 'node:readline/promises'
 import type { InfoJson, NodeJson, SwarmJson } from '../api-types.ts'
 import type { ApiClient } from '../client.ts'
 import { CliError, type Command, type Context, type Flag } from '../command.ts'
 import { type Flags, listType, quietFlag, switchType, textType, uint32Type } from '../flags.ts'
 import { PROGRAM } from '../help.ts'
+import { hiddenLine } from '../hidden-line.ts'
 import { caCommand } from './ca.ts'
 import {
   addressPoolType,
@@ -175,11 +175,7 @@ async function unlock(context: Context): Promise<void> {
   const state = info.Swarm?.LocalNodeState
   if (state === 'inactive') throw new CliError('Error: This node is not part of a swarm')
   if (state === 'pending' || state === 'active' || state === 'error') throw new CliError('Error: swarm is not locked')
-  const lines = createInterface({ input: context.stdin })
-  if (context.stdin.isTTY) context.stdout.write('Enter unlock key: ')
-  const answer = await lines[Symbol.asyncIterator]().next()
-  lines.close()
-  const key = answer.done ? '' : String(answer.value).trim()
+  const key = await hiddenLine(context, 'Enter unlock key: ')
   await client.text('POST', '/swarm/unlock', { body: { UnlockKey: key } })
 }
 
