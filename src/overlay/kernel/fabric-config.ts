@@ -207,6 +207,11 @@ export function gatewayBlock(network: OverlayNetwork, nodeNumber: number): Gatew
   }
 }
 
+/** Of the fabric's network namespace. */
+export function namespacePath({ namespace }: Pick<FabricConfig, 'namespace'>): string {
+  return `/run/netns/${namespace}`
+}
+
 /** The gateway network (ingress) of a state, if there is one. */
 export function gatewayNetwork(networks: Iterable<OverlayNetwork>): OverlayNetwork | undefined {
   for (const network of networks) if (network.ingress) return network
