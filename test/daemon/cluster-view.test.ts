@@ -4,7 +4,7 @@ import { connect } from 'node:net'
 import { join } from 'node:path'
 import t from 'tap'
 import { taskContainer } from '../../src/daemon/api/cluster-view.ts'
-import { ask } from '../support/api-client.ts'
+import { ask, open } from '../support/api-client.ts'
 import { NODE_ID } from '../support/api-cluster.ts'
 import { aNode, aService, aTask, statusOf } from '../support/objects.ts'
 import { serveApi } from '../support/served-api.ts'
@@ -48,13 +48,18 @@ t.test('a task’s container by its id, its task, its slot or its service', asyn
   t.equal(taskContainer(cluster.store, 'other'), undefined)
 })
 
-t.test('a listing is that of all nodes, the silent ones named, and a name on two nodes wants its node', async (t) => {
+const OTHER = 'node0000000000000000other'
+const CLUSTER = { 'X-Swarmd-View': 'cluster' }
+
+/** Two machines with an engine each, the second a node of the first one's cluster; `silent` is one that can't be reached. */
+async function twoMachines(t: Parameters<typeof serveApi>[0], { silent = false } = {}) {
   const here = await serveApi(t)
   const there = await serveApi(t)
   await ask(here.socket, 'POST', '/swarm/init', { body: { ListenAddr: '127.0.0.1:2377' } })
+  const node = (id: string, Hostname: string) => aNode(id, { description: { Hostname } })
   here.cluster.apply([
-    { kind: 'create', object: aNode('node0000000000000000other', { description: { Hostname: 'other' } }) },
-    { kind: 'create', object: aNode('node000000000000000silent', { description: { Hostname: 'silent' } }) },
+    { kind: 'create', object: node(OTHER, 'other') },
+    ...(silent ? [{ kind: 'create', object: node('node000000000000000silent', 'silent') } as const] : []),
     {
       kind: 'create',
       object: aNode('node00000000000000000down', { status: { state: 'down', message: '', address: '' } }),
@@ -66,13 +71,19 @@ t.test('a listing is that of all nodes, the silent ones named, and a name on two
     if (nodeId.endsWith('silent')) throw new Error('no way there')
     return connect({ path: join((nodeId === NODE_ID ? here : there).folder, 'swarmd.sock') })
   }
+  const seen = (path: string, method = 'GET') => ask(here.socket, method, path, { headers: CLUSTER })
+  return { here, there, asked, seen }
+}
+
+t.test('a listing is that of all nodes, the silent ones named, and a name on two nodes wants its node', async (t) => {
+  const { here, there, asked, seen } = await twoMachines(t, { silent: true })
   const container = (Id: string, Created: number, labels = {}) => ({ Id, Created, Names: [`/${Id}`], Labels: labels })
   here.engine.answers.set('/containers/json', [container('mine', 1)])
   there.engine.answers.set('/containers/json', [
     container('theirs', 3),
     container('web.1.x', 2, { 'com.docker.swarm.task.id': 'x' }),
   ])
-  const listed = await ask(here.socket, 'GET', '/containers/json', { headers: { 'X-Swarmd-View': 'cluster' } })
+  const listed = await seen('/containers/json')
   t.match(listed.json, [
     { Names: ['/other/theirs'], Labels: { 'io.swarmctl.node': 'other' } },
     { Names: ['/web.1.x'] },
@@ -85,4 +96,108 @@ t.test('a listing is that of all nodes, the silent ones named, and a name on two
     [{ Names: ['/mine'] }],
     'without the header, this machine’s',
   )
+})
+
+t.test('images, volumes, disk use and counts of all nodes, each object with its node', async (t) => {
+  const { here, there, seen } = await twoMachines(t)
+  const image = (Id: string, Created: number) => ({ Id, Created, RepoTags: ['shop:7'], Labels: null })
+  here.engine.answers.set('/images/json', [image('sha256:a', 1)])
+  there.engine.answers.set('/images/json', [image('sha256:a', 2)])
+  t.match((await seen('/images/json')).json, [
+    { Id: 'sha256:a', RepoTags: ['shop:7'], Labels: { 'io.swarmctl.node': 'other' } },
+    { Id: 'sha256:a', Labels: { 'io.swarmctl.node': 'manager-1' } },
+  ])
+  const label = encodeURIComponent(JSON.stringify({ label: ['io.swarmctl.node=other', 'a=b'] }))
+  t.match((await seen(`/images/json?all=1&filters=${label}`)).json, [{ Labels: { 'io.swarmctl.node': 'other' } }])
+  t.match(there.engine.seen.at(-1), /all=1&filters=%7B%22label%22%3A%5B%22a%3Db%22%5D%7D$/, 'without that filter')
+
+  const volumes = { Volumes: [{ Name: 'data', Labels: null }], Warnings: null }
+  here.engine.answers.set('/volumes', volumes)
+  there.engine.answers.set('/volumes', volumes)
+  t.match((await seen('/volumes')).json, {
+    Volumes: [{ Name: 'data' }, { Name: 'other/data', Labels: { 'io.swarmctl.node': 'other' } }],
+    Warnings: null,
+  })
+
+  const use = {
+    LayersSize: 10,
+    Images: [image('a', 1)],
+    Containers: [{ Names: ['/x'] }],
+    Volumes: null,
+    BuildCache: [{ ID: 'b' }],
+  }
+  here.engine.answers.set('/system/df', use)
+  there.engine.answers.set('/system/df', { ...use, LayersSize: 5 })
+  t.match((await seen('/system/df')).json, {
+    LayersSize: 15,
+    Images: [{ Labels: { 'io.swarmctl.node': 'manager-1' } }, { Labels: { 'io.swarmctl.node': 'other' } }],
+    Containers: [{ Names: ['/x'] }, { Names: ['/other/x'] }],
+    Volumes: [],
+    BuildCache: [{ Node: 'manager-1' }, { Node: 'other' }],
+  })
+
+  here.engine.answers.set('/info', { Name: 'host', Containers: 2, Images: 1, NCPU: 2 })
+  there.engine.answers.set('/info', { Name: 'there', Containers: 3, Images: 1, NCPU: 4 })
+  t.match((await seen('/info')).json, {
+    Name: 'host',
+    Containers: 5,
+    Images: 2,
+    NCPU: 6,
+    Swarm: { LocalNodeState: 'active' },
+  })
+})
+
+t.test('an image or a volume by its name, wherever it is', async (t) => {
+  const { here, there, seen } = await twoMachines(t)
+  there.engine.answers.set('/images/shop%3A7/json', { Id: 'sha256:a' })
+  there.engine.answers.set('/images/shop%3A7', [{ Deleted: 'sha256:a' }])
+  t.match((await seen('/images/shop:7/json')).json, { Id: 'sha256:a' })
+  t.match((await seen('/images/shop:7', 'DELETE')).json, [{ Deleted: 'sha256:a' }], 'on the one node that has it')
+  here.engine.answers.set('/images/shop%3A7/json', { Id: 'sha256:b' })
+  t.match((await seen('/images/shop:7/json')).json, { Id: 'sha256:b' }, 'this machine’s own before another’s')
+  t.match((await seen('/images/other/shop:7/json')).json, { Id: 'sha256:a' }, 'or that of the node that is named')
+  t.match(await seen('/images/none/json'), { status: 404, message: 'No such image: none' })
+
+  here.engine.answers.set('/volumes/data', { Name: 'data', Driver: 'local' })
+  there.engine.answers.set('/volumes/data', { Name: 'data', Driver: 'nfs' })
+  t.match(await seen('/volumes/data'), {
+    status: 400,
+    message: 'volume data is on more than one node: say which (manager-1/data, other/data)',
+  })
+  t.match((await seen('/volumes/other/data')).json, { Driver: 'nfs' })
+  t.match(await seen('/images/prune', 'POST'), {
+    status: 501,
+    message: `POST /images/prune concerns one machine, and the view of the whole cluster was asked for: use that machine's own socket (docker -H unix://${here.socket} …, without the header X-Swarmd-View)`,
+  })
+})
+
+t.test('events of all nodes are one stream: of nodes that go and come, and the cluster’s once', async (t) => {
+  const { here, there, seen } = await twoMachines(t)
+  const stream = await open(here.socket, '/events', CLUSTER)
+  await stream.until(/"io\.swarmctl\.node":"manager-1"[^\n]*\n/)
+  await stream.until(/"io\.swarmctl\.node":"other"[^\n]*"timeNano":1000000000\}\n/)
+  await ask(here.socket, 'POST', '/secrets/create', { body: { Name: 'word', Data: 'eA==' } })
+  await stream.until(/"Type":"secret"/)
+  t.equal(stream.text().match(/"Type":"secret"/g)?.length, 1)
+  const told = () => stream.text().match(/"io\.swarmctl\.node":"other"/g)?.length
+  t.equal(told(), 1)
+
+  const become = (state: 'down' | 'ready') => {
+    const node = here.cluster.store.get('node', OTHER)!
+    here.cluster.apply([
+      { kind: 'update', object: { ...node, status: { ...node.status, state } }, expectedVersion: node.meta.version },
+    ])
+  }
+  become('down')
+  await stream.until(/"state\.new":"down"/)
+  there.engine.seen.length = 0
+  become('ready')
+  await stream.until(/(?:"io\.swarmctl\.node":"other"[\s\S]*){2}/)
+  t.match(there.engine.seen.at(-1), /since=1\.000000001/, 'from its last event on')
+  t.match(there.engine.seen.at(-1), /scope/)
+  stream.close()
+
+  const past = await seen('/events?since=0&until=1')
+  t.match(past.text, /"io\.swarmctl\.node":"manager-1"[\s\S]*"io\.swarmctl\.node":"other"/)
+  t.match(await seen('/events?since=5&until=1'), { status: 400, message: /cannot be after/ })
 })

@@ -94,6 +94,35 @@ t.test('a task’s container on another node: exec, logs, inspect, top, stats, c
   }
 })
 
+t.test('docker events, images, volumes, disk use and info of all nodes at one socket', async (t) => {
+  const names = cluster.lab.hosts.map(({ name }) => name).toSorted()
+  const nodesOf = (lines: string) => [...new Set(lines.trim().split('\n'))].toSorted()
+  const began = String(Math.floor(Date.now() / 1000))
+  await Promise.all(cluster.lab.hosts.map((host) => host.docker(['volume', 'create', 'seen-data'], { to: 'engine' })))
+  t.teardown(() =>
+    Promise.all(cluster.lab.hosts.map((host) => host.docker(['volume', 'rm', 'seen-data'], { to: 'engine' }))),
+  )
+  const volumes = await docker(follower, ['volume', 'ls', '--filter', 'name=seen-', '--format', '{{.Name}}'])
+  const expected = names.map((name) => (name === follower.name ? 'seen-data' : `${name}/seen-data`))
+  t.same(nodesOf(volumes.stdout), expected.toSorted())
+  const inspected = await docker(follower, ['volume', 'inspect', '-f', '{{.Name}}', `${leader.name}/seen-data`])
+  t.equal(inspected.stdout, 'seen-data\n')
+  t.match(await docker(follower, ['volume', 'prune', '-f']), { code: 1, stderr: /concerns one machine.*swarmd\.sock/ })
+  for (const name of names) {
+    const images = ['image', 'ls', '--filter', `label=io.swarmctl.node=${name}`, '--format', '{{.Repository}}:{{.Tag}}']
+    t.match((await docker(follower, images)).stdout, /^hello:1$/m)
+  }
+  t.equal((await docker(follower, ['image', 'inspect', '-f', '{{index .RepoTags 0}}', 'hello:1'])).code, 0)
+  const use = await docker(follower, ['system', 'df', '-v', '--format', '{{json .Volumes}}'])
+  for (const name of expected) t.match(use.stdout, `"${name}"`)
+  const here = Number((await follower.docker(['info', '-f', '{{.Containers}}'], { to: 'engine' })).stdout)
+  t.ok(Number((await docker(follower, ['info', '-f', '{{.Containers}}'])).stdout) > here)
+  const filters = ['--filter', 'type=volume', '--filter', 'event=create', '--filter', 'volume=seen-data']
+  const format = '{{index .Actor.Attributes "io.swarmctl.node"}}'
+  const told = await docker(follower, ['events', '--since', began, '--until', '0s', ...filters, '--format', format])
+  t.same(nodesOf(told.stdout), names)
+})
+
 t.test('swarmctl exec finds a task by service and slot, and ends as the command does', async (t) => {
   for (const host of [follower]) {
     const run = (words: readonly string[], input = '') => host.swarmctl(['exec', ...words], { input })

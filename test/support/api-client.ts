@@ -50,8 +50,8 @@ function parse(text: string): unknown {
 }
 
 /** A response that goes on: read it piece by piece. */
-export async function open(socketPath: string, path: string) {
-  const outgoing = request({ socketPath, path, agent: false })
+export async function open(socketPath: string, path: string, headers: Readonly<Record<string, string>> = {}) {
+  const outgoing = request({ socketPath, path, agent: false, headers })
   outgoing.end()
   const [incoming] = (await once(outgoing, 'response')) as [IncomingMessage]
   let text = ''

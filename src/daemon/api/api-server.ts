@@ -67,6 +67,8 @@ export class ApiServer {
   readonly #http: Server
   readonly #listeners: Listeners
   readonly #clusterView: ClusterView
+  /** Where the machine's own view is served; the last of several. */
+  #ownSocket = 'unix:///run/swarmd/swarmd.sock'
   /** Connections whose clients see the whole cluster. */
   readonly #viewers = new WeakSet<object>()
 
@@ -111,7 +113,7 @@ export class ApiServer {
     this.#http.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
       void this.#upgrade(request, socket, head)
     })
-    this.#clusterView = new ClusterView(options)
+    this.#clusterView = new ClusterView({ ...options, events: this.#events, ownSocket: () => this.#ownSocket })
     this.#listeners = new Listeners((socket, address) => this.#accept(socket, address.clusterView === true))
     this.#events.refresh()
   }
@@ -121,6 +123,7 @@ export class ApiServer {
    * @throws {CodedError} ADDRESS_IN_USE
    */
   listen(address: ListenAddress): Promise<number | undefined> {
+    if (address.kind === 'unix' && !address.clusterView) this.#ownSocket = `unix://${address.path}`
     return this.#listeners.listen(address)
   }
 
@@ -177,7 +180,7 @@ export class ApiServer {
     try {
       const { path } = parseTarget(request.url ?? '/')
       if (this.#router.isOwn(path)) throw pageNotFound()
-      if (this.#seesCluster(request) && this.#clusterView.concerns(path)) {
+      if (this.#seesCluster(request) && this.#clusterView.concerns(request.method ?? 'GET', path)) {
         await this.#clusterView.upgrade(request, socket, head)
       } else await passUpgrade(this.#engine, request, socket, head)
     } catch (error) {
@@ -190,7 +193,11 @@ export class ApiServer {
     try {
       await this.#setHeaders(response)
       const version = acceptedMinor(target.minor)
-      if (!forwarded && this.#seesCluster(request) && this.#clusterView.concerns(target.path)) {
+      if (
+        !forwarded &&
+        this.#seesCluster(request) &&
+        this.#clusterView.concerns(request.method ?? 'GET', target.path)
+      ) {
         await this.#clusterView.serve(request, response)
         return
       }

@@ -1,66 +1,99 @@
-// One machine of the cluster is every machine: a client that asks for the cluster's view sees the containers of all nodes, and what it
-// asks of one goes to the node that has it. Nothing is kept here but who has which exec.
+// One machine of the cluster is every machine: a client that asks for the cluster's view sees the containers, images, volumes and events
+// of all nodes, and what it asks of one goes to the node that has it. Nothing is kept here but who has which exec.
 //
 // A client asks by the header `X-Swarmd-View: cluster` (the docker CLI sends it when its config.json has it under HttpHeaders), or by
 // speaking to the socket cluster.sock beside swarmd's own. Everyone else sees this machine's containers, as with Docker.
 
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Duplex } from 'node:stream'
-import { type Node, type Task, taskName } from '../../api/objects.ts'
+import { type Task, taskName } from '../../api/objects.ts'
 import { refusal } from '../../api/validation/refusal.ts'
-import { type Clock, sleep } from '../../lib/clock.ts'
-import { CodedError } from '../../lib/errors.ts'
+import type { Clock } from '../../lib/clock.ts'
+import { CodedError, errorCode } from '../../lib/errors.ts'
 import type { StoreView } from '../../manager/store/types.ts'
-import { acceptedMinor, parseTarget, type Target } from './api-version.ts'
+import { acceptedMinor, NEWEST_MINOR, parseTarget, type Target } from './api-version.ts'
 import { readBody } from './call.ts'
 import type { ClusterAccess } from './cluster-access.ts'
-import { Engine } from './engine.ts'
-import { asList, asObject, asText, type JsonObject, parseJson } from './engine-json.ts'
-import { requireManager } from './node-state.ts'
+import { ClusterEngines, isNamed, nameOf, readyNodes } from './cluster-engines.ts'
+import { streamClusterEvents } from './cluster-events.ts'
+import { listingPath, sendListing } from './cluster-listings.ts'
+import type { Engine } from './engine.ts'
+import { asObject, asText, parseJson } from './engine-json.ts'
+import type { EventHub } from './event-hub.ts'
+import { type ManagerState, requireManager } from './node-state.ts'
 import { passRaw, passThrough, passUpgrade } from './pass-through.ts'
 
 export const VIEW_HEADER = 'x-swarmd-view'
-/** On a listing: hostnames of nodes that did not answer in time. */
-export const MISSING_HEADER = 'X-Swarmd-Missing-Nodes'
-/** On a container of a listing: the hostname of its node. */
-export const NODE_LABEL = 'io.swarmctl.node'
 
 const VIEW_LINE = new RegExp(`^${VIEW_HEADER}:.*\\r\\n`, 'im')
 
-const ANSWER_MS = 5_000
 const EXECS_KEPT = 4096
 
 const ACTIONS =
   'json|top|logs|changes|export|stats|resize|start|stop|restart|kill|update|rename|pause|unpause|attach|attach/ws|wait|archive|exec'
 const ONE_CONTAINER = new RegExp(`^/containers/(?!(?:create|prune|json)$)(.+?)(?:/(${ACTIONS}))?$`)
+const ONE_IMAGE = /^\/images\/(?!(?:create|get|json|load|prune|search)$)(.+?)(?:\/(json|history|get|tag|push))?$/
+const ONE_VOLUME = /^\/volumes\/(?!(?:create|prune)$)(.+)$/
+/** What is done with all of a machine's, and what a path does not say the machine of. */
+const OF_ONE_MACHINE = /^\/(?:(?:containers|images|volumes|build)\/prune|commit)$/
 const ONE_EXEC = /^\/exec\/([^/]+)\/(?:start|resize|json)$/
 
 interface Place {
   readonly engine: Engine
-  /** Of the container, on its node. */
-  readonly id: string
+  readonly nodeId: string
+  /** What it is called on its node. */
+  readonly reference: string
+}
+
+export interface ClusterViewOptions {
+  readonly cluster: ClusterAccess
+  readonly events: EventHub
+  readonly clock: Clock
+  /** Where this machine's own view is served, for those who are told to go there. */
+  readonly ownSocket: () => string
 }
 
 export class ClusterView {
-  readonly #cluster: ClusterAccess
-  readonly #clock: Clock
+  readonly #options: ClusterViewOptions
+  readonly #engines: ClusterEngines
   /** Node ids by exec, the oldest first. */
   readonly #execs = new Map<string, string>()
 
-  constructor({ cluster, clock }: { readonly cluster: ClusterAccess; readonly clock: Clock }) {
-    this.#cluster = cluster
-    this.#clock = clock
+  constructor(options: ClusterViewOptions) {
+    this.#options = options
+    this.#engines = new ClusterEngines(options.cluster, options.clock)
   }
 
   /** Whether the cluster's view of this path differs from the machine's. */
-  concerns(path: string): boolean {
-    return path === '/containers/json' || ONE_CONTAINER.test(path) || ONE_EXEC.test(path)
+  concerns(method: string, path: string): boolean {
+    // Which state a machine is in, it says itself.
+    if (path === '/info' && this.#options.cluster.state().kind !== 'manager') return false
+    return (
+      listingPath(method, path) !== undefined ||
+      path === '/events' ||
+      OF_ONE_MACHINE.test(path) ||
+      [ONE_CONTAINER, ONE_IMAGE, ONE_VOLUME, ONE_EXEC].some((one) => one.test(path))
+    )
   }
 
   async serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const { cluster, clock, events: hub, ownSocket } = this.#options
     const target = parseTarget(request.url ?? '/')
-    if (target.path === '/containers/json') return this.#list(target, response)
-    const { engine, url, place } = await this.#find(target)
+    const state = requireManager(cluster.state())
+    const listing = listingPath(request.method ?? 'GET', target.path)
+    if (listing !== undefined)
+      return sendListing(this.#engines, { view: state.view, self: state.nodeId }, listing, target, response)
+    if (target.path === '/events') {
+      const isManager = () => cluster.state().kind === 'manager'
+      return streamClusterEvents({ engines: this.#engines, hub, clock, isManager }, state, target, response)
+    }
+    if (OF_ONE_MACHINE.test(target.path)) {
+      throw new CodedError(
+        'UNIMPLEMENTED',
+        `${request.method} ${target.path} concerns one machine, and the view of the whole cluster was asked for: use that machine's own socket (docker -H ${ownSocket()} …, without the header X-Swarmd-View)`,
+      )
+    }
+    const { engine, url, place } = await this.#find(target, request.method ?? 'GET')
     if (request.method === 'POST' && target.path.endsWith('/exec') && place) {
       return this.#createExec(place.nodeId, engine, url, request, response)
     }
@@ -69,119 +102,93 @@ export class ClusterView {
   }
 
   async upgrade(request: IncomingMessage, client: Duplex, head: Buffer): Promise<void> {
-    const { engine, url } = await this.#find(parseTarget(request.url ?? '/'))
+    const { engine, url } = await this.#find(parseTarget(request.url ?? '/'), request.method ?? 'GET')
     asMachine(request, url)
     await passUpgrade(engine, request, client, head)
   }
 
   /** @param rest of the request's first line and all behind it */
   async takeOver(target: Target, client: Duplex, rest: string): Promise<void> {
-    const { engine, url } = await this.#find(target)
+    const { engine, url } = await this.#find(target, 'POST')
     await passRaw(engine, client, Buffer.from(`POST ${url}${rest.replace(VIEW_LINE, '')}`, 'latin1'))
   }
 
   // ---- where things are ----
 
-  #engineOf(node: Pick<Node, 'id' | 'description'>): Engine {
-    const name = `node ${node.description.Hostname ?? node.id}`
-    const dial = () => this.#cluster.dialNode(node.id)
-    return new Engine({ kind: 'dialed', name, dial }, this.#clock)
-  }
-
-  #nodes(view: StoreView): readonly Node[] {
-    return view.list('node').filter(({ status }) => status.state === 'ready')
-  }
-
   /** The engine that has what the path is about, and the path there. @throws {CodedError} NO_SUCH_OBJECT, AMBIGUOUS */
   async #find(
     target: Target,
+    method: string,
   ): Promise<{ readonly engine: Engine; readonly url: string; readonly place?: { readonly nodeId: string } }> {
-    const { view } = requireManager(this.#cluster.state())
+    const state = requireManager(this.#options.cluster.state())
     const version = `/v1.${acceptedMinor(target.minor)}`
     const exec = ONE_EXEC.exec(target.path)?.[1]
     if (exec !== undefined) {
-      const nodeId = this.#execs.get(exec)
-      const node = nodeId === undefined ? undefined : view.get('node', nodeId)
+      const node = state.view.get('node', this.#execs.get(exec) ?? '')
       const engine = node
-        ? this.#engineOf(node)
-        : (await this.#ask(view, `/exec/${encodeURIComponent(exec)}/json`, exec, 'exec instance')).engine
+        ? this.#engines.of(node)
+        : (
+            await this.#ask(state, {
+              what: 'exec instance',
+              reference: exec,
+              path: `/exec/${encodeURIComponent(exec)}/json`,
+            })
+          ).engine
       return { engine, url: `${version}${target.path}${target.search}` }
     }
-    const [, given = '', action] = ONE_CONTAINER.exec(target.path) ?? []
-    const reference = decoded(given)
-    const found = taskContainer(view, reference)
-    const node = found && view.get('node', found.nodeId)
-    const url = (id: string) =>
-      `${version}/containers/${encodeURIComponent(id)}${action === undefined ? '' : `/${action}`}${target.search}`
-    if (found && node) return { engine: this.#engineOf(node), url: url(found.containerId), place: { nodeId: node.id } }
-    const { engine, id, nodeId } = await this.#container(view, reference)
-    return { engine, url: url(id), place: { nodeId } }
+    const [kind, match] = objectOf(target.path)
+    const [, given = '', action] = match
+    const { engine, nodeId, reference } = await this.#place(state, kind, decoded(given), method === 'GET')
+    const suffix = action === undefined ? '' : `/${action}`
+    const url = `${version}/${kind}s/${encodeURIComponent(reference)}${suffix}${target.search}`
+    return { engine, url, place: { nodeId } }
   }
 
-  /** A container that is no task's: `node/name`, or a name or id that one node knows. */
-  async #container(view: StoreView, reference: string): Promise<Place & { readonly nodeId: string }> {
-    const [, hostname, name] = /^([^/]+)\/(.+)$/.exec(reference) ?? []
-    const node = hostname === undefined ? undefined : this.#nodes(view).find((each) => isNamed(each, hostname))
-    if (node && name !== undefined) return { engine: this.#engineOf(node), id: name, nodeId: node.id }
-    const { engine, nodeId } = await this.#ask(
-      view,
-      `/containers/${encodeURIComponent(reference)}/json`,
+  /** `node/name`, or a name or id that one node knows; of an image also this machine's own, and to read it any that is the same. */
+  async #place(state: ManagerState, kind: Kind, reference: string, isRead: boolean): Promise<Place> {
+    const { view } = state
+    const found = kind === 'container' ? taskContainer(view, reference) : undefined
+    const owner = found && view.get('node', found.nodeId)
+    if (found && owner) return { engine: this.#engines.of(owner), nodeId: owner.id, reference: found.containerId }
+    const [, hostname = '', name = ''] = /^([^/]+)\/(.+)$/.exec(reference) ?? []
+    const node = hostname === '' ? undefined : readyNodes(view).find((each) => isNamed(each, hostname))
+    const there = node && { engine: this.#engines.of(node), nodeId: node.id, reference: name }
+    // An image may well be called so.
+    if (there && kind !== 'image') return there
+    const question = {
+      what: kind,
       reference,
-      'container',
-    )
-    return { engine, id: reference, nodeId }
+      path: `/${kind}s/${encodeURIComponent(reference)}${kind === 'volume' ? '' : '/json'}`,
+    }
+    try {
+      return { ...(await this.#ask(state, question, kind === 'image' ? { isRead } : undefined)), reference }
+    } catch (error) {
+      if (there && errorCode(error) === 'NO_SUCH_OBJECT') return there
+      throw error
+    }
   }
 
-  async #ask(view: StoreView, path: string, reference: string, what: string) {
-    const answers = await this.#everywhere(view, path)
+  /** @param image how one is chosen of several that have the image */
+  async #ask(
+    { view, nodeId: self }: ManagerState,
+    { what, reference, path }: { readonly what: string; readonly reference: string; readonly path: string },
+    image?: { readonly isRead: boolean },
+  ): Promise<Pick<Place, 'engine' | 'nodeId'>> {
+    const answers = await this.#engines.ask(readyNodes(view), `/v1.${NEWEST_MINOR}${path}`)
     const known = answers.filter(({ status }) => status === 200)
-    if (known.length > 1) {
-      const names = known.map(({ node }) => `${node.description.Hostname}/${reference}`).join(', ')
+    const [first] = known
+    const own = known.find(({ node }) => node.id === self)
+    const isSame = new Set(known.map(({ body }) => asText(asObject(parseJson(body)).Id))).size === 1
+    const one = image ? (own ?? (image.isRead && isSame ? first : undefined)) : undefined
+    if (known.length > 1 && !one) {
+      const names = known.map(({ node }) => `${nameOf(node)}/${reference}`).join(', ')
       throw new CodedError('AMBIGUOUS', `${what} ${reference} is on more than one node: say which (${names})`)
     }
-    const [one] = known
-    if (one) return { engine: one.engine, nodeId: one.node.id }
-    const silent = answers.filter(({ status }) => status === 0).map(({ node }) => node.description.Hostname ?? node.id)
+    const chosen = one ?? first
+    if (chosen) return { engine: chosen.engine, nodeId: chosen.node.id }
+    const silent = answers.filter(({ status }) => status === 0).map(({ node }) => nameOf(node))
     const doubt = silent.length === 0 ? '' : ` (no answer from ${silent.join(', ')})`
     throw new CodedError('NO_SUCH_OBJECT', `No such ${what}: ${reference}${doubt}`)
-  }
-
-  /** Every ready node's answer to a GET; status 0 for one that gave none in time. */
-  async #everywhere(view: StoreView, path: string) {
-    return await Promise.all(
-      this.#nodes(view).map(async (node) => {
-        const engine = this.#engineOf(node)
-        const answered = new AbortController()
-        try {
-          const late = sleep(this.#clock, ANSWER_MS, answered.signal).then(() => ({ status: 0, body: '' }))
-          const { status, body } = await Promise.race([engine.get(path), late])
-          return { node, engine, status, body }
-        } catch {
-          return { node, engine, status: 0, body: '' }
-        } finally {
-          answered.abort()
-        }
-      }),
-    )
-  }
-
-  // ---- what is not passed on as it is ----
-
-  async #list(target: Target, response: ServerResponse): Promise<void> {
-    const { view, nodeId: self } = requireManager(this.#cluster.state())
-    const answers = await this.#everywhere(view, `/v1.${acceptedMinor(target.minor)}${target.path}${target.search}`)
-    const refusal = answers.find(({ status }) => status >= 400)
-    const containers = answers
-      .filter(({ status }) => status === 200)
-      .flatMap(({ node, body }) => asList(parseJson(body)).map((each) => shown(asObject(each), node, node.id === self)))
-    const limit = Number(target.query.get('limit') ?? 0)
-    const sorted = containers.toSorted((a, b) => Number(b.Created) - Number(a.Created))
-    const missing = answers.filter(({ status }) => status === 0).map(({ node }) => node.description.Hostname ?? node.id)
-    if (missing.length > 0) response.setHeader(MISSING_HEADER, missing.join(','))
-    // What one node refuses all would: a filter that nobody knows.
-    const status = refusal && containers.length === 0 ? refusal.status : 200
-    response.writeHead(status, { 'content-type': 'application/json' })
-    response.end(status === 200 ? JSON.stringify(limit > 0 ? sorted.slice(0, limit) : sorted) : refusal?.body)
   }
 
   /** Its id is all that the client will name the exec by. */
@@ -206,6 +213,20 @@ export class ClusterView {
   }
 }
 
+type Kind = 'container' | 'image' | 'volume'
+
+function objectOf(path: string): readonly [Kind, RegExpExecArray] {
+  for (const [kind, pattern] of [
+    ['container', ONE_CONTAINER],
+    ['image', ONE_IMAGE],
+    ['volume', ONE_VOLUME],
+  ] as const) {
+    const match = pattern.exec(path)
+    if (match) return [kind, match]
+  }
+  throw refusal(`no object in ${path}`)
+}
+
 /** The node that has it is asked for its own. */
 function asMachine(request: IncomingMessage, url: string): void {
   request.url = url
@@ -220,23 +241,6 @@ function decoded(text: string): string {
     return decodeURIComponent(text)
   } catch {
     throw refusal(`invalid URL escape in ${JSON.stringify(text)}`)
-  }
-}
-
-function isNamed({ id, description, spec }: Node, name: string): boolean {
-  return id === name || description.Hostname === name || spec.Name === name
-}
-
-/** Containers of tasks have names of their own in the whole cluster; others are named with their node. */
-function shown(container: JsonObject, node: Node, isHere: boolean): JsonObject {
-  const hostname = node.description.Hostname ?? node.id
-  const labels = asObject(container.Labels)
-  const isTask = labels['com.docker.swarm.task.id'] !== undefined
-  const names = asList(container.Names).map(asText)
-  return {
-    ...container,
-    Labels: { ...labels, [NODE_LABEL]: hostname },
-    Names: isTask || isHere ? names : names.map((name) => `/${hostname}${name}`),
   }
 }
 

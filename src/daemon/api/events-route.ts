@@ -15,7 +15,7 @@ import { shownEvent } from './network-view.ts'
 import type { ServerContext } from './server-context.ts'
 
 /** A client that reads no more is dropped rather than buffered for. */
-const MAX_BUFFERED_BYTES = 4 * 1024 * 1024
+export const MAX_BUFFERED_BYTES = 4 * 1024 * 1024
 const MAX_LINE_CHARACTERS = 1024 * 1024
 
 /** Milliseconds since 1970 of a Unix time with an optional fraction; undefined where none is given. */
@@ -32,25 +32,27 @@ interface Span {
   readonly untilMs: number | undefined
 }
 
+/** @throws {CodedError} INVALID_PARAMETER */
+export function eventSpan(query: URLSearchParams): Span {
+  const [since, until] = [query.get('since') ?? '', query.get('until') ?? '']
+  const span = { sinceMs: parseUnixTime(since, 'since'), untilMs: parseUnixTime(until, 'until') }
+  if (span.sinceMs !== undefined && span.untilMs !== undefined && span.untilMs < span.sinceMs) {
+    throw refusal(`\`since\` time (${since}) cannot be after \`until\` time (${until})`)
+  }
+  return span
+}
+
 export async function streamEvents(server: ServerContext, call: Call): Promise<void> {
   const { engine, parts, events: hub, clock } = server
   const filters = parseFilters(parameter(call, 'filters'))
-  const span = {
-    sinceMs: parseUnixTime(parameter(call, 'since'), 'since'),
-    untilMs: parseUnixTime(parameter(call, 'until'), 'until'),
-  }
-  if (span.sinceMs !== undefined && span.untilMs !== undefined && span.untilMs < span.sinceMs) {
-    throw refusal(
-      `\`since\` time (${parameter(call, 'since')}) cannot be after \`until\` time (${parameter(call, 'until')})`,
-    )
-  }
+  const span = eventSpan(call.query)
   hub.refresh()
   const path = `${await engine.versionedPath(call.version, '/events')}${await engineSearch(parts, call)}`
   if (span.untilMs !== undefined && span.untilMs < clock.wallMs()) await past(server, call, path, filters, span)
   else await live(server, call, path, filters, span)
 }
 
-function recorded(hub: EventHub, filters: Filters, { sinceMs, untilMs }: Span): readonly ClusterEvent[] {
+export function recorded(hub: EventHub, filters: Filters, { sinceMs, untilMs }: Span): readonly ClusterEvent[] {
   if (sinceMs === undefined && untilMs === undefined) return []
   return hub.history.filter(
     (event) =>
@@ -60,8 +62,16 @@ function recorded(hub: EventHub, filters: Filters, { sinceMs, untilMs }: Span): 
   )
 }
 
-function timeOf(line: string): bigint {
+/** Nanoseconds since 1970, of an event's line. */
+export function timeOf(line: string): bigint {
   return BigInt(/"timeNano":(\d+)/.exec(line)?.[1] ?? 0)
+}
+
+export function inOrder(lines: readonly string[]): readonly string[] {
+  return lines
+    .map((line) => ({ line, time: timeOf(line) }))
+    .sort((a, b) => (a.time < b.time ? -1 : a.time > b.time ? 1 : 0))
+    .map(({ line }) => line)
 }
 
 /** Both records in one order. */
@@ -72,13 +82,13 @@ async function past(server: ServerContext, call: Call, path: string, filters: Fi
     sendText(call, answer.status, 'application/json', answer.body)
     return
   }
-  const lines = answer.body.split('\n').filter((line) => line.trim() !== '')
-  const shown = await shownLines(server, lines)
+  const shown = await shownLines(
+    server,
+    answer.body.split('\n').filter((line) => line.trim() !== ''),
+  )
   const own = recorded(hub, filters, span).map((event) => encodeEvent(event).trimEnd())
-  const sorted = [...shown, ...own]
-    .map((line) => ({ line, time: timeOf(line) }))
-    .sort((a, b) => (a.time < b.time ? -1 : a.time > b.time ? 1 : 0))
-  sendText(call, 200, 'application/json', sorted.map(({ line }) => `${line}\n`).join(''))
+  const lines = inOrder([...shown, ...own])
+  sendText(call, 200, 'application/json', lines.map((line) => `${line}\n`).join(''))
 }
 
 async function live(server: ServerContext, call: Call, path: string, filters: Filters, span: Span): Promise<void> {
@@ -120,7 +130,7 @@ async function live(server: ServerContext, call: Call, path: string, filters: Fi
   }
 }
 
-function opened(engine: Engine, outgoing: ClientRequest): Promise<IncomingMessage> {
+export function opened(engine: Engine, outgoing: ClientRequest): Promise<IncomingMessage> {
   return new Promise((resolve, reject) => {
     outgoing.on('response', resolve)
     outgoing.on('error', (error) => reject(engine.unreachable(error)))
@@ -128,7 +138,7 @@ function opened(engine: Engine, outgoing: ClientRequest): Promise<IncomingMessag
   })
 }
 
-function aborted(signal: AbortSignal): Promise<void> {
+export function aborted(signal: AbortSignal): Promise<void> {
   if (signal.aborted) return Promise.resolve()
   return new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }))
 }
@@ -150,7 +160,7 @@ async function shownLines(server: ServerContext, lines: readonly string[]): Prom
 const OURS = /"Type":"network"|"io\.swarmctl\./
 
 /** Whole lines only, so that two streams never mix within one; in their order. */
-function passLines(
+export function passLines(
   incoming: IncomingMessage,
   show: (lines: readonly string[]) => Promise<readonly string[]>,
   write: (lines: string) => void,
