@@ -42,6 +42,8 @@ export class Holder {
   #heardMs = 0
   #startedMs = 0
   #failures = 0
+  /** A server is about to hand its sockets over, and not all have come: nobody could serve from those that have. */
+  #receiving = false
   #ending = false
   #end: () => void = () => {}
   /** Resolves when the holder is to end. */
@@ -104,6 +106,7 @@ export class Holder {
   adopt(channel: Channel): void {
     this.#startedMs = this.#options.clock.nowMs()
     this.#channel = channel
+    this.#receiving = true
     this.#listen(channel)
   }
 
@@ -167,6 +170,7 @@ export class Holder {
         return
       }
       case 'held':
+        this.#receiving = false
         this.#send(channel, { kind: 'start', protocol: HOLDER_PROTOCOL, pid: process.pid })
         return
     }
@@ -183,11 +187,17 @@ export class Holder {
   }
 
   #onServerGone(): void {
-    const { clock } = this.#options
+    const { clock, log } = this.#options
     this.#channel = undefined
     this.#serverPid = undefined
     if (this.#ending) {
       this.#end()
+      return
+    }
+    if (this.#receiving) {
+      // Both were killed: whoever starts another swarmd-net must find the locks free.
+      log.warn({ held: this.#held.size }, 'the server has died before it had handed everything over')
+      this.letGo()
       return
     }
     if (clock.nowMs() - this.#startedMs >= LONG_LIFE_MS) this.#failures = 0

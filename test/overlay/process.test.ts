@@ -15,10 +15,13 @@ import type { VersionAnswer } from '../../src/overlay/control-protocol.ts'
 import { type DesiredChange, DesiredStore } from '../../src/overlay/desired-state.ts'
 import type { Answer } from '../../src/overlay/driver/network-driver.ts'
 import { HeldPorts } from '../../src/overlay/held-ports.ts'
+import { Holder } from '../../src/overlay/holder.ts'
+import type { FromServer } from '../../src/overlay/holder-protocol.ts'
 import { createMethodServer } from '../../src/overlay/http-methods.ts'
 import { stateLockPath } from '../../src/overlay/instance.ts'
 import { NetClient } from '../../src/overlay/net-client.ts'
 import { parseNetCommand } from '../../src/overlay/net-options.ts'
+import type { RawHandle } from '../../src/overlay/raw-socket.ts'
 import { removeDataPlane } from '../../src/overlay/remove.ts'
 import { StateFile } from '../../src/overlay/state-file.ts'
 import { inheritedSockets } from '../../src/overlay/systemd-sockets.ts'
@@ -123,6 +126,42 @@ t.test('the state on disk', async (t) => {
     t.ok(statSync(path).size < 2 * 1024 * 1024, `${statSync(path).size} bytes`)
     t.equal(addressesOf((await open(path)).store).length, 400)
   })
+})
+
+t.test('a holder whose server dies while it hands its sockets over ends, and leaves them free', async (t) => {
+  const path = join(socketDirectory(t), 'lock.sock')
+  const server = createServer()
+  await new Promise<void>((resolve) => server.listen(path, resolve))
+  const handle = Reflect.get(server, '_handle') as RawHandle
+  const adopted = () => {
+    const holder = new Holder({ program: '/nowhere.mjs', serverArguments: [], clock: new SystemClock(), log: silentLog })
+    const listeners: { message: (message: FromServer, handle: unknown) => void; close: () => void } = {
+      message: () => {},
+      close: () => {},
+    }
+    const sent: string[] = []
+    holder.adopt({
+      send: ({ kind }) => void sent.push(kind),
+      onMessage: (listener) => {
+        listeners.message = listener
+      },
+      onClose: (listener) => {
+        listeners.close = listener
+      },
+    })
+    listeners.message({ kind: 'hello', pid: 1 }, undefined)
+    return { holder, listeners, sent }
+  }
+  const whole = adopted()
+  whole.listeners.message({ kind: 'held' }, undefined)
+  t.same(whole.sent, ['start'])
+  whole.holder.letGo()
+  const { holder, listeners, sent } = adopted()
+  listeners.message({ kind: 'hold', name: 'lock' }, handle)
+  listeners.close()
+  await holder.ended
+  t.same(sent, [], 'no server was started with half of them')
+  t.equal(handle.fd, -1, 'what had come is closed')
 })
 
 t.test('held ports', async (t) => {
