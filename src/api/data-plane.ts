@@ -74,6 +74,12 @@ export interface PublishedPort {
   readonly preferLocal: boolean
 }
 
+/** A port that is open on some addresses of nodes. */
+export interface AddressedPort extends PublishedPort {
+  /** Addresses, subnets and interfaces (publish-addresses.ts); not empty. */
+  readonly addresses: readonly string[]
+}
+
 /** A service on one network. On the gateway network it has the ports that every node listens on. */
 export interface OverlayService {
   readonly serviceId: string
@@ -83,6 +89,8 @@ export interface OverlayService {
   /** Of either family; empty with `dnsrr`. */
   readonly virtualIps: readonly string[]
   readonly ports: readonly PublishedPort[]
+  /** Apart, so that an older node, which knows nothing of addresses, has them open nowhere. Absent: none. */
+  readonly portsAt?: readonly AddressedPort[]
   /** Connections of one client address go to one task while the set of tasks stays. */
   readonly affinity: boolean
 }
@@ -128,8 +136,11 @@ export interface DataPathReport {
   readonly problems: readonly DataPathProblem[]
 }
 
+/** A published port is for addresses of which the node has none. */
+export const ADDRESS_NOT_HERE = 'ADDRESS_NOT_HERE'
+
 export interface DataPathProblem {
-  /** PORT_IN_USE, NETWORK_NAME_TAKEN, ENCRYPTION_UNAVAILABLE, DATA_PLANE_DOWN, … */
+  /** PORT_IN_USE, ADDRESS_NOT_HERE, NETWORK_NAME_TAKEN, ENCRYPTION_UNAVAILABLE, DATA_PLANE_DOWN, … */
   readonly code: string
   readonly message: string
   /** `8080/tcp`, the network's id, or empty */

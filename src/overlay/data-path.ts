@@ -3,7 +3,7 @@
 
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import type { DataPlaneKey } from '../api/data-plane.ts'
+import type { AddressedPort, DataPlaneKey, PublishedPort } from '../api/data-plane.ts'
 import { type Clock, sleep, type Timer } from '../lib/clock.ts'
 import { CodedError, errorCode, errorMessage } from '../lib/errors.ts'
 import type { Log } from '../lib/log.ts'
@@ -16,6 +16,7 @@ import {
   type DesiredState,
   DesiredStore,
   EGRESS_NETWORK_ID,
+  type HostModePort,
   type LocalAttachment,
 } from './desired-state.ts'
 import { EngineState } from './driver/engine-state.ts'
@@ -23,7 +24,7 @@ import { Leftovers } from './driver/leftovers.ts'
 import { FabricNames } from './fabric-names.ts'
 import { HeldPorts, type HostPort } from './held-ports.ts'
 import type { HolderLink } from './holder-link.ts'
-import { hasIpv6Address, linksIn, ownerOfPort } from './host-facts.ts'
+import { hasIpv6Address, hostAddresses, linksIn, ownerOfPort } from './host-facts.ts'
 import { Fabric } from './kernel/fabric.ts'
 import { type FabricConfig, fabricConfig, fabricPort, gatewayNetwork, namespacePath } from './kernel/fabric-config.ts'
 import type { ReportBoard } from './report-board.ts'
@@ -79,7 +80,7 @@ export class DataPath {
     this.#log = log
     this.#stateFile = new StateFile(join(stateDirectory, 'desired.jsonl'), log)
     this.engine = new EngineState(join(stateDirectory, 'engine.json'), log)
-    this.#ports = new HeldPorts({ ownerOf: ownerOfPort, log })
+    this.#ports = new HeldPorts({ ownerOf: ownerOfPort, addresses: hostAddresses, log })
     const [state, locals] = [() => this.state, () => this.engine.locals()]
     this.#names = new FabricNames({ state, locals, holder, clock, random, log })
     this.#leftovers = new Leftovers({ engine: this.engine, forget: (endpointId) => this.detach(endpointId) })
@@ -163,6 +164,7 @@ export class DataPath {
     if (!fabric) throw new CodedError('NOT_IN_CLUSTER', 'this node is in no cluster')
     await this.#ports.claim(local.endpointId, hostPortsOf(local))
     try {
+      if (local.ports?.some(({ addresses }) => addresses !== undefined)) await fabric.setPortsHere(this.#ports.here)
       const attached = await fabric.attach(local)
       this.#names.attachmentsChanged()
       return attached
@@ -263,9 +265,8 @@ export class DataPath {
       await this.#ports.set(this.#publishedPorts())
       await this.#encryption.apply(this.state)
       const onDrift = (): void => void this.#afterDrift()
-      const fabric = new Fabric({ config, clock, log, onDrift })
+      const fabric = new Fabric({ config, portsHere: this.#ports.here, clock, log, onDrift })
       await fabric.open(this.state, [...this.engine.locals()])
-      await fabric.setUnserved(this.#ports.taken)
       this.#fabric = fabric
       await this.#names.open(config)
       return
@@ -283,17 +284,17 @@ export class DataPath {
     return fabricConfig({ instance, dataPathPort: (clusterPort || DEFAULT_PORT) + PORTS_PER_INSTANCE * instance })
   }
 
-  /** Every node listens on every port. */
+  /** Every node listens on every port, on all of its addresses or on some. */
   #publishedPorts(): readonly HostPort[] {
     const gateway = gatewayNetwork(this.state.networks.values())
     return [...this.state.services.values()]
       .filter(({ networkId }) => networkId === gateway?.id)
-      .flatMap(({ ports }) => ports.map(({ protocol, published }) => ({ protocol, port: published })))
+      .flatMap(({ ports, portsAt = [] }) => [...ports, ...portsAt].map(hostPortOf))
   }
 
   async #holdPorts(fabric: Fabric): Promise<void> {
     if (!(await this.#ports.set(this.#publishedPorts()))) return
-    await fabric.setUnserved(this.#ports.taken)
+    await fabric.setPortsHere(this.#ports.here)
     this.#report.tell()
   }
 
@@ -387,5 +388,10 @@ export class DataPath {
 }
 
 function hostPortsOf({ ports = [] }: LocalAttachment): readonly HostPort[] {
-  return ports.map(({ protocol, published }) => ({ protocol, port: published }))
+  return ports.map(hostPortOf)
+}
+
+function hostPortOf(port: PublishedPort | AddressedPort | HostModePort): HostPort {
+  const { protocol, published } = port
+  return { protocol, port: published, ...('addresses' in port && port.addresses && { addresses: port.addresses }) }
 }

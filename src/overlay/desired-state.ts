@@ -48,6 +48,8 @@ export interface HostModePort {
   readonly protocol: 'tcp' | 'udp' | 'sctp'
   readonly published: number
   readonly target: number
+  /** Addresses, subnets and interfaces (publish-addresses.ts); absent: every address. */
+  readonly addresses?: readonly string[]
 }
 
 /** An end point of this node's engine, from the driver's Join to its Leave. */

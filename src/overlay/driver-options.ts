@@ -37,19 +37,29 @@ export function upstreamsOf(option: unknown): readonly string[] {
   return typeof option === 'string' ? option.split(',').filter((server) => server !== '') : []
 }
 
-/** Option of an end point on the gateway network, and label of its container: its host-mode ports, `tcp/8080/80` by commas. */
+/**
+ * Option of an end point on the gateway network, and label of its container: its host-mode ports, `tcp/8080/80` by commas, and
+ * `tcp/8080/80@127.0.0.1;10.0.0.0/8` where it is for some addresses: an older reader publishes that nowhere.
+ */
 export const ENDPOINT_PORTS_KEY = 'io.swarmctl.ports'
 
 export function portsOption(ports: readonly HostModePort[]): string {
-  return ports.map(({ protocol, published, target }) => `${protocol}/${published}/${target}`).join(',')
+  return ports
+    .map(({ protocol, published, target, addresses = [] }) => {
+      const where = addresses.length > 0 ? `@${addresses.join(';')}` : ''
+      return `${protocol}/${published}/${target}${where}`
+    })
+    .join(',')
 }
 
 export function portsOf(option: unknown): readonly HostModePort[] {
   const words = typeof option === 'string' ? option.split(',') : []
   return words.flatMap((word): readonly HostModePort[] => {
-    const [, protocol, published, target] = /^(tcp|udp|sctp)\/(\d{1,5})\/(\d{1,5})$/.exec(word) ?? []
+    const [, protocol, published, target, where] =
+      /^(tcp|udp|sctp)\/(\d{1,5})\/(\d{1,5})(?:@([^@]+))?$/.exec(word) ?? []
     if (protocol !== 'tcp' && protocol !== 'udp' && protocol !== 'sctp') return []
-    return [{ protocol, published: Number(published), target: Number(target) }]
+    const addresses = where === undefined ? {} : { addresses: where.split(';') }
+    return [{ protocol, published: Number(published), target: Number(target), ...addresses }]
   })
 }
 

@@ -3,6 +3,8 @@
 
 import { readFileSync } from 'node:fs'
 import { isIP } from 'node:net'
+import { networkInterfaces } from 'node:os'
+import type { NodeAddress } from '../api/publish-addresses.ts'
 import { parseCidr } from '../lib/cidr.ts'
 import type { HostPort } from './held-ports.ts'
 import { hostCommand } from './wireguard/command.ts'
@@ -78,10 +80,23 @@ export async function linksIn(namespace: string): Promise<ReadonlySet<string>> {
   return new Set((JSON.parse(text || '[]') as readonly Link[]).map(({ ifname }) => ifname))
 }
 
-/** A program's name and process id, for people: `nginx (process 812)`; '' where nobody can say. */
-export async function ownerOfPort(port: HostPort): Promise<string> {
-  const kind = port.protocol === 'udp' ? '-u' : '-t'
-  const listed = await outputOf(['ss', '-Hlnp', kind, `sport = :${port.port}`])
-  const match = /users:\(\("([^"]+)",pid=(\d+)/.exec(listed)
+/** Those by which others, or programs here, reach this machine. */
+export function hostAddresses(): readonly NodeAddress[] {
+  return Object.entries(networkInterfaces()).flatMap(([device, addresses = []]) =>
+    OWN_LINK.test(device) ? [] : addresses.map(({ address }) => ({ device, address })),
+  )
+}
+
+/**
+ * A program's name and process id, for people: `nginx (process 812)`; '' where nobody can say.
+ * @param address '': any
+ */
+export async function ownerOfPort({ protocol, port }: HostPort, address: string): Promise<string> {
+  const listed = await outputOf(['ss', '-Hlnp', protocol === 'udp' ? '-u' : '-t', `sport = :${port}`])
+  const places =
+    address === '' ? [] : [address, `[${address}]`, '0.0.0.0', '[::]', '*'].map((one) => ` ${one}:${port} `)
+  const lines = listed.split('\n')
+  const line = places.length === 0 ? listed : (lines.find((one) => places.some((place) => one.includes(place))) ?? '')
+  const match = /users:\(\("([^"]+)",pid=(\d+)/.exec(line)
   return match ? `${match[1]} (process ${match[2]})` : ''
 }

@@ -339,11 +339,32 @@ t.test('a port may prefer the tasks of the node where one enters', async (t) => 
 
 t.test('a port that this node does not serve is left to whoever has it here', async (t) => {
   await one.host.request({ op: 'serve', name: 'owner', port: 8099 })
-  one.run(one.rules.setUnserved(one.store.state, new Set(['8099/tcp'])))
+  one.run(one.rules.setPortsHere(one.store.state, { taken: new Set(['8099/tcp']), at: new Map() }))
   t.match(await client.ask(one.address, 8099), /^owner /)
   for (const node of [two, three]) t.match(await client.ask(node.address, 8099), /^web/)
-  one.run(one.rules.setUnserved(one.store.state, new Set()))
+  one.run(one.rules.setPortsHere(one.store.state, { taken: new Set(), at: new Map() }))
   t.match(await client.ask(one.address, 8099), /^web/)
+})
+
+t.test('a port that is for one address is closed on the others, and 127.0.0.1 is the host’s own', async (t) => {
+  const [second, port] = ['10.78.0.41', 8097]
+  one.host.ip(`addr add ${second}/32 dev lo`)
+  const published = { protocol: 'tcp', published: port, target: 80, preferLocal: false } as const
+  world.change([serviceRecord({ ...onIngress, ports, portsAt: [{ ...published, addresses: ['x'] }] })])
+  const openAt = (...addresses: string[]) =>
+    one.run(one.rules.setPortsHere(one.store.state, { taken: new Set(), at: new Map([[`${port}/tcp`, addresses]]) }))
+  const at = async (address: string) => [await client.ask(address, port), await one.host.ask(address, port)]
+  const refused = ['ECONNREFUSED', 'ECONNREFUSED']
+  t.same(await at(one.address), refused)
+  openAt(second)
+  t.match(await at(second), [/^web/, /^web/])
+  t.same(await at(one.address), refused)
+  openAt('127.0.0.1', 'fd78::1')
+  t.match(await one.host.ask('127.0.0.1', port), /^web/)
+  t.match(await client.ask('fd78::1', port), /^web/)
+  t.same([await at(one.address), await at(second)], [refused, refused])
+  world.change([serviceRecord(onIngress)])
+  openAt()
 })
 
 t.test('containers go out, with the address of their node, unless their networks are internal', async (t) => {

@@ -61,6 +61,8 @@ function socketDirectory(t: Test): string {
   return path
 }
 
+const here = { addresses: () => [], log: silentLog }
+
 t.test('the state on disk', async (t) => {
   const open = async (path: string) => {
     const file = new StateFile(path, silentLog)
@@ -134,7 +136,12 @@ t.test('a holder whose server dies while it hands its sockets over ends, and lea
   await new Promise<void>((resolve) => server.listen(path, resolve))
   const handle = Reflect.get(server, '_handle') as RawHandle
   const adopted = () => {
-    const holder = new Holder({ program: '/nowhere.mjs', serverArguments: [], clock: new SystemClock(), log: silentLog })
+    const holder = new Holder({
+      program: '/nowhere.mjs',
+      serverArguments: [],
+      clock: new SystemClock(),
+      log: silentLog,
+    })
     const listeners: { message: (message: FromServer, handle: unknown) => void; close: () => void } = {
       message: () => {},
       close: () => {},
@@ -187,7 +194,7 @@ t.test('held ports', async (t) => {
 
   t.test('are others’ only when they are let go', async (t) => {
     const port = await freePort()
-    const held = new HeldPorts({ ownerOf: async () => '', log: silentLog })
+    const held = new HeldPorts({ ...here, ownerOf: async () => '' })
     t.teardown(() => held.close())
     await held.set([
       { protocol: 'tcp', port },
@@ -209,10 +216,10 @@ t.test('held ports', async (t) => {
     const port = await freePort()
     const server = createServer()
     await new Promise<void>((resolve) => server.listen(port, '127.0.0.1', resolve))
-    const held = new HeldPorts({ ownerOf: async () => 'nginx (process 7)', log: silentLog })
+    const held = new HeldPorts({ ...here, ownerOf: async () => 'nginx (process 7)' })
     t.teardown(() => held.close())
     t.equal(await held.set([{ protocol: 'tcp', port }]), true)
-    t.same([...held.taken], [`${port}/tcp`])
+    t.same([...held.here.taken], [`${port}/tcp`])
     t.match(held.problems, [
       {
         code: 'PORT_IN_USE',
@@ -231,13 +238,74 @@ t.test('held ports', async (t) => {
     const port = await freePort()
     const server = createServer()
     await new Promise<void>((resolve) => server.listen(port, '127.0.0.1', resolve))
-    const held = new HeldPorts({ ownerOf: () => Promise.reject(new Error('no process to be had')), log: silentLog })
+    const held = new HeldPorts({ ...here, ownerOf: () => Promise.reject(new Error('no process to be had')) })
     t.teardown(() => held.close())
     await t.rejects(held.set([{ protocol: 'tcp', port }]), /no process to be had/)
     await new Promise((resolve) => server.close(resolve))
     await held.set([{ protocol: 'tcp', port }])
-    t.same([...held.taken], [])
+    t.same([...held.here.taken], [])
     t.equal(await listenError(port, '127.0.0.1'), 'EADDRINUSE')
+  })
+})
+
+t.test('a port that is for some addresses', async (t) => {
+  const server = createServer()
+  await new Promise<void>((resolve) => server.listen(0, resolve))
+  const { port } = server.address() as AddressInfo
+  await new Promise((resolve) => server.close(resolve))
+  const opens = (host: string) =>
+    new Promise<boolean>((resolve) => {
+      const other = createServer()
+      other.on('error', () => resolve(false))
+      other.listen(port, host, () => other.close(() => resolve(true)))
+    })
+  const key = `${port}/tcp`
+  const addresses: { device: string; address: string }[] = [{ device: 'lo', address: '127.0.0.1' }]
+  const held = new HeldPorts({ ...here, ownerOf: async () => '', addresses: () => addresses })
+  t.teardown(() => held.close())
+  const onlyAt = (...wanted: string[]) => held.set([{ protocol: 'tcp', port, addresses: wanted }])
+
+  t.equal(await onlyAt('127.0.0.1'), true)
+  t.same([await opens('127.0.0.1'), await opens('127.0.0.2')], [false, true], 'is held on those alone')
+  t.same([...held.here.at], [[key, ['127.0.0.1']]])
+  t.equal(await onlyAt('127.0.0.1'), false, 'nothing new')
+
+  await onlyAt('127.0.0.0/30')
+  t.same([await opens('127.0.0.1'), await opens('127.0.0.2')], [false, true], 'a subnet is what the node has of it')
+  addresses.push({ device: 'lo', address: '127.0.0.2' })
+  t.equal(await onlyAt('127.0.0.0/30'), true)
+  t.same([await opens('127.0.0.1'), await opens('127.0.0.2')], [false, false], 'and follows its addresses')
+
+  t.equal(await onlyAt('10.9.9.9'), true)
+  t.same(held.problems, [
+    {
+      code: 'ADDRESS_NOT_HERE',
+      subject: key,
+      message: `published port ${key} is for 10.9.9.9, which this node does not have; this node does not serve it`,
+    },
+  ])
+  t.same([[...held.here.taken], [...held.here.at]], [[], [[key, []]]])
+  t.ok(await opens('0.0.0.0'), 'and nothing is held for it')
+
+  const rival = createServer()
+  await new Promise<void>((resolve) => rival.listen(port, '127.0.0.2', resolve))
+  await onlyAt('127.0.0.1', '127.0.0.2')
+  t.match(held.problems, [{ code: 'PORT_IN_USE', subject: key, message: `published port 127.0.0.2:${key} is in use` }])
+  t.same([...held.here.at], [[key, ['127.0.0.1']]], 'others than the one that somebody has are served')
+  await new Promise((resolve) => rival.close(resolve))
+
+  await held.set([{ protocol: 'tcp', port }])
+  t.notOk(await opens('127.0.0.3'), 'opened for every address it is held on all')
+  t.same([held.problems, held.here.at.size], [[], 0])
+  await held.set([])
+
+  await held.claim('one', [{ protocol: 'tcp', port, addresses: ['127.0.0.1'] }])
+  t.same([await opens('127.0.0.1'), await opens('127.0.0.2')], [false, true], 'one container’s likewise')
+  t.same([...held.here.at], [[key, ['127.0.0.1']]])
+  held.release('one')
+  await t.rejects(held.claim('one', [{ protocol: 'tcp', port, addresses: ['10.9.9.9'] }]), {
+    code: 'PORT_TAKEN',
+    message: /is for 10\.9\.9\.9, which this node does not have/,
   })
 })
 
@@ -245,7 +313,7 @@ t.test('a host-mode port is one container’s', async (t) => {
   const server = createServer()
   await new Promise<void>((resolve) => server.listen(0, resolve))
   const { port } = server.address() as AddressInfo
-  const held = new HeldPorts({ ownerOf: async () => 'nginx (process 7)', log: silentLog })
+  const held = new HeldPorts({ ...here, ownerOf: async () => 'nginx (process 7)' })
   t.teardown(() => held.close())
   const tcp = { protocol: 'tcp', port } as const
   const udp = { protocol: 'udp', port } as const

@@ -323,11 +323,38 @@ t.test('a port that prefers local tasks has only those, where there are some', a
 
 t.test('ports that others have on this host are left to them, while the fabric still knows them', async (t) => {
   const node = new Node(base)
-  node.run(node.rules.setUnserved(node.store.state, new Set(['8080/tcp'])))
+  node.run(node.rules.setPortsHere(node.store.state, { taken: new Set(['8080/tcp']), at: new Map() }))
   t.notOk(node.kernel.set('host inet swarmctl ports').has('tcp . 8080'))
   t.ok(node.kernel.set('inet swarmctl ports4').has('tcp . 8080'))
-  node.run(node.rules.setUnserved(node.store.state, new Set()))
+  node.run(node.rules.setPortsHere(node.store.state, { taken: new Set(), at: new Map() }))
   t.ok(node.kernel.set('host inet swarmctl ports').has('tcp . 8080'))
+})
+
+t.test('a port that is for some addresses is led in at those of this node alone', async (t) => {
+  const udp = { ...published, protocol: 'udp', addresses: ['10.1.0.0/16', 'fd00::5'] } as const
+  const node = new Node([...base, service('web', 'ingress', { ports: [], portsAt: [udp] })])
+  const sets = () =>
+    ['ports', 'ports_at4', 'ports_at6'].map((name) => [...node.kernel.set(`host inet swarmctl ${name}`).keys()])
+  const hold = (...addresses: string[]) =>
+    node.rules.setPortsHere(node.store.state, { taken: new Set(), at: new Map([['8080/udp', addresses]]) })
+  t.same(sets(), [[], [], []], 'at none before they are held')
+  t.ok(node.kernel.set('inet swarmctl ports4').has('udp . 8080'), 'the fabric knows the port')
+  const change = hold('10.1.2.3', 'fd00::5')
+  node.run(change)
+  t.same(sets(), [[], ['10.1.2.3 . udp . 8080'], ['fd00::5 . udp . 8080']])
+  t.same(change.flows, [{ kind: 'port', port: 8080 }])
+  const other = hold('10.1.2.4', 'fd00::5')
+  node.run(other)
+  t.same(sets(), [[], ['10.1.2.4 . udp . 8080'], ['fd00::5 . udp . 8080']])
+  t.same(other.flows, [{ kind: 'port', port: 8080 }], 'datagrams to the address that went are led in no longer')
+  node.run(node.rules.setPortsHere(node.store.state, { taken: new Set(), at: new Map() }))
+  t.same(sets(), [[], [], []])
+
+  const here = { ...local(7, 'ingress', '100.64.1.9'), ports: [{ ...udp, published: 53, target: 53 }] }
+  node.run(node.rules.attach(node.store.state, here))
+  t.same(sets(), [[], [], []])
+  node.run(node.rules.setPortsHere(node.store.state, { taken: new Set(), at: new Map([['53/udp', ['10.1.2.3']]]) }))
+  t.same(sets(), [[], ['10.1.2.3 . udp . 53'], []], 'and so is one container’s')
 })
 
 t.test('a container may send with its own addresses, on the gateway network with the derived one', async (t) => {

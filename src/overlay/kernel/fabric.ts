@@ -9,6 +9,7 @@ import type { Log } from '../../lib/log.ts'
 import { inSlices } from '../../lib/slices.ts'
 import { Turns } from '../../lib/turns.ts'
 import { type DesiredState, EMPTY_STATE, type LocalAttachment } from '../desired-state.ts'
+import type { PortsHere } from '../rules/published-ports.ts'
 import { Commands } from './commands.ts'
 import { bridgeOfLocal, localMtu } from './derive.ts'
 import { DesiredKernel } from './desired-kernel.ts'
@@ -27,6 +28,8 @@ export interface FabricSettings {
   readonly clock: Clock
   /** TCP ports of the nodes that containers may not reach: the control plane's. */
   readonly controlPorts?: readonly number[]
+  /** Published ports that this node serves, until `setPortsHere`; default: every one, of those for some addresses none. */
+  readonly portsHere?: PortsHere
   /** Path of the host's network namespace; default: this process's own. */
   readonly hostNamespace?: string
   /** Called after a repair that nobody asked for. */
@@ -79,6 +82,7 @@ export class Fabric {
       commands: this.#commands,
       config,
       controlPorts: settings.controlPorts ?? DEFAULT_CONTROL_PORTS,
+      portsHere: settings.portsHere,
       clock,
       log,
     })
@@ -212,9 +216,9 @@ export class Fabric {
     return reason === undefined ? '' : `network ${network.name} can't be made on this node: ${reason}`
   }
 
-  /** `8080/tcp`: published ports that this node does not serve. */
-  setUnserved(ports: ReadonlySet<string>): Promise<void> {
-    return this.#turns.take(() => this.#rules.setUnserved(this.#state, ports, this.#locals))
+  /** Which published ports this node serves, and on which of its addresses. */
+  setPortsHere(here: PortsHere): Promise<void> {
+    return this.#turns.take(() => this.#rules.setPortsHere(this.#state, here, this.#locals))
   }
 
   /** Of a task's end points on this node. The first call begins to count packets; no call between two audits ends it. */

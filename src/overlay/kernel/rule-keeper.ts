@@ -11,6 +11,7 @@ import { connectionListing, DRAINING_QUERIES, drainingPackets, hasConnections } 
 import { PRESENCE_QUERIES } from '../rules/fabric-tables.ts'
 import { hostHoles, rulesByChain } from '../rules/host-holes.ts'
 import { hostTable } from '../rules/host-table.ts'
+import type { PortsHere } from '../rules/published-ports.ts'
 import { type RuleChange, RuleSet, type TaskAddresses } from '../rules/rule-set.ts'
 import { type CommandResult, type Commands, succeed } from './commands.ts'
 import { inboundSockets } from './container-sockets.ts'
@@ -40,6 +41,7 @@ export interface RuleKeeperOptions {
   readonly config: FabricConfig
   /** TCP ports that containers may reach on no node. */
   readonly controlPorts: readonly number[]
+  readonly portsHere: PortsHere | undefined
   readonly clock: Clock
   readonly log: Log
 }
@@ -63,12 +65,12 @@ export class RuleKeeper {
   /** The host's table as it was first seen after our last change of it. */
   #hostSeen: string | undefined
 
-  constructor({ commands, config, controlPorts, clock, log }: RuleKeeperOptions) {
+  constructor({ commands, config, controlPorts, portsHere, clock, log }: RuleKeeperOptions) {
     this.#commands = commands
     this.#config = config
     this.#clock = clock
     this.#log = log
-    this.#rules = new RuleSet({ config, controlPorts })
+    this.#rules = new RuleSet({ config, controlPorts, portsHere })
     this.#flows = new FlowKeeper(commands, (script) => this.#fabricScript(script), clock, log)
     this.#hostRules = rulesByChain(hostTable(config))
   }
@@ -125,8 +127,8 @@ export class RuleKeeper {
     return this.#runOrLoad(this.#rules.detach(state, endpointId), state, locals)
   }
 
-  setUnserved(state: DesiredState, ports: ReadonlySet<string>, locals: () => Iterable<LocalAttachment>): Promise<void> {
-    return this.#runOrLoad(this.#rules.setUnserved(state, ports), state, locals)
+  setPortsHere(state: DesiredState, here: PortsHere, locals: () => Iterable<LocalAttachment>): Promise<void> {
+    return this.#runOrLoad(this.#rules.setPortsHere(state, here), state, locals)
   }
 
   /** Takes note of the engine's networks: what stands on them is not for tasks. */

@@ -4,13 +4,14 @@
 import type { LocalAttachment } from '../desired-state.ts'
 import { gatewayIpv6 } from '../kernel/fabric-config.ts'
 import type { Fragment, SetElement } from './fragment.ts'
-import { PUBLISHED_SET } from './service-rules.ts'
+import { type PortsHere, publishedElements } from './published-ports.ts'
 
-export function hostPortsFragment({ addresses, ports = [] }: LocalAttachment): Fragment {
+export function hostPortsFragment({ addresses, ports = [] }: LocalAttachment, here: PortsHere): Fragment {
   const chains = new Map<string, string>()
   const elements: SetElement[] = []
   const address = addresses.find((one) => !one.includes(':'))
-  for (const { protocol, published, target } of address === undefined ? [] : ports) {
+  for (const port of address === undefined ? [] : ports) {
+    const { protocol, published, target } = port
     const key = `${protocol} . ${published}`
     for (const [family, to] of [
       [4, `ip to ${address}`],
@@ -20,7 +21,10 @@ export function hostPortsFragment({ addresses, ports = [] }: LocalAttachment): F
       chains.set(chain, `meta l4proto ${protocol} dnat ${to} : ${target}`)
       elements.push({ table: 'fabric', set: `ports${family}`, key, value: `goto ${chain}` })
     }
-    elements.push({ table: 'host', set: PUBLISHED_SET, key, value: '' })
+    elements.push(...publishedElements(port, { ...here, taken: NONE_TAKEN }))
   }
   return { chains, elements, members: new Map() }
 }
+
+/** A container that runs has its port, whoever listens there too. */
+const NONE_TAKEN: ReadonlySet<string> = new Set()

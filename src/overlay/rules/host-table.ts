@@ -13,6 +13,9 @@ const WIREGUARD_DEVICES = 'swc-wg*'
 export function hostTable(config: FabricConfig): string {
   const { hostTable: name, hostLink: link, linkSubnet, linkSubnetV6, fabricLinkAddress, fabricLinkAddressV6 } = config
   const published = `meta l4proto . th dport @ports fib daddr type local`
+  // What comes from elsewhere to 127.0.0.0/8 would be lost on its way in, were it not turned away before that.
+  const publishedAt4 = 'ip daddr . meta l4proto . th dport @ports_at4'
+  const publishedAt6 = 'ip6 daddr . meta l4proto . th dport @ports_at6'
   return `table inet ${name}
 delete table inet ${name}
 table inet ${name} {
@@ -20,6 +23,9 @@ table inet ${name} {
   counter ${GUARDED_COUNTER} { }
   # published ports that this node serves
   set ports { type inet_proto . inet_service; }
+  # and those that it serves on some of its addresses
+  set ports_at4 { type ipv4_addr . inet_proto . inet_service; }
+  set ports_at6 { type ipv6_addr . inet_proto . inet_service; }
   set nodes4 { type ipv4_addr; }
   set nodes6 { type ipv6_addr; }
   # UDP ports of the nodes' tunnels
@@ -58,6 +64,8 @@ table inet ${name} {
     type nat hook prerouting priority dstnat; policy accept;
     ${published} dnat ip to ${fabricLinkAddress}
     ${published} dnat ip6 to ${fabricLinkAddressV6}
+    ip daddr != 127.0.0.0/8 ${publishedAt4} dnat ip to ${fabricLinkAddress}
+    ${publishedAt6} dnat ip6 to ${fabricLinkAddressV6}
   }
 
   chain output {
@@ -66,6 +74,8 @@ table inet ${name} {
     ip daddr ${fabricLinkAddress} udp dport @tunnels_sealed dnat ip to 127.0.0.1
     ${published} dnat ip to ${fabricLinkAddress}
     ip6 daddr != ::1 ${published} dnat ip6 to ${fabricLinkAddressV6}
+    ${publishedAt4} dnat ip to ${fabricLinkAddress}
+    ${publishedAt6} dnat ip6 to ${fabricLinkAddressV6}
   }
 
   chain input {

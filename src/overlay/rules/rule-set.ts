@@ -14,13 +14,16 @@ import { MemberNumbers } from './members.ts'
 import { confinedFragment, networksFragment } from './network-rules.ts'
 import { peersFragment, sealedFragment } from './peer-rules.ts'
 import { portSecurityFragment } from './port-security.ts'
-import { endpointAddresses, PUBLISHED_SET, serviceFragment } from './service-rules.ts'
+import { EVERY_PORT_HERE, type PortsHere, publishedUdpPort } from './published-ports.ts'
+import { endpointAddresses, serviceFragment } from './service-rules.ts'
 import type { FlowFlush } from './stale-flows.ts'
 
 export interface RuleSetOptions {
   readonly config: FabricConfig
   /** TCP ports that containers may reach on no node. */
   readonly controlPorts: readonly number[]
+  /** Until `setPortsHere`. */
+  readonly portsHere?: PortsHere | undefined
 }
 
 /** Scripts for `nft -f`, and what conntrack is to forget once they have run. */
@@ -73,7 +76,7 @@ export class RuleSet {
   /** Addresses by task. */
   readonly #draining = new Map<string, readonly string[]>()
   readonly #numbers = new MemberNumbers()
-  #unserved: ReadonlySet<string> = new Set()
+  #here: PortsHere
   #engineBridges: readonly string[] = []
   /** As they were when they were last looked at: what a key that is gone stood for. */
   readonly #endpoints = new Map<string, OverlayEndpoint>()
@@ -85,6 +88,7 @@ export class RuleSet {
 
   constructor(options: RuleSetOptions) {
     this.#options = options
+    this.#here = options.portsHere ?? EVERY_PORT_HERE
   }
 
   /** Replaces every table, whatever is there: one transaction a namespace. */
@@ -146,10 +150,14 @@ export class RuleSet {
     return this.#update(state, [localId(endpointId)])
   }
 
-  /** `8080/tcp`: published ports that this node does not serve, since somebody else has them here. */
-  setUnserved(state: DesiredState, ports: ReadonlySet<string>): RuleChange {
-    this.#unserved = ports
-    return this.#update(state, [...this.#services.keys()].map(serviceId))
+  /** Which published ports this node serves, and on which of its addresses. */
+  setPortsHere(state: DesiredState, here: PortsHere): RuleChange {
+    this.#here = here
+    const locals = [...this.#locals.values()].filter(({ ports }) => ports !== undefined)
+    return this.#update(state, [
+      ...[...this.#services.keys()].map(serviceId),
+      ...locals.map(({ endpointId }) => localId(endpointId)),
+    ])
   }
 
   /** Bridges of the host that containers of cluster networks reach by published ports only; `docker0` is one anyway. */
@@ -337,7 +345,7 @@ export class RuleSet {
         if (!local) return EMPTY_FRAGMENT
         const secured = portSecurityFragment(local, state.networks.get(local.networkId))
         if (!local.ports) return secured
-        const { chains, elements } = hostPortsFragment(local)
+        const { chains, elements } = hostPortsFragment(local, this.#here)
         return { ...secured, chains, elements: [...secured.elements, ...elements] }
       }
       case 'drain':
@@ -357,7 +365,7 @@ export class RuleSet {
       network,
       endpoints,
       selfNumber: state.self?.number ?? 0,
-      unserved: this.#unserved,
+      here: this.#here,
       numbers: this.#numbers,
       before: this.#fragments.get(serviceId(key)) ?? EMPTY_FRAGMENT,
     })
@@ -387,10 +395,10 @@ function staleFlows(before: readonly Fragment[], after: readonly Fragment[]): re
   const now = targets(after)
   const gone = [...targets(before)].filter((address) => !now.has(address))
   const [oldPorts, newPorts] = [udpPorts(before), udpPorts(after)]
-  const changed = [...oldPorts, ...newPorts].filter((port) => oldPorts.has(port) !== newPorts.has(port))
+  const changed = [...oldPorts, ...newPorts].filter(([key]) => oldPorts.has(key) !== newPorts.has(key))
   return [
     ...gone.map((address): FlowFlush => ({ kind: 'back-end', address })),
-    ...changed.map((port): FlowFlush => ({ kind: 'port', port })),
+    ...[...new Set(changed.map(([, port]) => port))].map((port): FlowFlush => ({ kind: 'port', port })),
   ]
 }
 
@@ -399,13 +407,16 @@ function targets(fragments: readonly Fragment[]): ReadonlySet<string> {
   return new Set(fragments.flatMap(({ members }) => [...members.values()].flatMap(({ addresses }) => addresses)))
 }
 
-function udpPorts(fragments: readonly Fragment[]): ReadonlySet<number> {
-  const keys = fragments.flatMap(({ elements }) =>
-    elements.flatMap(({ table, set, key }) =>
-      table === 'host' && set === PUBLISHED_SET && key.startsWith('udp . ') ? [key] : [],
+/** By the key of their element. */
+function udpPorts(fragments: readonly Fragment[]): ReadonlyMap<string, number> {
+  return new Map(
+    fragments.flatMap(({ elements }) =>
+      elements.flatMap((element) => {
+        const port = publishedUdpPort(element)
+        return port === undefined ? [] : [[element.key, port] as const]
+      }),
     ),
   )
-  return new Set(keys.map((key) => Number(key.slice('udp . '.length))))
 }
 
 function addressesIn(endpoint: OverlayEndpoint, network: Pick<OverlayNetwork, 'ingress'>): readonly string[] {

@@ -8,6 +8,7 @@ import { bridgeName, gatewayIpv6 } from '../kernel/fabric-config.ts'
 import { REFUSE_CHAIN } from './fabric-tables.ts'
 import type { Fragment, SetElement } from './fragment.ts'
 import { balancedRule, type MemberNumbers, type Members, memberElements } from './members.ts'
+import { type PortsHere, publishedElements } from './published-ports.ts'
 
 const FAMILIES = [4, 6] as const
 /** The same on every node, so that a client's connections through several of them meet one task. */
@@ -19,8 +20,7 @@ export interface ServiceView {
   /** Of this service on this network, serving or not. */
   readonly endpoints: readonly OverlayEndpoint[]
   readonly selfNumber: number
-  /** `8080/tcp`: the host has them in use. */
-  readonly unserved: ReadonlySet<string>
+  readonly here: PortsHere
   readonly numbers: MemberNumbers
   /** What `serviceFragment` answered for the service before: members that stay keep their numbers. */
   readonly before: Fragment
@@ -55,21 +55,17 @@ export function serviceFragment(view: ServiceView): Fragment {
       elements.push({ table: 'fabric', set: `vips${family}`, key: `"${bridgeName(network)}" . ${address}`, value })
     }
   }
-  for (const port of network.ingress ? service.ports : []) {
+  for (const port of network.ingress ? [...service.ports, ...(service.portsAt ?? [])] : []) {
     const key = `${port.protocol} . ${port.published}`
     const from = port.preferLocal && local.length > 0 ? local : serving
     for (const family of FAMILIES) {
       const value = target(`p${family}_${port.protocol}_${port.published}`, family, from, port)
       elements.push({ table: 'fabric', set: `ports${family}`, key, value })
     }
-    if (view.unserved.has(`${port.published}/${port.protocol}`)) continue
-    elements.push({ table: 'host', set: PUBLISHED_SET, key, value: '' })
+    elements.push(...publishedElements(port, view.here))
   }
   return { chains, elements, members }
 }
-
-/** Of the host's table: elements `udp . 53`. */
-export const PUBLISHED_SET = 'ports'
 
 /** The same order on every node. */
 function byTask(a: OverlayEndpoint, b: OverlayEndpoint): number {
