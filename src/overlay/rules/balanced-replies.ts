@@ -55,6 +55,7 @@ function keySet(family: IpFamily): string {
 
 const ofReply = (family: IpFamily) => `${ip(family)} saddr . meta l4proto . th sport . ${ip(family)} daddr . th dport`
 const ofRequest = (family: IpFamily) => `${ip(family)} daddr . meta l4proto . th dport . ${ip(family)} saddr . th sport`
+const forget = (family: IpFamily) => `delete @balanced${family} { ${ofRequest(family)} }`
 const note = (family: IpFamily, key: string, timeout: string) =>
   `update @balanced${family} { ${key} timeout ${timeout} }`
 
@@ -73,6 +74,9 @@ table ${ref} {
     # for this node itself, or for all
     meta pkttype != other accept
     ${both((family) => `${ofReply(family)} @balanced${family} goto reply`)}
+    # Straight to a task, from a port whose connection to it by a virtual address is over: answers to this are not to be translated.
+    ${both((family) => `tcp flags & (syn | ack) == syn ${forget(family)}`)}
+    ${both((family) => `meta l4proto udp ${ofRequest(family)} @balanced${family} ${forget(family)}`)}
     ip6 saddr fe80::/10 accept
     # What has no ports can't be told from a reply: parts of datagrams, errors, answers to ping, other protocols.
     ip frag-off & 0x3fff != 0 goto up
