@@ -14,6 +14,8 @@ const CHANGES = 4
 const LIMIT_MS = 100
 const WITHIN_MS = 5_000
 const QUIET_MS = 500
+/** A table that is made and deleted to see whether a watch has begun: it shows nothing by itself until something changes. */
+const PROBE = 'swarmctl_bench'
 /** What `nft monitor` writes at the end of each transaction. */
 const TRANSACTION = /^# new generation/m
 
@@ -29,6 +31,16 @@ class KernelWatch {
     this.#process = spawn(program, args, { stdio: ['ignore', 'pipe', 'ignore'] })
     this.#process.stdout?.on('data', (text: Buffer) => {
       if (TRANSACTION.test(text.toString())) this.#atMs.push(performance.now())
+    })
+  }
+
+  /** Until it sees what changes. */
+  async begun(): Promise<void> {
+    await until(`the kernel of ${this.host.name} is watched`, async () => {
+      for (const verb of ['add', 'delete']) {
+        await this.host.exec(['nsenter', '--net=/run/netns/swarmctl', 'nft', verb, 'table', 'inet', PROBE])
+      }
+      return this.#atMs.length > 0
     })
   }
 
@@ -109,6 +121,7 @@ async function run(bench: Bench): Promise<readonly Figure[]> {
   const records: Spread[] = []
   const withdrawals: Spread[] = []
   try {
+    await Promise.all(watches.map((watch) => watch.begun()))
     let left = replicas
     let labels: Readonly<Record<string, string>> = {}
     for (const _ of rounds(bench)) {
