@@ -552,20 +552,23 @@ t.test('what containers say to each other is tracked only where it was balanced'
   t.match(tracked(), /dst=10\.0\.1\.2 /)
 })
 
-t.test('from a port that asked by the virtual address a client may ask a task directly, and the other way round', async (t) => {
-  for (const protocol of ['tcp', 'udp'] as const) {
-    for (const [at, address] of onFront.virtualIps.entries()) {
-      for (let localPort = 7101; localPort <= 7103; localPort++) {
-        const way = { protocol, localPort }
-        const name = (await asker.place.ask(address, 80, way)).split(' ')[0]
-        const web = webs.find(({ taskId }) => taskId === name) ?? web1
-        const direct = await asker.place.ask(web.addresses[at]!, 80, way)
-        t.equal(direct.split(' ')[0], web.taskId, `${protocol} ${localPort} straight to ${web.addresses[at]}`)
-        t.match(await asker.place.ask(address, 80, way), /^web/, `${protocol} ${localPort} by ${address} again`)
+t.test(
+  'from a port that asked by the virtual address a client may ask a task directly, and the other way round',
+  async (t) => {
+    for (const protocol of ['tcp', 'udp'] as const) {
+      for (const [at, address] of onFront.virtualIps.entries()) {
+        for (let localPort = 7101; localPort <= 7103; localPort++) {
+          const way = { protocol, localPort }
+          const name = (await asker.place.ask(address, 80, way)).split(' ')[0]
+          const web = webs.find(({ taskId }) => taskId === name) ?? web1
+          const direct = await asker.place.ask(web.addresses[at]!, 80, way)
+          t.equal(direct.split(' ')[0], web.taskId, `${protocol} ${localPort} straight to ${web.addresses[at]}`)
+          t.match(await asker.place.ask(address, 80, way), /^web/, `${protocol} ${localPort} by ${address} again`)
+        }
       }
     }
-  }
-})
+  },
+)
 
 t.test('answers without ports come back through a virtual address', async (t) => {
   for (const address of onFront.virtualIps) {
