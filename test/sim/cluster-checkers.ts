@@ -4,6 +4,7 @@ import type { Node, Service, Task } from '../../src/api/objects.ts'
 import { compareTaskStates, isTerminal } from '../../src/api/spec.ts'
 import type { Store } from '../../src/manager/store/store.ts'
 import type { StoreEvent } from '../../src/manager/store/types.ts'
+import { checkSlot, DependencyWatch } from './cluster-dependencies.ts'
 import { ClusterViolation } from './cluster-violation.ts'
 
 export class ClusterCheckers {
@@ -11,6 +12,7 @@ export class ClusterCheckers {
   readonly #hashes = new Map<number, string>()
   /** Where a task was seen to stand, and how far: also over snapshots and restarts of managers. */
   readonly #tasks = new Map<string, { readonly nodeId: string; readonly state: Task['status']['state'] }>()
+  readonly #dependencies = new DependencyWatch()
   #highest = 0
   #highestAcknowledged = 0
 
@@ -79,6 +81,8 @@ export class ClusterCheckers {
 
   #newest(event: StoreEvent, store: Store): void {
     const { old, new: next } = event
+    this.#dependencies.observe(event, store)
+    if (next?.kind === 'task' && old === undefined && next.origin?.kind === 'replica') checkSlot(next, store)
     if (next?.kind === 'service') checkService(next, store)
     if (next?.kind === 'service' || next?.kind === 'task') checkAddresses(next, store)
     if (next?.kind === 'task' && old === undefined && next.origin?.kind === 'move') checkMove(next, store)

@@ -6,6 +6,7 @@ import { compareTaskStates } from '../../src/api/spec.ts'
 import type { Manager } from '../../src/manager/manager.ts'
 import { nodeMeetsExpressions } from '../../src/manager/scheduler/constraint.ts'
 import { dataPlaneComplaints } from './cluster-data-plane.ts'
+import { mayWait } from './cluster-dependencies.ts'
 import type { SimMachine } from './cluster-machine.ts'
 import { isSound } from './cluster-programs.ts'
 
@@ -86,6 +87,9 @@ function ofService(service: Service, { store }: Manager): readonly string[] {
   const meets = (node: Node) => nodeMeetsExpressions(node, placement?.Constraints)
   const open = realNodes(store).filter((node) => (node.spec.Availability ?? 'active') === 'active' && meets(node))
   const wanted = spec.Mode?.Replicated?.Replicas
+  // Nobody starts again what a fault has ended where the policy says so.
+  const rests = spec.TaskTemplate?.RestartPolicy?.Condition === 'none'
+  const lasts = !rests && !mayWait(store, service)
   const sound = isSound(spec.TaskTemplate) && live.every((task) => isSound(task.spec))
   const hostPort = (spec.EndpointSpec?.Ports ?? []).some((port) => port.PublishMode === 'host')
   const perNode = Math.min(placement?.MaxReplicas || Infinity, hostPort ? 1 : Infinity)
@@ -98,7 +102,7 @@ function ofService(service: Service, { store }: Manager): readonly string[] {
   if (wanted === undefined) {
     for (const node of realNodes(store)) {
       const there = live.filter((task) => task.nodeId === node.id)
-      const least = sound && open.includes(node) ? 1 : 0
+      const least = sound && lasts && open.includes(node) ? 1 : 0
       const most = node.spec.Availability === 'drain' || !meets(node) ? 0 : 1
       if (there.filter(runs).length < least || (sound && there.length > most * (trapped ? 2 : 1)))
         found.push(`service ${spec.Name} has ${there.length} tasks on ${node.description.Hostname}`)
@@ -106,7 +110,7 @@ function ofService(service: Service, { store }: Manager): readonly string[] {
   } else {
     const least = open.length === 0 ? 0 : Math.min(wanted, perNode * open.length)
     const running = live.filter(runs).length
-    if (sound && running < least) found.push(`${running} of ${least} replicas of ${spec.Name} run`)
+    if (sound && lasts && running < least) found.push(`${running} of ${least} replicas of ${spec.Name} run`)
     if (sound && live.length > wanted * (trapped ? 2 : 1))
       found.push(`${live.length} tasks of ${spec.Name}, ${wanted} replicas are wanted`)
     if (sound && running >= wanted && !trapped && isUnderWay(service))

@@ -1,6 +1,7 @@
 // The users of a simulated cluster: they draw what to ask for and ask the manager that they believe to lead, through the same
 // handlers as the API.
 
+import { DEPENDS_ON_LABEL } from '../../src/api/depends-on.ts'
 import type { Node, Service } from '../../src/api/objects.ts'
 import { DRAIN_LABEL, RESTART_MAX_DELAY_LABEL } from '../../src/api/service-labels.ts'
 import type { ServiceSpec, UpdateConfig } from '../../src/api/spec.ts'
@@ -59,7 +60,7 @@ export class Operator {
     if (services.length === 0 || (services.length < this.#profile.maxServices && this.#random.float() < 0.3))
       return this.#create(context)
     const service = this.#pick(services)!
-    return this.#random.float() < 0.1 ? this.#rebalance(service) : this.#change(service)
+    return this.#random.float() < 0.1 ? this.#rebalance(service) : this.#change(service, context)
   }
 
   /** What it does to the replicas the availability's checker reads from the store. */
@@ -104,7 +105,8 @@ export class Operator {
       }
     }
     const networks = view.list('network').filter((network) => !network.spec.Ingress)
-    const spec = this.#spec(name, view.list('secret'), networks)
+    const others = view.list('service').flatMap(({ spec: { Name } }) => Name ?? [])
+    const spec = this.#spec(name, view.list('secret'), networks, this.#dependsOn(others))
     return {
       text: `create ${name} ${describe(spec)}`,
       scope: { kind: 'service', name },
@@ -112,7 +114,19 @@ export class Operator {
     }
   }
 
-  #spec(Name: string, secrets: readonly Named[], networks: readonly Named[]): ServiceSpec {
+  /** On services that are there, or on one that may come yet; empty: on none. */
+  #dependsOn(others: readonly string[]): string {
+    const random = this.#random
+    if (random.float() > 0.25) return ''
+    const one = () => {
+      const name = random.float() < 0.8 ? this.#pick(others) : undefined
+      const condition = this.#pick(['started', 'healthy', 'healthy', 'completed'] as const)!
+      return `${name ?? `s${this.#made + 1 + random.below(4)}`}:${condition}`
+    }
+    return random.float() < 0.3 ? `${one()},${one()}` : one()
+  }
+
+  #spec(Name: string, secrets: readonly Named[], networks: readonly Named[], dependsOn: string): ServiceSpec {
     const random = this.#random
     const global = random.float() < 0.2
     const secret = random.float() < 0.3 ? this.#pick(secrets) : undefined
@@ -132,6 +146,7 @@ export class Operator {
     return {
       Name,
       Labels: {
+        ...(dependsOn !== '' && { [DEPENDS_ON_LABEL]: dependsOn }),
         ...(drain < 0.3 && { [DRAIN_LABEL]: drain < 0.1 ? '0s' : '5s' }),
         ...(restart < 0.3 && { [RESTART_MAX_DELAY_LABEL]: restart < 0.1 ? '0s' : '30s' }),
       },
@@ -150,7 +165,7 @@ export class Operator {
           }),
         },
         RestartPolicy: {
-          Condition: random.float() < 0.8 ? 'any' : 'on-failure',
+          Condition: this.#pick(['any', 'any', 'any', 'any', 'on-failure', 'none'] as const)!,
           Delay: (300 + Math.floor(random.float() * 4_000)) * NANOS_PER_MS,
         },
         ...(attached.length > 0 && { Networks: attached.map(({ id }) => ({ Target: id })) }),
@@ -190,7 +205,7 @@ export class Operator {
     return `${bad ? this.#pick(PROGRAMS)! : sound}:${++this.#made}`
   }
 
-  #change(service: Service): Operation {
+  #change(service: Service, { view }: OperatorContext): Operation {
     const { spec } = service
     const name = spec.Name ?? ''
     const scope = { kind: 'service', name } as const
@@ -243,6 +258,12 @@ export class Operator {
         scope: { kind: 'other' },
         perform: (context) => removeNetwork(context, network),
       }
+    if (kind < 0.95) {
+      const { [DEPENDS_ON_LABEL]: _before, ...labels } = spec.Labels ?? {}
+      const dependsOn = this.#dependsOn(view.list('service').flatMap(({ spec: { Name } }) => Name ?? []))
+      const next = { ...spec, Labels: { ...labels, ...(dependsOn !== '' && { [DEPENDS_ON_LABEL]: dependsOn }) } }
+      return { text: `${name} depends on ${dependsOn || 'nothing'}`, scope, perform: update(next) }
+    }
     const next = { ...spec, UpdateConfig: this.#updateConfig(true), RollbackConfig: this.#updateConfig(false) }
     return { text: `configure updates of ${name}`, scope, perform: update(next) }
   }
@@ -279,9 +300,10 @@ export class Operator {
   }
 }
 
-function describe({ TaskTemplate, Mode, UpdateConfig }: ServiceSpec): string {
+function describe({ Labels, TaskTemplate, Mode, UpdateConfig }: ServiceSpec): string {
   const health = TaskTemplate?.ContainerSpec?.Healthcheck ? ' with a health check' : ''
   const { Order, Parallelism, FailureAction } = UpdateConfig ?? {}
   const size = Mode?.Global ? 'global' : `×${Mode?.Replicated?.Replicas}`
-  return `${TaskTemplate?.ContainerSpec?.Image}${health} ${size} (${Order}, ${Parallelism}, ${FailureAction})`
+  const after = Labels?.[DEPENDS_ON_LABEL] ? ` after ${Labels[DEPENDS_ON_LABEL]}` : ''
+  return `${TaskTemplate?.ContainerSpec?.Image}${health} ${size} (${Order}, ${Parallelism}, ${FailureAction})${after}`
 }

@@ -5,7 +5,7 @@ import type { TaskSpec } from '../../src/api/spec.ts'
 import type { SeededRandom } from '../../src/lib/random.ts'
 import type { Behaviour } from '../../src/worker/simulated-engine.ts'
 
-export const PROGRAMS = ['good', 'slow', 'stubborn', 'missing', 'broken', 'sick', 'crashy'] as const
+export const PROGRAMS = ['good', 'slow', 'stubborn', 'missing', 'broken', 'sick', 'crashy', 'once'] as const
 export type Program = (typeof PROGRAMS)[number]
 
 export function programOf(spec: TaskSpec | undefined): Program {
@@ -21,7 +21,7 @@ export function isSound(spec: TaskSpec | undefined): boolean {
 
 /** A failure of it shows before it is RUNNING. */
 export function failsEarly(spec: TaskSpec | undefined): boolean {
-  return !isSound(spec) && programOf(spec) !== 'crashy'
+  return !isSound(spec) && !['crashy', 'once'].includes(programOf(spec))
 }
 
 export function behaviourOf(spec: TaskSpec, random: SeededRandom): Behaviour {
@@ -36,6 +36,7 @@ export function behaviourOf(spec: TaskSpec, random: SeededRandom): Behaviour {
     imageMissing: program === 'missing',
     ...(program === 'broken' && { startError: 'exec: "nothing": executable file not found in $PATH' }),
     ...(program === 'crashy' && { exit: { afterMs: between(200, 9_000), code: 1 } }),
+    ...(program === 'once' && { exit: { afterMs: between(200, 4_000), code: 0 } }),
     ...(program === 'stubborn' && { stop: { afterMs: between(500, 6_000), code: 143 } }),
     ...(checked && {
       health: [{ afterMs: between(200, 1_500), verdict: program === 'sick' ? 'unhealthy' : 'healthy' }],

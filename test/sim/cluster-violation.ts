@@ -8,6 +8,8 @@ export type ClusterProperty =
   | 'unique names, ports and numbers'
   | 'unique addresses'
   | 'placement'
+  | 'depends_on'
+  | 'no flapping'
   | 'availability during an update'
   | 'rebalancing'
   | 'nothing fails unseen'

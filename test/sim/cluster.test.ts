@@ -108,6 +108,22 @@ t.test('the checkers see what they are there for', async (t) => {
   broken('rebalancing', (_checkers, store) => {
     create(store, 1, [rebalanced, task, second, move('m1', 't1', 1, 'n2'), move('m2', 't2', 2, 'n2')])
   })
+  const dependent = aService('web', { spec: { Name: 'web', Labels: { 'io.swarmctl.depends-on': 'db:healthy' } } })
+  const first = aTask('t1', 'web', { meta: version(1), slot: 1, status: statusOf('pending') })
+  broken('depends_on', (_checkers, store) => {
+    create(
+      store,
+      1,
+      [dependent, aService('db', { spec: { Name: 'db' } }), first, aTask('t2', 'db', { status: statusOf('starting') })],
+      [{ ...first, meta: version(2), nodeId: 'n1', status: statusOf('assigned') }],
+    )
+  })
+  broken('no flapping', (_checkers, store) => {
+    const failed = ['a', 'b', 'c'].map((id) =>
+      aTask(id, 's1', { slot: 1, status: statusOf('failed'), desiredState: 'shutdown', origin: { kind: 'replica' } }),
+    )
+    create(store, 1, failed, [aTask('d', 's1', { slot: 1, status: statusOf('new'), origin: { kind: 'replica' } })])
+  })
   broken('acknowledged writes are kept', (checkers, store) => {
     create(store, 1, [task])
     checkers.acknowledged(2, store)
