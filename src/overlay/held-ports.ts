@@ -2,13 +2,12 @@
 // every address, or on those of this node that the port is for. The host's nft rules lead traffic away before it gets to them. What
 // another program holds already is not served by this node, and the report says who it is.
 
-import { createSocket, type Socket as UdpSocket } from 'node:dgram'
-import { createServer, type Server } from 'node:net'
 import { ADDRESS_NOT_HERE, type DataPathProblem } from '../api/data-plane.ts'
 import { addressAndPort, addressesHere, type NodeAddress } from '../api/publish-addresses.ts'
 import { CodedError, errorCode, errorMessage } from '../lib/errors.ts'
 import type { Log } from '../lib/log.ts'
 import { Turns } from '../lib/turns.ts'
+import { type Held, PortSockets } from './port-sockets.ts'
 import type { PortsHere } from './rules/published-ports.ts'
 
 export interface HostPort {
@@ -21,10 +20,6 @@ export interface HostPort {
 /** `8080/tcp`, as problems and rules name ports */
 export function hostPortKey({ protocol, port }: HostPort): string {
   return `${port}/${protocol}`
-}
-
-interface Held {
-  close(): void
 }
 
 /** A port on one address, or on every one (''). */
@@ -51,6 +46,7 @@ export interface HeldPortsOptions {
 
 export class HeldPorts {
   readonly #options: HeldPortsOptions
+  readonly #sockets: PortSockets
   /** By place, as are the problems. */
   readonly #held = new Map<string, Held & { readonly place: Place }>()
   readonly #problems = new Map<string, DataPathProblem>()
@@ -62,6 +58,7 @@ export class HeldPorts {
 
   constructor(options: HeldPortsOptions) {
     this.#options = options
+    this.#sockets = new PortSockets(options.log)
   }
 
   /** What is served of the last `set` and of what is claimed. */
@@ -76,7 +73,7 @@ export class HeldPorts {
   }
 
   get problems(): readonly DataPathProblem[] {
-    return [...this.#problems.values()]
+    return [...this.#problems.values(), ...this.#unheld()]
   }
 
   /**
@@ -107,6 +104,7 @@ export class HeldPorts {
     for (const held of this.#held.values()) held.close()
     for (const { owner } of [...this.#claims.values()]) this.release(owner)
     this.#held.clear()
+    this.#sockets.close()
   }
 
   async #claim(owner: string, ports: readonly HostPort[]): Promise<void> {
@@ -132,7 +130,7 @@ export class HeldPorts {
   async #open(place: Place, held: Map<string, Held>, owner: string): Promise<void> {
     const { port, address } = place
     try {
-      held.set(place.key, await open(place))
+      held.set(place.key, await this.#sockets.open(place.port, place.address))
     } catch (error) {
       this.release(owner)
       if (errorCode(error) !== 'EADDRINUSE') throw error
@@ -178,7 +176,7 @@ export class HeldPorts {
     for (const [key, place] of places) {
       if (held.has(key)) continue
       try {
-        held.set(key, await open(place))
+        held.set(key, await this.#sockets.open(place.port, place.address))
       } catch (error) {
         this.#options.log.debug({ place: key, reason: errorMessage(error) }, 'a host-mode port is not held')
       }
@@ -188,7 +186,7 @@ export class HeldPorts {
   async #hold(place: Place): Promise<void> {
     const { key, port, address } = place
     try {
-      this.#held.set(key, { ...(await open(place)), place })
+      this.#held.set(key, { ...(await this.#sockets.open(place.port, place.address)), place })
       if (this.#problems.delete(key)) this.#options.log.info({ port: key }, 'a published port is served here again')
     } catch (error) {
       if (this.#problems.has(key)) return
@@ -211,10 +209,19 @@ export class HeldPorts {
     }))
   }
 
+  /** Served all the same: only others are not kept from taking it. */
+  #unheld(): readonly DataPathProblem[] {
+    return [...this.#held].flatMap(([key, { place, unheld }]) => {
+      const message = `published port ${key} is served on this node, but no socket holds it: ${unheld}`
+      return unheld === undefined ? [] : [{ code: 'PORT_NOT_HELD', message, subject: hostPortKey(place.port) }]
+    })
+  }
+
   #fingerprint(): string {
     const { taken, at } = this.here
     const places = [...at].map(([key, addresses]) => `${key}=${addresses.toSorted().join()}`)
-    return [...this.#problems.keys(), '|', ...taken, '|', ...places].sort().join(' ')
+    const unheld = this.#unheld().map(({ message }) => message)
+    return [...this.#problems.keys(), '|', ...taken, '|', ...places, '|', ...unheld].sort().join(' ')
   }
 }
 
@@ -230,61 +237,4 @@ function addressOf(key: string): string {
 function notHere(port: HostPort): string {
   const wanted = (port.addresses ?? []).join(', ')
   return `published port ${hostPortKey(port)} is for ${wanted}, which this node does not have; this node does not serve it`
-}
-
-function open({ port, address }: Place): Promise<Held> {
-  switch (port.protocol) {
-    case 'tcp':
-      return openTcp(port.port, address)
-    case 'udp':
-      return openUdp(port.port, address)
-    case 'sctp':
-      return Promise.resolve({ close: () => {} }) // Node has no such sockets
-  }
-}
-
-async function openTcp(port: number, address: string): Promise<Held> {
-  const server = createServer((socket) => socket.resetAndDestroy())
-  const hosts = address === '' ? ['::', '0.0.0.0'] : [address]
-  await firstOf(hosts, (host) => listening(server, { host, port }))
-  server.on('error', () => {}) // accepting fails for want of descriptors: the port is held all the same
-  return { close: () => server.close() }
-}
-
-async function openUdp(port: number, address: string): Promise<Held> {
-  const types = address === '' ? (['udp6', 'udp4'] as const) : ([address.includes(':') ? 'udp6' : 'udp4'] as const)
-  return firstOf(types, async (type) => {
-    const socket: UdpSocket = createSocket({ type, recvBufferSize: 4096 })
-    await new Promise<void>((resolve, reject) => {
-      socket.once('error', reject)
-      socket.bind(port, address || undefined, resolve)
-    })
-    socket.on('error', () => {})
-    return { close: () => socket.close() }
-  })
-}
-
-function listening(server: Server, options: { readonly host: string; readonly port: number }): Promise<void> {
-  return new Promise((resolve, reject) => {
-    server.once('error', reject)
-    server.listen(options, () => {
-      server.off('error', reject)
-      resolve()
-    })
-  })
-}
-
-/** The first of several ways that this kernel knows; one that is in use is in use in every way. */
-async function firstOf<W, T>(ways: readonly W[], openWay: (way: W) => Promise<T>): Promise<T> {
-  let last: unknown
-  for (const way of ways) {
-    try {
-      return await openWay(way)
-    } catch (error) {
-      last = error
-      const code = errorCode(error)
-      if (code !== 'EAFNOSUPPORT' && code !== 'EADDRNOTAVAIL' && code !== 'EINVAL') throw error
-    }
-  }
-  throw last
 }

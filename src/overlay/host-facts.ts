@@ -92,7 +92,7 @@ export function hostAddresses(): readonly NodeAddress[] {
  * @param address '': any
  */
 export async function ownerOfPort({ protocol, port }: HostPort, address: string): Promise<string> {
-  const listed = await outputOf(['ss', '-Hlnp', protocol === 'udp' ? '-u' : '-t', `sport = :${port}`])
+  const listed = await outputOf(['ss', '-Hlnp', `--${protocol}`, `sport = :${port}`])
   const places =
     address === '' ? [] : [address, `[${address}]`, '0.0.0.0', '[::]', '*'].map((one) => ` ${one}:${port} `)
   const lines = listed.split('\n')
