@@ -180,6 +180,7 @@ export class ClusterNode {
       clusterId,
       certificateExpiresMs: certificateOf(this.#identity.value).expiresMs,
       hasSession: this.#agent.connectedTo !== undefined,
+      heartbeats: this.#agent.heartbeats,
       cleanedUp: this.#cleanUp.removed,
       manager: manager && { metrics: manager.metrics(), raft: manager.status() },
     }

@@ -17,6 +17,7 @@ import { compareTaskStates, type NodeDescription } from '../api/spec.ts'
 import { type Clock, formatTime, parseTime, sleep } from '../lib/clock.ts'
 import type { Connection, Dialer } from '../lib/connection.ts'
 import { CodedError, errorMessage } from '../lib/errors.ts'
+import { Histogram } from '../lib/histogram.ts'
 import type { Log } from '../lib/log.ts'
 import type { Random } from '../lib/random.ts'
 import { Scope } from '../lib/scope.ts'
@@ -66,6 +67,8 @@ export interface AgentOptions {
 
 const DIAL_TIMEOUT_MS = 2_000
 const REPLACED_PAUSE_MS = 2_000
+/** A heartbeat goes each second; 0.2 s is what traffic of our own may cost it. */
+const HEARTBEAT_BUCKETS_MS = [1, 2.5, 5, 10, 25, 50, 100, 200, 500, 1000, 2500, 5000]
 const STREAMS_MAX = 128
 /** What managers grant at most for a planned stop. */
 const GOODBYE_GRACE_MS = 60_000
@@ -89,6 +92,8 @@ export class Agent {
   #toldReport: DataPathReport | undefined
   /** What the session's manager knows of messages. */
   #managerLevel = 0
+  /** From sending a heartbeat to its answer: how long manager, network and this node let each other wait. */
+  readonly heartbeats = new Histogram(HEARTBEAT_BUCKETS_MS)
 
   constructor(options: AgentOptions) {
     this.#options = options
@@ -323,6 +328,7 @@ export class Agent {
       goodbyeGraceMs: () => (this.#leaving ? 0 : GOODBYE_GRACE_MS),
       onWelcome: (welcome) => this.#onWelcome(welcome, manager, session),
       onMessage: (message) => this.#onMessage(message, manager, tasks, scope, session),
+      onHeartbeat: (latencyMs) => this.heartbeats.observe(latencyMs),
     })
     const stopping = () => this.#statuses.flushAll()
     signal.addEventListener('abort', stopping, { once: true })

@@ -36,6 +36,8 @@ export interface SessionOptions {
   readonly hello: Extract<WorkerMessage, { kind: 'hello' }>
   readonly onWelcome: (welcome: Welcome) => void
   readonly onMessage: (message: AgentMessage) => void
+  /** A heartbeat was answered, so long after it was sent. */
+  readonly onHeartbeat?: (latencyMs: number) => void
   /** How long a stop is said to last, asked when it begins. */
   readonly goodbyeGraceMs: () => number
 }
@@ -66,6 +68,8 @@ export class Session {
   #heartbeat: Timer | undefined
   #silence: Timer | undefined
   #sequence = 0
+  /** When the last heartbeat was sent. */
+  #sentMs = 0
 
   constructor(options: SessionOptions) {
     this.#options = options
@@ -121,6 +125,9 @@ export class Session {
         return
       case 'heartbeat-ack':
         this.#heard()
+        if (message.sequence === this.#sequence) {
+          this.#options.onHeartbeat?.(this.#options.clock.nowMs() - this.#sentMs)
+        }
         return
       case 'status-ack':
       case 'assignments':
@@ -148,6 +155,7 @@ export class Session {
     const periodMs = this.#welcome?.heartbeatMs ?? HEARTBEATS_PER_PERIOD * HEARTBEAT_MS_MAX
     const pauseMs = Math.min(HEARTBEAT_MS_MAX, periodMs / HEARTBEATS_PER_PERIOD)
     this.#heartbeat = this.#options.clock.setTimer(pauseMs, () => {
+      this.#sentMs = this.#options.clock.nowMs()
       this.send({ kind: 'heartbeat', sequence: ++this.#sequence })
       if (!this.#over) this.#beat()
     })

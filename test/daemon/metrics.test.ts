@@ -94,6 +94,7 @@ function factsOf(manager: Manager): NodeFacts {
     clusterId: 'c1',
     certificateExpiresMs: new SystemClock().wallMs() + 86_400_000,
     hasSession: true,
+    heartbeats: new Histogram(),
     cleanedUp: { images: 3, containers: 1 },
     manager: { metrics: manager.metrics(), raft: manager.status() },
   }

@@ -87,6 +87,8 @@ t.test(
     await clock.advance(30_000)
     t.equal(m1.heardOf('status').length, batches, 'nothing is reported again')
     t.ok(m1.heardOf('heartbeat').length >= 29, 'a heartbeat each second')
+    t.ok(agent.heartbeats.count >= 28, 'and how long each was on its way is counted')
+    t.ok(agent.heartbeats.maxMs < 200, `${agent.heartbeats.maxMs} ms`)
 
     m1.assign([], [{ kind: 'task', id: 'a' }])
     await until(() => engine.containers().length === 1, 'the removed task to be gone')

@@ -17,6 +17,8 @@ export interface MembershipFacts {
   readonly certificateExpiresMs: number
   /** A leader has this node's session. */
   readonly hasSession: boolean
+  /** From sending a heartbeat to its answer. */
+  readonly heartbeats: Histogram
   /** What the clean-up has removed from the engine. */
   readonly cleanedUp: CleanUpCounts
   readonly manager:

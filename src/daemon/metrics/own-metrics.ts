@@ -52,6 +52,12 @@ const CLUSTER: readonly Metric[] = [
     read: ({ membership }) => one(membership?.hasSession),
   },
   {
+    kind: 'histogram',
+    name: 'swarmctl_heartbeat_latency_seconds',
+    help: 'From sending a heartbeat to the manager’s answer',
+    read: ({ membership }) => membership?.heartbeats,
+  },
+  {
     kind: 'gauge',
     name: 'swarmctl_certificate_expiry_seconds',
     help: 'Seconds until this node’s certificate expires',
