@@ -15,6 +15,7 @@ import { encodeFrame, STREAM } from '../../src/daemon/api/log-frames.ts'
 import { type Clock, SystemClock, sleep, type Timer } from '../../src/lib/clock.ts'
 import { CodedError } from '../../src/lib/errors.ts'
 import { silentLog } from '../../src/lib/log.ts'
+import type { Transaction } from '../../src/manager/store/types.ts'
 import { DriftingClock } from '../sim/virtual-clock.ts'
 import { ask, open, speak, standInEngine } from '../support/api-client.ts'
 import { ApiCluster, NODE_ID } from '../support/api-cluster.ts'
@@ -587,7 +588,72 @@ t.test('a creation whose outcome nobody saw is tried again and made once', async
   t.match(created, { status: 201, json: { ID: store.byName('service', 'web')?.id } })
   t.equal((await leader.call('POST', '/secrets/create', { Name: 's', Data: 'aGk=' })).status, 201)
   t.same([store.count('service'), store.count('secret'), attempts], [1, 1, 2])
-  t.match(await follower.call('DELETE', '/services/web'), { status: 503, message: 'the leader changed meanwhile' })
+  const updated = { ...SERVICE, Labels: { a: 'b' } }
+  const version = store.byName('service', 'web')!.meta.version
+  const update = await follower.call('POST', `/services/web/update?version=${version}`, updated)
+  t.match(update, { status: 503, message: 'the leader changed meanwhile' }, 'which of two updates came first matters')
+})
+
+t.test('a removal whose outcome nobody saw is tried again, and only what it was about goes', async (t) => {
+  const { leader, follower } = await serveFollower(t)
+  const { store } = leader.cluster
+  const make = async () => {
+    t.equal((await leader.call('POST', '/services/create', SERVICE)).status, 201)
+    t.equal((await leader.call('POST', '/secrets/create', { Name: 's', Data: 'aGk=' })).status, 201)
+    t.equal((await leader.call('POST', '/networks/create', { Name: 'n', Driver: 'overlay' })).status, 201)
+  }
+  await make()
+  /** Applies, and lets nobody see it; `meanwhile` comes before the next attempt. */
+  const unseen = (applies: boolean, meanwhile = async () => {}) => {
+    const proposer = {
+      propose: async (transaction: Transaction) => {
+        leader.cluster.become({ proposer: { propose: async (next) => leader.cluster.apply(next) } })
+        if (applies) leader.cluster.apply(transaction)
+        await meanwhile()
+        throw new CodedError('PROPOSAL_UNKNOWN', 'the leader changed meanwhile')
+      },
+    }
+    leader.cluster.become({ proposer })
+  }
+  for (const asked of [leader, follower]) {
+    for (const applies of [true, false]) {
+      for (const [path, status] of [
+        ['/services/web', 200],
+        ['/secrets/s', 204],
+        ['/networks/n', 204],
+      ] as const) {
+        unseen(applies)
+        t.equal((await asked.call('DELETE', path)).status, status, `${path}, ${applies}`)
+        t.equal((await asked.call('DELETE', path)).status, 404, 'another request finds nothing')
+      }
+      await make()
+    }
+  }
+  const before = store.byName('service', 'web')!.id
+  unseen(true, async () => {
+    t.equal((await leader.call('POST', '/services/create', SERVICE)).status, 201)
+  })
+  t.equal((await follower.call('DELETE', '/services/web')).status, 200)
+  t.not(store.byName('service', 'web')?.id, before)
+  t.equal(store.count('service'), 1, 'who took the name meanwhile stays')
+})
+
+t.test('a removal whose answer is lost with the connection is made again', async (t) => {
+  const { leader, follower } = await serveFollower(t)
+  t.equal((await leader.call('POST', '/services/create', SERVICE)).status, 201)
+  const { leaderSocket } = follower.cluster
+  const broken = createServer((request, response) => {
+    // It was carried out, and the leader ended before it could say so.
+    follower.cluster.leaderSocket = leaderSocket
+    leader.server.handleForwarded(request, response)
+    response.writeHead = () => response.destroy()
+  })
+  follower.cluster.leaderSocket = join(leader.folder, 'broken.sock')
+  broken.listen(follower.cluster.leaderSocket)
+  await once(broken, 'listening')
+  t.teardown(() => broken.close())
+  t.equal((await follower.call('DELETE', '/services/web')).status, 200)
+  t.equal(leader.cluster.store.count('service'), 0)
 })
 
 function logLines(...lines: readonly (readonly [number, string])[]): Buffer {

@@ -9,7 +9,16 @@ import { CodedError, errorCode, errorMessage } from '../../lib/errors.ts'
 import type { Log } from '../../lib/log.ts'
 import type { Random } from '../../lib/random.ts'
 import { acceptedMinor, NEWEST_MINOR, parseTarget, type Target, versionText } from './api-version.ts'
-import { asksForRetry, type Call, isRepeatable, OBJECT_ID_HEADER, RETRY_HEADER, readBody, sendError } from './call.ts'
+import {
+  asksForRetry,
+  type Call,
+  isRepeatable,
+  OBJECT_ID_HEADER,
+  REMOVAL_HEADER,
+  RETRY_HEADER,
+  readBody,
+  sendError,
+} from './call.ts'
 import { type ClusterAccess, FORWARD_PREFIX } from './cluster-access.ts'
 import { ClusterView, VIEW_HEADER } from './cluster-view.ts'
 import { type ListenAddress, Listeners } from './connections.ts'
@@ -254,6 +263,7 @@ export class ApiServer {
       signal: gone.signal,
       forwarded,
       objectId: this.#objectId(request, forwarded),
+      removal: { id: forwarded ? idHeader(request, REMOVAL_HEADER) : undefined },
     }
     switch (route.place) {
       case 'node':
@@ -267,8 +277,7 @@ export class ApiServer {
 
   /** Clients don't choose ids: the header counts from another manager only. */
   #objectId(request: IncomingMessage, forwarded: boolean): string {
-    const given = request.headers[OBJECT_ID_HEADER]
-    return forwarded && typeof given === 'string' && OBJECT_ID.test(given) ? given : this.#options.random.id()
+    return (forwarded ? idHeader(request, OBJECT_ID_HEADER) : undefined) ?? this.#options.random.id()
   }
 
   /** Reads see every write that was acknowledged before, on whichever manager. */
@@ -330,7 +339,10 @@ export class ApiServer {
       } catch (error) {
         // A forwarded request is tried again by the manager that has the client.
         const unseen = errorCode(error) === 'PROPOSAL_UNKNOWN' && isRepeatable(call)
-        if (unseen && call.forwarded) call.response.setHeader(RETRY_HEADER, '1')
+        if (unseen && call.forwarded) {
+          call.response.setHeader(RETRY_HEADER, '1')
+          if (call.removal.id !== undefined) call.response.setHeader(REMOVAL_HEADER, call.removal.id)
+        }
         if (!(asksForRetry(error) || unseen) || call.forwarded || call.response.headersSent) throw error
         unknown ||= unseen
       }
@@ -339,6 +351,11 @@ export class ApiServer {
       await sleep(clock, LEADER_RETRY_MS, call.signal)
     }
   }
+}
+
+function idHeader(request: IncomingMessage, name: string): string | undefined {
+  const given = request.headers[name]
+  return typeof given === 'string' && OBJECT_ID.test(given) ? given : undefined
 }
 
 function pageNotFound(): CodedError {

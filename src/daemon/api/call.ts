@@ -7,6 +7,7 @@ import { type Decoder, decodeBody } from '../../api/validation/decode.ts'
 import { refusal } from '../../api/validation/refusal.ts'
 import { type Clock, sleep } from '../../lib/clock.ts'
 import { CodedError, errorCode, errorMessage } from '../../lib/errors.ts'
+import type { Removal } from '../../manager/control/context.ts'
 import type { Target } from './api-version.ts'
 
 export interface Call extends Target {
@@ -25,6 +26,8 @@ export interface Call extends Target {
   readonly forwarded: boolean
   /** of what the request creates; chosen by the manager that has the client */
   readonly objectId: string
+  /** of what the request removes, over all attempts */
+  readonly removal: Removal
 }
 
 /** Secrets and configs are at most 1,000 KiB, in base64; everything else is far smaller. */
@@ -32,6 +35,9 @@ export const MAX_BODY_BYTES = 4 * 1024 * 1024
 
 /** The id for what a forwarded request creates. */
 export const OBJECT_ID_HEADER = 'x-swarmd-object-id'
+
+/** The id of what an earlier attempt of a forwarded request was to remove; with RETRY_HEADER, what this attempt was. */
+export const REMOVAL_HEADER = 'x-swarmd-removal'
 
 /** Tells a manager that forwarded to us to look for the leader again; nothing was done. */
 export const RETRY_HEADER = 'x-swarmd-retry'
@@ -184,9 +190,10 @@ export async function writeChunk(call: Pick<Call, 'response' | 'signal'>, chunk:
 }
 
 /**
- * A request that may be made twice: it only reads, or what it creates has its id already.
+ * A request that may be made twice: it only reads, or it is known which object it creates or removes.
  */
-export function isRepeatable(call: Pick<Call, 'method' | 'path'>): boolean {
+export function isRepeatable(call: Pick<Call, 'method' | 'path' | 'removal'>): boolean {
+  if (call.method === 'DELETE') return call.removal.id !== undefined
   return call.method === 'GET' || (call.method === 'POST' && call.path.endsWith('/create'))
 }
 

@@ -4,7 +4,8 @@ import type { IncomingMessage } from 'node:http'
 import type { ManagerAddress } from '../../api/dispatcher.ts'
 import type { Clock } from '../../lib/clock.ts'
 import { CodedError, errorMessage } from '../../lib/errors.ts'
-import { type Call, isRepeatable, OBJECT_ID_HEADER, RETRY_HEADER } from './call.ts'
+import { findOptional } from '../../manager/control/lookup.ts'
+import { type Call, isRepeatable, OBJECT_ID_HEADER, REMOVAL_HEADER, RETRY_HEADER } from './call.ts'
 import { type ClusterAccess, FORWARD_PREFIX } from './cluster-access.ts'
 import { endToEndHeaders } from './pass-through.ts'
 
@@ -29,12 +30,14 @@ export function forward(
 ): Promise<'answered' | 'retry'> {
   return new Promise((resolve, reject) => {
     let sent = false
+    const meant = meantBy(cluster, call)
     const outgoing = cluster.requestLeader(leader, {
       method: call.method,
       path: `${FORWARD_PREFIX}${url}`,
       headers: {
         ...endToEndHeaders(call.request.headers),
         [OBJECT_ID_HEADER]: call.objectId,
+        ...(call.removal.id !== undefined && { [REMOVAL_HEADER]: call.removal.id }),
         ...(call.body.length > 0 || call.method === 'POST' ? { 'content-length': String(call.body.length) } : {}),
       },
     })
@@ -63,6 +66,7 @@ export function forward(
     })
     outgoing.on('error', (error) => {
       timer.cancel()
+      if (sent) call.removal.id ??= meant
       if (call.signal.aborted) resolve('answered')
       else if (!sent || isRepeatable(call)) resolve('retry')
       else {
@@ -78,6 +82,8 @@ export function forward(
     outgoing.on('response', (incoming) => {
       timer.cancel()
       if (incoming.headers[RETRY_HEADER] !== undefined) {
+        const removal = incoming.headers[REMOVAL_HEADER]
+        if (typeof removal === 'string') call.removal.id = removal
         incoming.resume()
         resolve('retry')
         return
@@ -88,6 +94,22 @@ export function forward(
     call.signal.addEventListener('abort', () => outgoing.destroy(), { once: true })
     outgoing.end(call.body)
   })
+}
+
+const KINDS = {
+  services: 'service',
+  nodes: 'node',
+  networks: 'network',
+  secrets: 'secret',
+  configs: 'config',
+} as const
+
+/** What a removal is about, as far as this manager's own state says so. */
+function meantBy(cluster: ClusterAccess, call: Call): string | undefined {
+  const state = cluster.state()
+  const kind = KINDS[(call.path.split('/')[1] ?? '') as keyof typeof KINDS]
+  if (call.method !== 'DELETE' || state.kind !== 'manager' || kind === undefined) return undefined
+  return findOptional(state.view, kind, call.id)?.id
 }
 
 function hasOtherLeader(cluster: ClusterAccess, asked: ManagerAddress): boolean {

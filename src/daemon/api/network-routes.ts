@@ -269,8 +269,8 @@ async function remove(server: ServerContext, call: Call): Promise<void> {
   // A forwarded request names the id in full: the leader's own engine has no say in it.
   const known = state?.view.get('network', call.id)
   const found = known === undefined ? await resolve(server, call.id, '') : undefined
-  const cluster = known ?? found?.cluster
-  if (cluster === undefined) {
+  const id = (known ?? found?.cluster)?.id ?? call.removal.id
+  if (id === undefined) {
     if (call.forwarded) throw managerRefusal('NOT_FOUND', `network ${call.id} not found`)
     if (found?.local !== undefined && networkPartOf(found.local) !== undefined) requireManager(server.cluster.state())
     if (HIDDEN_NETWORKS.has(call.id)) throw noSuchNetwork(call.id)
@@ -281,9 +281,9 @@ async function remove(server: ServerContext, call: Call): Promise<void> {
   await server.onLeader(
     call,
     async (leader) => {
-      await removeNetwork(controlOf(server, leader, call), cluster.id)
+      await removeNetwork(controlOf(server, leader, call), id)
       sendEmpty(call, 204)
     },
-    `/v${versionText(call.version)}/networks/${cluster.id}`,
+    `/v${versionText(call.version)}/networks/${id}`,
   )
 }

@@ -25,5 +25,5 @@ export interface ServerContext {
 
 export function controlOf(server: ServerContext, state: ManagerState, call: Call): ControlContext {
   const { clock, random } = server
-  return { view: state.view, proposer: state.proposer, clock, random, objectId: call.objectId }
+  return { view: state.view, proposer: state.proposer, clock, random, objectId: call.objectId, removal: call.removal }
 }

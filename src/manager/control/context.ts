@@ -5,6 +5,7 @@ import type { Clock } from '../../lib/clock.ts'
 import { errorCode } from '../../lib/errors.ts'
 import type { Random } from '../../lib/random.ts'
 import type { Proposer, StoreView, Transaction } from '../store/types.ts'
+import { type Findable, type Found, find } from './lookup.ts'
 
 export interface ControlContext {
   readonly view: StoreView
@@ -13,6 +14,13 @@ export interface ControlContext {
   readonly random: Random
   /** The id that an object gets which this request creates: the same in every attempt, so that none makes a second. */
   readonly objectId: string
+  /** Shared by all attempts of a request that removes something; absent: there is one attempt only. */
+  readonly removal?: Removal
+}
+
+export interface Removal {
+  /** What an earlier attempt, whose outcome nobody saw, was to remove: this one is about the same, and may find it gone. */
+  id: string | undefined
 }
 
 const MAX_ATTEMPTS = 20
@@ -47,6 +55,33 @@ export async function proposeCurrent(
       if (!stale) throw error
       if (attempt >= MAX_ATTEMPTS) throw outOfSequence()
     }
+  }
+}
+
+/**
+ * Removes what `input` names. Where the outcome stays unknown the request's `removal` says what it was about, and may be made again:
+ * it removes nothing that has meanwhile been given the name.
+ * @param build throws where the object may not go
+ */
+export async function proposeRemoval<K extends Findable>(
+  context: ControlContext,
+  kind: K,
+  input: string,
+  build: (object: Found<K>, view: StoreView) => Transaction,
+): Promise<void> {
+  const { removal } = context
+  let meant: string | undefined
+  try {
+    await proposeCurrent(context, (view) => {
+      const { id } = removal ?? {}
+      if (id !== undefined && view.get(kind, id) === undefined) return undefined
+      const object = find(view, kind, id ?? input)
+      meant = object.id
+      return build(object, view)
+    })
+  } catch (error) {
+    if (removal && errorCode(error) === 'PROPOSAL_UNKNOWN') removal.id = meant
+    throw error
   }
 }
 

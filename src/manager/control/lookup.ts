@@ -5,7 +5,8 @@ import { taskName } from '../../api/objects.ts'
 import { CodedError } from '../../lib/errors.ts'
 import type { StoreView } from '../store/types.ts'
 
-type Findable = Exclude<keyof ObjectsByKind, 'cluster'>
+export type Findable = Exclude<keyof ObjectsByKind, 'cluster'>
+export type Found<K extends Findable> = ObjectsByKind[K]
 
 /**
  * @throws {CodedError} NO_SUCH_OBJECT (`service x not found`), AMBIGUOUS

@@ -11,7 +11,7 @@ import { CodedError, errorCode } from '../../lib/errors.ts'
 import { reportedRoutes } from '../allocator/reported-routes.ts'
 import { allocateNetwork, type NetworkAllocation } from '../allocator/subnets.ts'
 import type { StoreView } from '../store/types.ts'
-import { type ControlContext, proposeCurrent } from './context.ts'
+import { type ControlContext, proposeCurrent, proposeRemoval } from './context.ts'
 import { equalsOne, type Filters, hasLabels } from './filters.ts'
 
 export function networkSpecOf(body: NetworkCreateBody): NetworkSpec {
@@ -91,9 +91,9 @@ export function nameTaken(name: string): CodedError {
 
 /** @param id in full: which network is meant was settled together with the engine's own */
 export async function removeNetwork(context: ControlContext, id: string): Promise<void> {
-  await proposeCurrent(context, (view) => {
-    const network = view.get('network', id)
-    if (network === undefined) throw managerRefusal('NOT_FOUND', `network ${id} not found`)
+  const isKnown = context.view.get('network', id) !== undefined || context.removal?.id === id
+  if (!isKnown) throw managerRefusal('NOT_FOUND', `network ${id} not found`)
+  await proposeRemoval(context, 'network', id, (network, view) => {
     checkUnused(view, network)
     return [{ kind: 'remove', objectKind: 'network', id }]
   })
@@ -147,7 +147,7 @@ export async function pruneNetworks(
       await removeNetwork(context, network.id)
       removed.push(name)
     } catch (error) {
-      if (!['FAILED_PRECONDITION', 'NOT_FOUND'].includes(errorCode(error) ?? '')) throw error
+      if (!['FAILED_PRECONDITION', 'NOT_FOUND', 'NO_SUCH_OBJECT'].includes(errorCode(error) ?? '')) throw error
     }
   }
   return removed

@@ -5,7 +5,7 @@ import { compareTaskStates, type NodeSpec } from '../../api/spec.ts'
 import { managerRefusal, refusal } from '../../api/validation/refusal.ts'
 import { formatTime } from '../../lib/clock.ts'
 import { type Change, MAX_CHANGES_PER_ENTRY, type StoreView } from '../store/types.ts'
-import { type ControlContext, outOfSequence, proposeCurrent } from './context.ts'
+import { type ControlContext, outOfSequence, proposeCurrent, proposeRemoval } from './context.ts'
 import { beginsWithOne, type Filters, hasLabels } from './filters.ts'
 import { find } from './lookup.ts'
 import type { ManagerSight } from './render.ts'
@@ -55,13 +55,16 @@ function checkDemotion(view: StoreView, sight: ManagerSight, node: Node): void {
 /** Its tasks become ORPHANED: nobody is left to report on them. */
 export async function removeNode(context: ControlContext, input: string, force: boolean): Promise<void> {
   // More tasks than fit into one transaction are orphaned beforehand.
-  for (;;) {
-    const orphans = orphanings(context, context.view, removable(context.view, input, force).id)
+  const { removal, view: current } = context
+  const isGone = () => removal?.id !== undefined && current.get('node', removal.id) === undefined
+  while (!isGone()) {
+    const { id } = requireRemovable(find(current, 'node', removal?.id ?? input), force)
+    const orphans = orphanings(context, current, id)
     if (orphans.length < MAX_CHANGES_PER_ENTRY) break
     await context.proposer.propose(orphans.slice(0, MAX_CHANGES_PER_ENTRY))
   }
-  await proposeCurrent(context, (view) => {
-    const node = removable(view, input, force)
+  await proposeRemoval(context, 'node', input, (node, view) => {
+    requireRemovable(node, force)
     return [
       ...orphanings(context, view, node.id).slice(0, MAX_CHANGES_PER_ENTRY - 1),
       { kind: 'remove', objectKind: 'node', id: node.id, expectedVersion: node.meta.version },
@@ -69,8 +72,7 @@ export async function removeNode(context: ControlContext, input: string, force: 
   })
 }
 
-function removable(view: StoreView, input: string, force: boolean): Node {
-  const node = find(view, 'node', input)
+function requireRemovable(node: Node, force: boolean): Node {
   if (node.manager !== undefined) {
     throw managerRefusal(
       'FAILED_PRECONDITION',

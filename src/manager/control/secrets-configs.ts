@@ -6,7 +6,7 @@ import { validateConfigSpec, validateSecretSpec } from '../../api/validation/pay
 import { invalidArgument, managerRefusal } from '../../api/validation/refusal.ts'
 import { formatTime } from '../../lib/clock.ts'
 import type { StoreView } from '../store/types.ts'
-import { type ControlContext, outOfSequence, proposeCurrent } from './context.ts'
+import { type ControlContext, outOfSequence, proposeCurrent, proposeRemoval } from './context.ts'
 import { beginsWithOne, type Filters, hasLabels } from './filters.ts'
 import { find } from './lookup.ts'
 
@@ -58,8 +58,7 @@ export async function updateLabels(
 }
 
 export async function removeUnused(context: ControlContext, kind: Kind, input: string): Promise<void> {
-  await proposeCurrent(context, (view) => {
-    const object: Secret | Config = find(view, kind, input)
+  await proposeRemoval(context, kind, input, (object: Secret | Config, view) => {
     const users = kind === 'secret' ? view.servicesUsingSecret(object.id) : view.servicesUsingConfig(object.id)
     if (users.length > 0) {
       const names = users.map((service) => service.spec.Name).join(', ')

@@ -8,7 +8,7 @@ import { validateServiceRequest, validateServiceSpec } from '../../api/validatio
 import { formatTime } from '../../lib/clock.ts'
 import type { StoreView } from '../store/types.ts'
 import { checkContainerOptions } from './container-options.ts'
-import { type ControlContext, outOfSequence, proposeCurrent } from './context.ts'
+import { type ControlContext, outOfSequence, proposeCurrent, proposeRemoval } from './context.ts'
 import { checkDependencies } from './dependency-check.ts'
 import { beginsWithOne, equalsOne, type Filters, hasLabels } from './filters.ts'
 import { find } from './lookup.ts'
@@ -168,9 +168,7 @@ function rolledBack(context: ControlContext, current: Service): Service {
 }
 
 export async function removeService(context: ControlContext, input: string): Promise<void> {
-  await proposeCurrent(context, (view) => [
-    { kind: 'remove', objectKind: 'service', id: find(view, 'service', input).id },
-  ])
+  await proposeRemoval(context, 'service', input, ({ id }) => [{ kind: 'remove', objectKind: 'service', id }])
 }
 
 const MODE_FILTER: Readonly<Record<string, string>> = {
