@@ -39,6 +39,8 @@ const POLL_MS = 50
 const START_AGAIN_MS = 3000
 const RETRY_MIN_MS = 200
 const RETRY_MAX_MS = 5000
+/** Who waits for connections to end waits so long for a data plane that has not been told yet that none shall begin. */
+const TELL_MAX_MS = 8000
 /** A machine that lacked something may have it by now. */
 const UNAVAILABLE_RETRY_MS = 10_000
 
@@ -115,6 +117,7 @@ export class NetClient implements DataPlane {
   async drained(options: DrainOptions, signal: AbortSignal): Promise<void> {
     const { socketPath, log } = this.#options
     try {
+      await this.#toldEverything(signal)
       await callControl(socketPath, 'Drained', options, signal)
     } catch (error) {
       if (!signal.aborted)
@@ -156,6 +159,15 @@ export class NetClient implements DataPlane {
   async close(): Promise<void> {
     this.#closed.abort()
     await this.#sending
+  }
+
+  /** Or it was long enough. A swarmd-net that is away goes on sending connections to a task until it is back and told. */
+  async #toldEverything(signal: AbortSignal): Promise<void> {
+    if (!this.#sending) return
+    const over = new AbortController()
+    const end = AbortSignal.any([signal, over.signal])
+    await Promise.race([this.#sending, sleep(this.#options.clock, TELL_MAX_MS, end)])
+    over.abort()
   }
 
   #wake(): void {

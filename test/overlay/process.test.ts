@@ -370,6 +370,10 @@ t.test('swarmd’s client', async (t) => {
     const methods = {
       'Swarmctl.Version': () => ({ ...version() }),
       'Swarmctl.Apply': apply,
+      'Swarmctl.Drained': ({ taskId }: Answer) => {
+        calls.push(`${taskId} has drained, after ${changes.length} changes`)
+        return {}
+      },
       'Swarmctl.Upgrade': () => {
         calls.push('upgrade')
         state.build = 'own'
@@ -455,6 +459,34 @@ t.test('swarmd’s client', async (t) => {
     net.state.refusals = 2
     await client.apply(everything(1, endpoint('t1', '10.0.0.1')))
     t.same(addressesOf(net.store), ['10.0.0.1'])
+  })
+
+  t.test('whoever asks whether a task has drained is answered when its withdrawal has arrived', async (t) => {
+    const net = fake(socketDirectory(t))
+    let start = (): void => {}
+    const wanted = new Promise<void>((resolve) => {
+      start = resolve
+    })
+    const client = clientOf(net, () => wanted.then(net.up))
+    t.teardown(async () => {
+      await client.close()
+      await net.down()
+    })
+    const withdrawn = client.apply(everything(1))
+    const drained = client.drained({ taskId: 't1', quietMs: 1, maxMs: 1 }, new AbortController().signal)
+    t.equal(await Promise.race([drained.then(() => 'early'), new Promise((done) => setTimeout(done, 100))]), undefined)
+    start()
+    await drained
+    t.same(net.calls, ['start', 't1 has drained, after 1 changes'])
+    await withdrawn
+    const given = new AbortController()
+    await net.down()
+    net.calls.length = 0
+    client.apply(everything(2)).catch(() => {}) // the end of the test is sooner
+    const abandoned = client.drained({ taskId: 't2', quietMs: 1, maxMs: 1 }, given.signal)
+    given.abort()
+    await abandoned
+    t.notMatch(net.calls, ['t2'])
   })
 
   t.test('has one of another build replaced, once', async (t) => {
