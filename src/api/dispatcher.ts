@@ -28,7 +28,10 @@ export type AssignedKind = Assigned['kind']
 
 export interface AssignedKey {
   readonly kind: AssignedKind
-  /** id of the object (of the service for registry-auth); of a DataPlaneRecord as dataPlaneKey says */
+  /**
+   * id of the object (of the service for registry-auth); of a DataPlaneRecord as dataPlaneKey says. A secret that a driver gave a task:
+   * `secret.task`, with its value and without the driver.
+   */
   readonly id: string
 }
 

@@ -27,6 +27,7 @@ import { DockerExecutor } from '../worker/docker/docker-executor.ts'
 import { EngineClient } from '../worker/docker/engine-client.ts'
 import { LevelWorkerStorage } from '../worker/level-worker-storage.ts'
 import { hostOf, localAddress } from './addresses.ts'
+import { Engine } from './api/engine.ts'
 import type { RequestHandler } from './control-port.ts'
 import type { DiskWatch } from './disk/disk-watch.ts'
 import { unusedImagesFile } from './disk/unused-images-file.ts'
@@ -36,7 +37,9 @@ import { CertificateRenewer } from './identity/renewal.ts'
 import { type FirstState, ManagerPart } from './manager-part.ts'
 import type { Membership, MembershipFile } from './membership-file.ts'
 import type { MembershipFacts } from './metrics/node-facts.ts'
+import { parseEngineAddress } from './options.ts'
 import { Places } from './places.ts'
+import { SecretPlugins } from './plugins/secret-plugins.ts'
 
 export interface ClusterNodeOptions {
   /** the swarm directory under the data root */
@@ -348,6 +351,7 @@ export class ClusterNode {
       identityFile,
       membership: this.#membership,
       forwarded,
+      secretDrivers: new SecretPlugins({ engine: new Engine(parseEngineAddress(this.#options.engine), clock), clock }),
       onLeaderChange: this.#options.onChange,
       managers: () => this.managers.filter((manager) => manager.nodeId !== this.nodeId),
       clock,

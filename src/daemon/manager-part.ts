@@ -18,6 +18,7 @@ import { forwardIssue } from '../manager/ca/ca-routes.ts'
 import { CertificateAuthority } from '../manager/ca/certificate-authority.ts'
 import { CfsslSigner } from '../manager/ca/external-ca.ts'
 import { unlockKeyBytes } from '../manager/ca/unlock-key.ts'
+import type { SecretDrivers } from '../manager/dispatcher/secret-request.ts'
 import { Manager, nodeOfRaftId } from '../manager/manager.ts'
 import { OWN_FEATURE_LEVEL } from '../manager/membership/feature-level.ts'
 import { ConnectionRaftTransport, RAFT_PATH, RAFT_SNAPSHOT_PATH } from '../raft/connection-raft-transport.ts'
@@ -67,6 +68,8 @@ export interface ManagerPartOptions {
   readonly membership: Membership
   /** serves requests that other managers forward to this one */
   readonly forwarded: RequestHandler
+  /** plugins of this machine */
+  readonly secretDrivers: SecretDrivers
   /** where other managers may be, the best first */
   readonly managers: () => readonly ManagerAddress[]
   /** Somebody else leads, or nobody. */
@@ -108,6 +111,7 @@ export class ManagerPart {
       address: membership.advertiseAddress,
       storage: new RaftStorage({ records: recordStore(options), codec, clock }),
       transport: this.#transport,
+      secretDrivers: options.secretDrivers,
       clock,
       random,
       log,

@@ -19,6 +19,7 @@ import type { AddressUse } from './allocator/address-pool.ts'
 import { DiskGuard, type ManagerDisk } from './disk-guard.ts'
 import { Dispatcher, redirect } from './dispatcher/dispatcher.ts'
 import { updateNode } from './dispatcher/node-writer.ts'
+import type { SecretDrivers } from './dispatcher/secret-request.ts'
 import { Leadership } from './leadership.ts'
 import type { Problem } from './loop/controller.ts'
 import { forcedChanges } from './membership/forced-cluster.ts'
@@ -46,6 +47,8 @@ export interface ManagerOptions {
   readonly transport: RaftNodeOptions<readonly TransactionResult[]>['transport']
   /** Goes before what the cluster's spec says of snapshots. */
   readonly raftConfig?: RaftNodeOptions<readonly TransactionResult[]>['config']
+  /** Asked while it leads; undefined: none. */
+  readonly secretDrivers?: SecretDrivers | undefined
   readonly clock: Clock
   readonly random: Random
   readonly log: Log
@@ -150,6 +153,7 @@ export class Manager {
       view: this.store,
       subscribe: (listener) => this.store.subscribe(listener),
       proposer: this.proposer,
+      secretDrivers: options.secretDrivers,
       clock: options.clock,
       random: options.random,
       log: options.log,

@@ -123,7 +123,8 @@ export class AssignmentSet {
     const configs = new Map<string, Config>()
     const networks = new Map<string, Network>()
     for (const { SecretID: id = '' } of task.spec.ContainerSpec?.Secrets ?? []) {
-      const found = this.get({ kind: 'secret', id })
+      // What a driver gave is this task's alone.
+      const found = this.get({ kind: 'secret', id: `${id}.${task.id}` }) ?? this.get({ kind: 'secret', id })
       if (found?.kind !== 'secret' || (found.secret.spec.Data === undefined && !found.secret.spec.Driver))
         return undefined
       secrets.set(id, found.secret)

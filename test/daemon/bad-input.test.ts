@@ -211,7 +211,12 @@ const REQUESTS: readonly (readonly [string, string, unknown, string | RegExp])[]
     { Name: 'bad', Data: Buffer.alloc(512_000).toString('base64') },
     /less than 512000 bytes/,
   ],
-  ['POST', '/secrets/create', { Name: 'bad', Driver: { Name: 'vault' } }, /secret driver "vault" is not available/],
+  [
+    'POST',
+    '/secrets/create',
+    { Name: 'bad', Data: 'eA==', Driver: { Name: 'vault' } },
+    /secret data must be empty: driver vault gives it/,
+  ],
   ['POST', '/secrets/create', { Name: 'bad', Labels: ['a'] }, /Labels: expected object, found array/],
   ['POST', '/secrets/kept/update?version=0', { Name: 'kept' }, /update out of sequence/],
   [

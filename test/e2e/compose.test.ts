@@ -2,6 +2,7 @@
 // update, a cluster that does not allow it says so, and services start in the order of their depends_on.
 
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
@@ -140,6 +141,63 @@ t.test('a container is as privileged as its file, whether or not this machine ca
   t.equal(ran.code, 0, ran.stderr)
   await cluster.waitFor('its container', async () => (await containerOf('privileged_tool')) !== undefined, WAIT_MS)
   t.match(await containerOf('privileged_tool'), { HostConfig: { Privileged: true } })
+})
+
+t.test('a plugin on the managers gives each task its secret, and its word where it gives none', async (t) => {
+  const socket = join(folder, 'vault.sock')
+  const plugin = createServer((request, response) => {
+    let text = ''
+    request.on('data', (chunk: Buffer) => {
+      text += chunk
+    })
+    request.on('end', () => {
+      if (request.url === '/Plugin.Activate') return response.end('{"Implements":["secretprovider"]}')
+      const { SecretName, TaskName, SecretLabels } = JSON.parse(text) as Record<string, unknown>
+      if (String(SecretName).endsWith('locked')) return response.end('{"Err":"the vault is locked"}')
+      const value = `${SecretName} ${TaskName} ${JSON.stringify(SecretLabels)}`
+      return response.end(JSON.stringify({ Value: Buffer.from(value).toString('base64') }))
+    })
+  })
+  plugin.listen(socket)
+  t.teardown(() => plugin.close())
+  for (const host of cluster.lab.managers) {
+    await host.exec(['sh', '-c', `mkdir -p /etc/docker/plugins; echo unix://${socket} >/etc/docker/plugins/vault.spec`])
+  }
+  const file = `services:
+  app: {image: busybox, command: [sleep, "1000"], secrets: [word], ${HERE}}
+  shut: {image: busybox, command: [sleep, "1000"], secrets: [locked], ${HERE}}
+secrets:
+  word: {driver: vault, labels: {a: b}}
+  locked: {driver: vault}
+`
+  const { code, stderr } = await deploy(file, 'vaulted', '--detach')
+  t.equal(code, 0, stderr)
+  t.equal((await swarmctl('secret', 'ls', '-f', 'name=vaulted_word', '--format', '{{.Driver}}')).stdout, 'vault\n')
+  const read = await cluster.waitFor(
+    'the secret is read',
+    async () => {
+      const { code, stdout } = await swarmctl('exec', 'vaulted_app', 'cat', '/run/secrets/word')
+      return code === 0 ? stdout : undefined
+    },
+    WAIT_MS,
+  )
+  t.match(read, /^vaulted_word vaulted_app\.1\.[0-9a-z]{25} \{.*"a":"b".*\}$/)
+  await cluster.waitFor(
+    'the other task is rejected',
+    async () => {
+      const { stdout } = await swarmctl(
+        'service',
+        'ps',
+        '--no-trunc',
+        '--format',
+        '{{.CurrentState}} {{.Error}}',
+        'vaulted_shut',
+      )
+      return /^Rejected .*"secret vaulted_locked: driver vault: the vault is locked"$/m.test(stdout)
+    },
+    WAIT_MS,
+  )
+  await swarmctl('stack', 'rm', 'vaulted')
 })
 
 t.test('services start in the order of what they need, and say what they wait for', async (t) => {

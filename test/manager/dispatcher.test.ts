@@ -5,6 +5,7 @@ import { SESSION_CLOSE } from '../../src/api/dispatcher.ts'
 import type { Task } from '../../src/api/objects.ts'
 import { CodedError, errorCode } from '../../src/lib/errors.ts'
 import { redirect } from '../../src/manager/dispatcher/dispatcher.ts'
+import type { SecretRequest } from '../../src/manager/dispatcher/secret-request.ts'
 import { aSecret, aService, aTask, statusOf } from '../support/objects.ts'
 import { Dispatched, node } from './support/dispatched.ts'
 
@@ -344,4 +345,167 @@ t.test('a stream is asked for over the session, comes on its own connection and 
   lost.catch(() => {})
   await cluster.clock.advance(11_000)
   t.equal(await lost.catch(errorCode), 'STREAM_TIMEOUT')
+})
+
+const driven = (id: string) =>
+  aSecret(id, { spec: { Name: 'word', Labels: { a: 'b' }, Driver: { Name: 'vault', Options: { path: 'kv' } } } })
+const needs = (...ids: readonly string[]) => ({
+  ContainerSpec: { Image: 'i', Secrets: ids.map((id) => ({ SecretID: id, SecretName: 'word' })) },
+})
+
+t.test(
+  'a driver is asked for each task anew, and what it gives is the task’s alone until its container is made',
+  async (t) => {
+    const cluster = await Dispatched.start(node('n1'))
+    const asked: SecretRequest[] = []
+    let answer: (text: string) => void = () => {}
+    cluster.driver = async (_driver, request) => {
+      asked.push(request)
+      return Buffer.from(
+        await new Promise<string>((resolve) => {
+          answer = resolve
+        }),
+      )
+    }
+    await cluster.write([
+      { kind: 'create', object: driven('s') },
+      { kind: 'create', object: aService('s1') },
+      {
+        kind: 'create',
+        object: assigned('t1', 'n1', {
+          spec: needs('s'),
+          serviceName: 'web',
+          serviceLabels: { c: 'd' },
+          slot: 2,
+          endpoint: {
+            spec: { Mode: 'dnsrr' },
+            ports: [{ Protocol: 'udp', TargetPort: 53, PublishMode: 'host' }],
+            virtualIps: [],
+          },
+        }),
+      },
+    ])
+    const worker = await cluster.session('n1')
+    t.same(
+      worker.heardOf('assignments')[0]?.set.map(({ kind }) => kind),
+      ['task'],
+      'nobody waits for the driver',
+    )
+    t.same(asked, [
+      {
+        SecretName: 'word',
+        SecretLabels: { a: 'b' },
+        SecretDriverOptions: { path: 'kv' },
+        ServiceID: 's1',
+        ServiceName: 'web',
+        ServiceLabels: { c: 'd' },
+        TaskID: 't1',
+        TaskName: 'web.2.t1',
+        TaskImage: 'i',
+        NodeID: 'n1',
+        ServiceEndpointSpec: { Mode: 1, Ports: [{ Protocol: 1, TargetPort: 53, PublishMode: 1 }] },
+      },
+    ])
+    answer('first')
+    await cluster.clock.advance(10)
+    t.match(worker.heardOf('assignments').at(-1)?.set, [
+      { kind: 'secret', secret: { id: 's.t1', spec: { Name: 'word', Data: Buffer.from('first').toString('base64') } } },
+    ])
+    t.notMatch(JSON.stringify(worker.heardOf('assignments').at(-1)), 'vault', 'with nothing left to ask')
+    t.notMatch(JSON.stringify(cluster.store.list('secret')), Buffer.from('first').toString('base64'))
+
+    worker.say({ kind: 'resync' })
+    await cluster.clock.advance(10)
+    t.same(worker.heardOf('assignments').at(-1)?.set.length, 2, 'told again it is the same')
+    t.equal(asked.length, 1)
+
+    await cluster.write([{ kind: 'create', object: assigned('t2', 'n1', { spec: needs('s') }) }])
+    await cluster.clock.advance(10)
+    answer('second')
+    await cluster.clock.advance(10)
+    t.match(worker.heardOf('assignments').at(-1)?.set, [{ secret: { id: 's.t2', spec: { Data: 'c2Vjb25k' } } }])
+
+    await cluster.write([{ kind: 'task-status', taskId: 't1', status: statusOf('ready', { timestamp: TIMESTAMP }) }])
+    await cluster.clock.advance(10)
+    t.same(worker.heardOf('assignments').at(-1)?.removed, [{ kind: 'secret', id: 's.t1' }])
+    await cluster.stopLeading()
+    cluster.lead()
+    await cluster.clock.advance(10)
+    const again = await cluster.session('n1')
+    t.equal(asked.length, 3, 'another leader knows nothing, and asks for those that wait')
+    t.equal(asked[2]?.TaskID, 't2')
+    answer('third')
+    await cluster.clock.advance(10)
+    t.match(again.heardOf('assignments').at(-1)?.set, [{ secret: { id: 's.t2', spec: { Data: 'dGhpcmQ=' } } }])
+  },
+)
+
+t.test(
+  'a task whose secret can’t be had is rejected with the reason; a driver that is away is asked for a while',
+  async (t) => {
+    const cluster = await Dispatched.start(node('n1'))
+    let attempts = 0
+    cluster.driver = async (_driver, { TaskID }) => {
+      attempts++
+      if (TaskID === 'denied') throw new CodedError('PLUGIN_ERROR', 'permission denied')
+      if (TaskID === 'large') return Buffer.alloc(500 * 1024)
+      if (TaskID === 'late' && attempts > 3) return Buffer.from('x')
+      throw new CodedError('PLUGIN_UNREACHABLE', 'no way there', { retryable: true })
+    }
+    await cluster.write([
+      { kind: 'create', object: driven('s') },
+      { kind: 'create', object: aService('s1') },
+    ])
+    const worker = await cluster.session('n1')
+    const statusAfter = async (id: string, ms: number) => {
+      attempts = 0
+      await cluster.write([{ kind: 'create', object: assigned(id, 'n1', { spec: needs('s') }) }])
+      await cluster.clock.advance(ms)
+      return cluster.store.get('task', id)?.status
+    }
+    const because = (reason: string) => ({ state: 'rejected', error: `secret word: driver vault: ${reason}` })
+    t.match(await statusAfter('denied', 20), because('permission denied'))
+    t.equal(attempts, 1)
+    t.match(
+      await statusAfter('large', 20),
+      because('secret data must be larger than 0 and less than 512000 bytes; the driver gave 512000'),
+    )
+    t.match(await statusAfter('late', 10_000), { state: 'assigned', error: '' })
+    t.match(worker.heardOf('assignments').at(-1)?.set, [{ secret: { id: 's.late' } }])
+    t.match(await statusAfter('never', 10_000), { state: 'assigned' })
+    await cluster.clock.advance(15_000)
+    t.match(cluster.store.get('task', 'never')?.status, because('no way there'))
+    t.ok(attempts > 4 && attempts < 12, `${attempts} attempts`)
+
+    attempts = 0
+    await statusAfter('gone', 10)
+    await cluster.write([{ kind: 'remove', objectKind: 'task', id: 'gone' }])
+    const before = attempts
+    await cluster.clock.advance(30_000)
+    t.equal(attempts, before, 'for a task that is gone nobody is asked')
+  },
+)
+
+t.test('at most sixteen questions to drivers are under way, and the others follow', async (t) => {
+  const cluster = await Dispatched.start(node('n1'))
+  const waiting: (() => void)[] = []
+  cluster.driver = () =>
+    new Promise((resolve) => {
+      waiting.push(() => resolve(Buffer.from('x')))
+    })
+  await cluster.write([
+    { kind: 'create', object: driven('s') },
+    { kind: 'create', object: aService('s1') },
+  ])
+  await cluster.write(
+    ids('t', 40).map((id) => ({ kind: 'create', object: assigned(id, 'n1', { spec: needs('s') }) }) as const),
+  )
+  const worker = await cluster.session('n1')
+  t.equal(waiting.length, 16)
+  for (let answered = 0; answered < 40; answered++) {
+    waiting[answered]?.()
+    await cluster.clock.advance(5)
+  }
+  const secrets = worker.heardOf('assignments').flatMap(({ set }) => set.filter(({ kind }) => kind === 'secret'))
+  t.equal(secrets.length, 40)
 })

@@ -18,10 +18,8 @@ export function validateSecretSpec(spec: SecretSpec): void {
   validateFileName(spec.Name)
   if (spec.Driver !== undefined) {
     if (!spec.Driver.Name) throw invalidArgument('secret driver must have a name')
-    throw managerRefusal(
-      'UNIMPLEMENTED',
-      `secret driver "${spec.Driver.Name}" is not available: swarmd has no secret drivers`,
-    )
+    if (sizeOf(spec.Data) > 0) throw invalidArgument(`secret data must be empty: driver ${spec.Driver.Name} gives it`)
+    return
   }
   const size = sizeOf(spec.Data)
   if (size < 1 || size >= MAX_SECRET_BYTES) {

@@ -6,6 +6,7 @@ import type { Task } from '../../api/objects.ts'
 import { compareTaskStates, isTerminal, isToRun } from '../../api/spec.ts'
 import { awaitsAddresses } from '../store/indexes.ts'
 import type { StoreView } from '../store/types.ts'
+import { awaitsSecrets, type DriverSecrets, driverSecretId } from './driver-secrets.ts'
 
 export interface AssignmentDifference {
   /** What the node gets or gets anew: what tasks need stands before them. */
@@ -35,16 +36,23 @@ function dependencies(view: StoreView, task: Task): readonly AssignedKey[] {
   const container = task.spec.ContainerSpec
   const hasAuth = (view.get('service', task.serviceId)?.registryAuth ?? '') !== ''
   return [
-    ...(container?.Secrets ?? []).map((reference): AssignedKey => ({ kind: 'secret', id: reference.SecretID ?? '' })),
+    ...(container?.Secrets ?? []).flatMap(({ SecretID: id = '' }) => secretKey(view, task, id)),
     ...(container?.Configs ?? []).map((reference): AssignedKey => ({ kind: 'config', id: reference.ConfigID ?? '' })),
     ...task.attachments.map((attachment): AssignedKey => ({ kind: 'network', id: attachment.networkId })),
     ...(hasAuth ? [{ kind: 'registry-auth', id: task.serviceId } as const] : []),
   ]
 }
 
+/** A driver gives each task its own, which the task needs until its container is made. */
+function secretKey(view: StoreView, task: Task, secretId: string): readonly AssignedKey[] {
+  if (!view.get('secret', secretId)?.spec.Driver) return [{ kind: 'secret', id: secretId }]
+  return awaitsSecrets(task) ? [{ kind: 'secret', id: driverSecretId(secretId, task.id) }] : []
+}
+
 /** The object behind a key with a text that changes when the node must get it again. */
 function load(
   view: StoreView,
+  secrets: Pick<DriverSecrets, 'get'>,
   key: AssignedKey,
 ): { readonly assigned: Assigned; readonly version: string } | undefined {
   switch (key.kind) {
@@ -53,7 +61,8 @@ function load(
       return task && { assigned: { kind: 'task', task }, version: String(task.meta.version) }
     }
     case 'secret': {
-      const secret = view.get('secret', key.id)
+      const [secretId = '', taskId] = key.id.split('.')
+      const secret = taskId === undefined ? view.get('secret', secretId) : secrets.get(secretId, taskId)
       return secret && { assigned: { kind: 'secret', secret }, version: String(secret.meta.version) }
     }
     case 'config': {
@@ -78,14 +87,17 @@ function load(
 
 export class AssignmentSet {
   readonly #nodeId: string
+  readonly #secrets: Pick<DriverSecrets, 'get'>
   /** version last sent, by key */
   readonly #sent = new Map<string, { readonly key: AssignedKey; readonly version: string }>()
   /** tasks that need a key, by key */
   readonly #users = new Map<string, Set<string>>()
   readonly #needs = new Map<string, readonly AssignedKey[]>()
 
-  constructor(nodeId: string) {
+  /** @param secrets gives what drivers have: what is not there yet is left out until the task is named again */
+  constructor(nodeId: string, secrets: Pick<DriverSecrets, 'get'>) {
     this.#nodeId = nodeId
+    this.#secrets = secrets
   }
 
   /** Everything the node is to have, from nothing. */
@@ -122,7 +134,7 @@ export class AssignmentSet {
 
   #send(view: StoreView, key: AssignedKey, set: Assigned[]): void {
     const text = keyText(key)
-    const loaded = load(view, key)
+    const loaded = load(view, this.#secrets, key)
     if (!loaded || this.#sent.get(text)?.version === loaded.version) return
     this.#sent.set(text, { key, version: loaded.version })
     set.push(loaded.assigned)

@@ -25,8 +25,10 @@ import { OWN_FEATURE_LEVEL } from '../membership/feature-level.ts'
 import type { Change, Proposer, StoreEvent, StoreView } from '../store/types.ts'
 import { Attachments } from './attachments.ts'
 import { DataPlaneDispatch, withDataPath } from './data-plane-dispatch.ts'
+import { DriverSecrets } from './driver-secrets.ts'
 import { Liveness } from './liveness.ts'
 import { updateNode } from './node-writer.ts'
+import type { SecretDrivers } from './secret-request.ts'
 import { Session } from './session.ts'
 import { StreamBroker } from './stream-broker.ts'
 import { parseWorkerMessage } from './worker-message.ts'
@@ -40,6 +42,8 @@ export interface DispatcherOptions {
   readonly view: StoreView
   readonly subscribe: (listener: (events: readonly StoreEvent[]) => void) => () => void
   readonly proposer: Proposer
+  /** undefined: there are none, and tasks that need one are rejected */
+  readonly secretDrivers?: SecretDrivers | undefined
   readonly clock: Clock
   readonly random: Random
   readonly log: Log
@@ -59,6 +63,7 @@ export class Dispatcher {
   readonly #sessions = new Map<string, Session>()
   readonly #dataPlane: DataPlaneDispatch
   readonly #attachments: Attachments
+  readonly #secrets: DriverSecrets
   readonly #streams: StreamBroker
   /** the last write under way of each node's record */
   readonly #writes = new Map<string, Promise<void>>()
@@ -74,6 +79,11 @@ export class Dispatcher {
     this.#liveness = new Liveness(() => this.heartbeatMs)
     this.#dataPlane = new DataPlaneDispatch({ view: options.view, sessions: this.#sessions, log: options.log })
     this.#attachments = new Attachments(options)
+    this.#secrets = new DriverSecrets({
+      ...options,
+      drivers: options.secretDrivers,
+      came: (taskId) => this.#tellOf(taskId),
+    })
     this.#streams = new StreamBroker(options)
   }
 
@@ -100,6 +110,7 @@ export class Dispatcher {
         schedule()
       })
     }
+    this.#secrets.begin(scope.signal)
     try {
       this.#liveness.clear()
       this.#doubtEverybody(scope)
@@ -119,6 +130,7 @@ export class Dispatcher {
       this.#sessions.clear()
       this.#nameless.clear()
       this.#dataPlane.clear()
+      await this.#secrets.end()
       await scope.close()
     }
   }
@@ -228,6 +240,7 @@ export class Dispatcher {
       connection,
       view: this.#view,
       index: this.#dataPlane.index,
+      secrets: this.#secrets,
       clock,
     })
     this.#sessions.set(nodeId, session)
@@ -381,6 +394,7 @@ export class Dispatcher {
       for (const object of [event.old, event.new]) {
         if (object?.kind === 'task' && object.nodeId) this.#sessions.get(object.nodeId)?.taskChanged(object.id)
       }
+      if (event.objectKind === 'task') this.#secrets.taskChanged(event.id)
       if (event.objectKind === 'node') clusterChanged = this.#nodeChanged(event) || clusterChanged
       if (event.objectKind === 'cluster') clusterChanged = concernsWorkers(event) || clusterChanged
       if (event.objectKind === 'service') this.#serviceChanged(event)
@@ -390,6 +404,11 @@ export class Dispatcher {
       const node = this.#view.get('node', session.nodeId)
       if (node) this.#sendCluster(session, node)
     }
+  }
+
+  #tellOf(taskId: string): void {
+    const nodeId = this.#view.get('task', taskId)?.nodeId ?? ''
+    this.#sessions.get(nodeId)?.taskChanged(taskId)
   }
 
   /** @returns true where the list of managers is another now */

@@ -17,6 +17,7 @@ import type { StoreView } from '../store/types.ts'
 import { AssignmentSet } from './assignment-set.ts'
 import { encodeAssignments } from './assignments-frame.ts'
 import type { DataPlaneIndex, RecordFollower } from './data-plane-index.ts'
+import type { DriverSecrets } from './driver-secrets.ts'
 import { NodeDataPlane } from './node-data-plane.ts'
 
 /** Bounds the size of a message and the time it takes to encode: 100 objects, or 2,000 of the data plane's small records. */
@@ -59,6 +60,7 @@ export class Session {
     readonly connection: Connection
     readonly view: StoreView
     readonly index: DataPlaneIndex
+    readonly secrets: Pick<DriverSecrets, 'get'>
     readonly clock: Clock
   }) {
     this.id = options.id
@@ -66,7 +68,7 @@ export class Session {
     this.#connection = options.connection
     this.#view = options.view
     this.#clock = options.clock
-    this.#assignments = new AssignmentSet(options.nodeId)
+    this.#assignments = new AssignmentSet(options.nodeId, options.secrets)
     if (options.featureLevel >= DATA_PLANE_FEATURE_LEVEL)
       this.#dataPlane = new NodeDataPlane({ ...options, changed: () => this.#flushSoon() })
   }

@@ -13,6 +13,7 @@ import { CodedError } from '../../../src/lib/errors.ts'
 import { silentLog } from '../../../src/lib/log.ts'
 import { SeededRandom } from '../../../src/lib/random.ts'
 import { Dispatcher } from '../../../src/manager/dispatcher/dispatcher.ts'
+import type { SecretDrivers } from '../../../src/manager/dispatcher/secret-request.ts'
 import { decodeEntry, encodeEntry, encodeTransaction } from '../../../src/manager/store/entry.ts'
 import { Store } from '../../../src/manager/store/store.ts'
 import type { Proposer, Transaction } from '../../../src/manager/store/types.ts'
@@ -90,6 +91,8 @@ export class Dispatched implements Proposer {
   readonly store = new Store()
   readonly network: SimulatedNetwork
   readonly dispatcher: Dispatcher
+  /** What secret drivers answer. */
+  driver: SecretDrivers['get'] = () => Promise.reject(new Error('no driver'))
   /** Proposals end with this while it is set. */
   failure: CodedError | undefined
   #leadership = new AbortController()
@@ -103,6 +106,7 @@ export class Dispatched implements Proposer {
       view: this.store,
       subscribe: (listener) => this.store.subscribe(listener),
       proposer: this,
+      secretDrivers: { get: (...asked) => this.driver(...asked) },
       clock: this.clock,
       random,
       log: silentLog,
