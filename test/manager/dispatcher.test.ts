@@ -111,6 +111,42 @@ t.test('large assignments come in small messages', async (t) => {
   )
 })
 
+t.test('a set that is larger than a connection holds is sent as the network takes it, changes after it', async (t) => {
+  const cluster = await Dispatched.start(node('n1'))
+  const spec = { ContainerSpec: { Image: 'busybox', Env: ['x'.repeat(900_000)] } }
+  for (const id of ids('t', 90)) await cluster.write([{ kind: 'create', object: { ...assigned(id, 'n1'), spec } }])
+  const worker = await cluster.session('n1')
+  const sequences = () => worker.heardOf('assignments').map(({ sequence }) => sequence)
+  const names = () =>
+    worker.heardOf('assignments').flatMap(({ set }) => set.map((one) => one.kind === 'task' && one.task.id))
+  await cluster.clock.until(() => sequences().length > 5, 10_000, 'a part of it')
+  t.notOk(
+    worker.heardOf('assignments').some(({ more }) => !more),
+    'it takes its time',
+  )
+  await cluster.write([{ kind: 'create', object: assigned('late', 'n1') }])
+  await cluster.clock.until(() => names().includes('late'), 10_000, 'the change')
+  t.same(names(), [...ids('t', 90), 'late'], 'in order, all of it once')
+  t.same(
+    sequences(),
+    [...Array(sequences().length).keys()].map((at) => at + 1),
+  )
+  t.equal(worker.closed, undefined)
+  const before = sequences().length
+  worker.say({ kind: 'resync' })
+  await cluster.clock.until(() => sequences().length > before + 5, 10_000, 'a part of the next')
+  worker.say({ kind: 'resync' })
+  const last = () => worker.heardOf('assignments').at(-1)
+  await cluster.clock.until(() => last()?.more === false, 10_000, 'the last')
+  const again = worker.heardOf('assignments').slice(before)
+  t.equal(again.filter(({ complete }) => complete).length, 2, 'one that was not over gives way')
+  const from = again.findLastIndex(({ complete }) => complete)
+  t.equal(
+    again.slice(from).reduce((sum, { set }) => sum + set.length, 0),
+    91,
+  )
+})
+
 t.test('a worker speaks for the tasks of its own node only, and is told once that is committed', async (t) => {
   const cluster = await Dispatched.start(node('n1'), node('n2'))
   await cluster.write([

@@ -1,6 +1,7 @@
 // One worker's session on the leader: what it is told, in order, and when.
 
 import {
+  type Assigned,
   type AssignedKey,
   DATA_PLANE_FEATURE_LEVEL,
   DISPATCHER_PROTOCOL_VERSION,
@@ -27,7 +28,30 @@ const SMALL_WEIGHT = 1
 /** A message of several items is smaller than this: a connection refuses one of 32 MiB. */
 const LARGE_MESSAGE_BYTES = 4 * 1024 * 1024
 
-type Piece = { readonly weight: number } & ({ readonly item: Uint8Array } | { readonly key: AssignedKey })
+/**
+ * No more than this waits in a connection, which refuses 64 MiB: what else a worker is to be told is encoded when the network has
+ * taken the rest.
+ */
+const PACED_BYTES = 8 * 1024 * 1024
+const PACED_LOOK_MS = 10
+/** Changes that wait for a worker which takes nothing: by then it is as well off with a complete set. */
+const MAX_WAITING = 100_000
+
+/** Objects are encoded when it is their turn, records have been already. */
+type Piece = { readonly weight: number } & (
+  | { readonly item: Uint8Array }
+  | { readonly object: Assigned }
+  | { readonly key: AssignedKey }
+)
+
+/** One message that is to be sent, or several where its items are large. */
+interface Part {
+  readonly pieces: readonly Piece[]
+  readonly complete: boolean
+  readonly more: boolean
+  /** Tasks of whose withdrawal the worker knows with this message. */
+  readonly withdraws: readonly string[]
+}
 
 interface Awaited {
   readonly sequence: number
@@ -47,6 +71,8 @@ export class Session {
   /** Tasks whose withdrawal is in the next message, and in messages that are not programmed yet. */
   readonly #withdrawing = new Set<string>()
   #awaited: readonly Awaited[] = []
+  #waiting: Part[] = []
+  #paceTimer: Timer | undefined
   #flushTimer: Timer | undefined
   #sequence = 0
   #appliedSequence = 0
@@ -68,7 +94,7 @@ export class Session {
     this.#connection = options.connection
     this.#view = options.view
     this.#clock = options.clock
-    this.#assignments = new AssignmentSet(options.nodeId, options.secrets)
+    this.#assignments = new AssignmentSet(options.nodeId, options.secrets, options.featureLevel)
     if (options.featureLevel >= DATA_PLANE_FEATURE_LEVEL)
       this.#dataPlane = new NodeDataPlane({ ...options, changed: () => this.#flushSoon() })
   }
@@ -110,9 +136,12 @@ export class Session {
     if (!this.#open) return
     this.#started = true
     this.#dirty.clear()
+    // What was not sent yet is part of it.
+    for (const { withdraws } of this.#waiting) for (const id of withdraws) this.#withdrawing.add(id)
+    this.#waiting = []
     const records = this.#dataPlane?.complete()
     const { set, removed } = this.#assignments.complete(this.#view)
-    this.#sendAll(records?.set ?? [], set.map(encode), [...(records?.removed ?? []), ...removed], true)
+    this.#sendAll(records?.set ?? [], set, [...(records?.removed ?? []), ...removed], true)
   }
 
   /** A task of this node changed; told together with all else that changes in this turn of the event loop. */
@@ -141,6 +170,8 @@ export class Session {
   ended(): void {
     this.#open = false
     this.#flushTimer?.cancel()
+    this.#paceTimer?.cancel()
+    this.#waiting = []
     this.#dataPlane?.close()
   }
 
@@ -157,41 +188,72 @@ export class Session {
     this.#dirty.clear()
     const records = this.#dataPlane?.difference(tasks)
     const { set, removed } = this.#assignments.difference(this.#view, tasks)
-    this.#sendAll(records?.set ?? [], set.map(encode), [...(records?.removed ?? []), ...removed], false)
+    this.#sendAll(records?.set ?? [], set, [...(records?.removed ?? []), ...removed], false)
   }
 
   #sendAll(
     records: readonly Uint8Array[],
-    objects: readonly Uint8Array[],
+    objects: readonly Assigned[],
     removed: readonly AssignedKey[],
     complete: boolean,
   ): void {
     const parts = inParts([
       ...records.map((item): Piece => ({ item, weight: SMALL_WEIGHT })),
-      ...objects.map((item): Piece => ({ item, weight: OBJECT_WEIGHT })),
+      ...objects.map((object): Piece => ({ object, weight: OBJECT_WEIGHT })),
       ...removed.map((key): Piece => ({ key, weight: SMALL_WEIGHT })),
     ])
     if (parts.length === 0 && complete) parts.push([])
-    for (const [at, part] of parts.entries()) {
-      this.#sendPart(part, { complete: complete && at === 0, more: at + 1 < parts.length })
+    for (const [at, pieces] of parts.entries()) {
+      this.#waiting.push({ pieces, complete: complete && at === 0, more: at + 1 < parts.length, withdraws: [] })
     }
+    this.#awaitLast()
+    const count = this.#waiting.reduce((sum, { pieces }) => sum + pieces.length, 0)
+    if (!complete && count > MAX_WAITING) this.close(SESSION_CLOSE.expired, 'session dropped: too much is waiting')
+    else this.#sendWaiting()
+  }
+
+  /** What is withdrawn is known with the last message that is to be sent, or was sent. */
+  #awaitLast(): void {
     if (this.#withdrawing.size === 0) return
-    this.#awaited = [...this.#awaited, { sequence: this.#sequence, taskIds: [...this.#withdrawing] }]
+    const taskIds = [...this.#withdrawing]
     this.#withdrawing.clear()
+    const last = this.#waiting.pop()
+    if (last) this.#waiting.push({ ...last, withdraws: [...last.withdraws, ...taskIds] })
+    else this.#awaited = [...this.#awaited, { sequence: this.#sequence, taskIds }]
+  }
+
+  #sendWaiting(): void {
+    while (this.#open && this.#waiting.length > 0) {
+      if (this.#connection.bufferedBytes >= PACED_BYTES) {
+        this.#paceTimer ??= this.#clock.setTimer(PACED_LOOK_MS, () => {
+          this.#paceTimer = undefined
+          this.#sendWaiting()
+        })
+        return
+      }
+      this.#sendPart(this.#waiting.shift()!)
+    }
   }
 
   /** In halves, and halves of these, where the items are large. */
-  #sendPart(part: readonly Piece[], { complete, more }: { readonly complete: boolean; readonly more: boolean }): void {
-    const set = part.flatMap((entry) => ('item' in entry ? [entry.item] : []))
+  #sendPart({ pieces, complete, more, withdraws }: Part): void {
+    const encoded = pieces.map((piece) =>
+      'object' in piece ? { item: encode(piece.object), weight: piece.weight } : piece,
+    )
+    const set = encoded.flatMap((piece) => ('item' in piece ? [piece.item] : []))
     const sizeBytes = set.reduce((sum, item) => sum + item.byteLength, 0)
-    if (sizeBytes > LARGE_MESSAGE_BYTES && part.length > 1) {
-      const middle = Math.ceil(part.length / 2)
-      this.#sendPart(part.slice(0, middle), { complete, more: true })
-      this.#sendPart(part.slice(middle), { complete: false, more })
+    if (sizeBytes > LARGE_MESSAGE_BYTES && pieces.length > 1) {
+      const middle = Math.ceil(pieces.length / 2)
+      this.#waiting.unshift(
+        { pieces: encoded.slice(0, middle), complete, more: true, withdraws: [] },
+        { pieces: encoded.slice(middle), complete: false, more, withdraws },
+      )
       return
     }
-    const removed = part.flatMap((entry) => ('key' in entry ? [entry.key] : []))
-    this.#sendBytes(encodeAssignments({ complete, more, sequence: ++this.#sequence, set, removed }))
+    const removed = pieces.flatMap((piece) => ('key' in piece ? [piece.key] : []))
+    const sequence = ++this.#sequence
+    if (withdraws.length > 0) this.#awaited = [...this.#awaited, { sequence, taskIds: withdraws }]
+    this.#sendBytes(encodeAssignments({ complete, more, sequence, set, removed }))
   }
 
   #sendBytes(bytes: Uint8Array): void {
