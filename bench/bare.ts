@@ -20,6 +20,9 @@ async function begin(socketPath: string, more: Readonly<Record<string, unknown>>
   return { socketPath, id }
 }
 
+const stop = ({ socketPath, id }: BareContainer): Promise<string> =>
+  engineCall(socketPath, 'POST', `/containers/${id}/stop`)
+
 const remove = ({ socketPath, id }: BareContainer): Promise<string> =>
   engineCall(socketPath, 'DELETE', `/containers/${id}?force=1&v=1`)
 
@@ -28,13 +31,26 @@ function places(lab: Lab, count: number): readonly string[] {
   return Array.from({ length: count }, (_, index) => sockets[index % sockets.length] ?? '')
 }
 
-/** Create and start of so many. @returns milliseconds */
-export async function bareStartMs(lab: Lab, count: number): Promise<number> {
+export interface BareRun {
+  /** Create and start of all, all at once. */
+  readonly startMs: number
+  /** Stop of `stopped` of them. */
+  readonly stopMs: number
+  /** Stop and removal of the others. */
+  readonly removeMs: number
+}
+
+/** So many containers, of which `stopped` are stopped first, and the rest stopped and removed. */
+export async function bareRun(lab: Lab, count: number, stopped: number): Promise<BareRun> {
   const startedMs = performance.now()
   const made = await Promise.all(places(lab, count).map((socketPath) => begin(socketPath, {})))
-  const tookMs = performance.now() - startedMs
-  await Promise.all(made.map(remove))
-  return tookMs
+  const runningMs = performance.now()
+  await Promise.all(made.slice(0, stopped).map(stop))
+  const stoppedMs = performance.now()
+  await Promise.all(made.slice(stopped).map((container) => stop(container).then(() => remove(container))))
+  const removedMs = performance.now()
+  await Promise.all(made.slice(0, stopped).map(remove))
+  return { startMs: runningMs - startedMs, stopMs: stoppedMs - runningMs, removeMs: removedMs - stoppedMs }
 }
 
 /** Stop, create and start of so many, each in its own order: what one round of an update asks of the engines. @returns milliseconds */
@@ -42,9 +58,9 @@ export async function bareReplaceMs(lab: Lab, count: number, more: Readonly<Reco
   const before = await Promise.all(places(lab, count).map((socketPath) => begin(socketPath, more)))
   const startedMs = performance.now()
   const after = await Promise.all(
-    before.map(async ({ socketPath, id }) => {
-      await engineCall(socketPath, 'POST', `/containers/${id}/stop`)
-      return begin(socketPath, more)
+    before.map(async (container) => {
+      await stop(container)
+      return begin(container.socketPath, more)
     }),
   )
   const tookMs = performance.now() - startedMs

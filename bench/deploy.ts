@@ -2,7 +2,7 @@
  * Create until all replicas run, beside Docker Swarm, and beside what the engines take for the same containers without
  * any cluster; and how soon containers are gone that a smaller scale, or a removal, leaves over.
  */
-import { bareStartMs } from './bare.ts'
+import { bareRun } from './bare.ts'
 import { type BenchCluster, until } from './bench-cluster.ts'
 import { type Bench, type Figure, type Measure, rounds, sides, Values } from './measure.ts'
 import { allRun, containers, createService, removeServices, serviceSpec } from './services.ts'
@@ -77,11 +77,17 @@ async function run(bench: Bench): Promise<readonly Figure[]> {
         `removed in ${(removeMs / 1000).toFixed(2)} s`,
     )
   }
+  const measureEngine = async (replicas: number): Promise<void> => {
+    const bare = await bareRun(bench.ours.lab, replicas, replicas === SCALED.from ? SCALED.from - SCALED.to : 0)
+    starts.get(replicas)?.add(ENGINE, bare.startMs / 1000)
+    if (replicas === SCALED.from) scaled.add(ENGINE, bare.stopMs / 1000)
+    if (replicas === REMOVED) removed.add(ENGINE, bare.removeMs / 1000)
+  }
   let step = 0
   for (const _ of rounds(bench)) {
     for (const replicas of sizes) {
       const steps = [
-        async () => starts.get(replicas)?.add(ENGINE, (await bareStartMs(bench.ours.lab, replicas)) / 1000),
+        () => measureEngine(replicas),
         ...sides(bench, 0).map((cluster) => () => measure(cluster, replicas)),
       ]
       // each goes first as often as the others
@@ -96,10 +102,15 @@ async function run(bench: Bench): Promise<readonly Figure[]> {
       values.figure(bench, { ...about, name: `${about.name}: engine alone`, target: TARGET_ENGINE }, ENGINE),
     ]
   })
-  const about = { unit: 's', better: 'lower', target: TARGET_STOP } as const
-  if (scaled.sample(bench.ours.title))
-    figures.push(scaled.figure(bench, { ...about, name: `scale ${SCALED.from} → ${SCALED.to}, stopped` }))
-  figures.push(removed.figure(bench, { ...about, name: `remove ${REMOVED}, gone` }))
+  const ends = [
+    { name: `scale ${SCALED.from} → ${SCALED.to}, stopped`, values: scaled },
+    { name: `remove ${REMOVED}, gone`, values: removed },
+  ].filter(({ values }) => values.sample(bench.ours.title))
+  const about = { unit: 's', better: 'lower' } as const
+  for (const { name, values } of ends) {
+    figures.push(values.figure(bench, { ...about, name, target: TARGET_STOP }))
+    figures.push(values.figure(bench, { ...about, name: `${name}: engine alone` }, ENGINE))
+  }
   return figures
 }
 
