@@ -128,9 +128,9 @@ export const execCommand: Command = {
   name: 'exec',
   usage: '[OPTIONS] SERVICE[.SLOT]|TASK|CONTAINER [--] COMMAND [ARG...]',
   summary: 'Execute a command in a running task or container of any node',
-  examples: `  swarmctl exec -it web.1 -- sh            # slot 1 of service web, wherever it runs
-  swarmctl exec web -- cat /etc/hosts      # where one task of web runs
-  swarmctl exec worker2/redis -- redis-cli ping   # a container that is no task, on node worker2`,
+  examples: `  swarmctl exec -it web.1 -- sh         # slot 1 of web, on any node
+  swarmctl exec web -- cat /etc/hosts   # where one task of web runs
+  swarmctl exec worker2/redis -- top    # container redis of node worker2`,
   flags: [
     { name: 'detach', short: 'd', type: switchType, help: 'Detached mode: run command in the background' },
     { name: 'env', short: 'e', type: environmentType, help: 'Set environment variables' },

@@ -220,6 +220,8 @@ export const infoCommand: Command = {
   name: 'info',
   usage: '[OPTIONS]',
   summary: 'Display system-wide information',
+  examples: `  swarmctl info
+  swarmctl info --format '{{.Swarm.NodeID}} {{.Swarm.LocalNodeState}}'`,
   flags: [inspectFormatFlag],
   operands: { min: 0, max: 0 },
   run,

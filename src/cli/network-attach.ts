@@ -98,6 +98,7 @@ export const networkAttachCommands: readonly Command[] = [
     name: 'disconnect',
     usage: '[OPTIONS] NETWORK CONTAINER',
     summary: 'Disconnect a container from a network',
+    examples: '  swarmctl network disconnect backend debug',
     flags: [{ name: 'force', short: 'f', type: switchType, help: 'Force the container to disconnect from a network' }],
     operands: { min: 2, max: 2 },
     completeOperand: 'network',

@@ -245,6 +245,8 @@ const ownCommands: readonly Command[] = [
     name: 'inspect',
     usage: '[OPTIONS] NETWORK [NETWORK...]',
     summary: 'Display detailed information on one or more networks',
+    examples: `  swarmctl network inspect backend
+  swarmctl network inspect --verbose backend    # with services and tasks`,
     flags: [
       inspectFormatFlag,
       { name: 'verbose', short: 'v', type: switchType, help: 'Verbose output for diagnostics' },
@@ -269,6 +271,7 @@ const ownCommands: readonly Command[] = [
     aliases: ['list'],
     usage: '[OPTIONS]',
     summary: 'List networks',
+    examples: '  swarmctl network ls --filter driver=overlay',
     flags: [
       { ...filterFlag, help: 'Provide filter values (e.g. "driver=bridge")' },
       formatFlag,
@@ -282,6 +285,7 @@ const ownCommands: readonly Command[] = [
     name: 'rotate-keys',
     usage: '',
     summary: 'Change the keys of encrypted overlay networks, on all nodes and without loss',
+    examples: '  swarmctl network rotate-keys',
     flags: [],
     operands: { min: 0, max: 0 },
     run: async (context) => {
@@ -293,6 +297,7 @@ const ownCommands: readonly Command[] = [
     aliases: ['remove'],
     usage: 'NETWORK [NETWORK...]',
     summary: 'Remove one or more networks',
+    examples: '  swarmctl network rm frontend backend',
     flags: [{ name: 'force', short: 'f', type: switchType, help: 'Do not error if the network does not exist' }],
     operands: { min: 1, max: undefined },
     completeOperand: 'network',

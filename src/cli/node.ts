@@ -225,6 +225,7 @@ export const nodeCommands: readonly Command[] = [
     name: 'demote',
     usage: 'NODE [NODE...]',
     summary: 'Demote one or more nodes from manager in the swarm',
+    examples: '  swarmctl node demote worker-3',
     flags: [],
     operands: { min: 1, max: undefined },
     completeOperand: 'node',
@@ -265,6 +266,7 @@ export const nodeCommands: readonly Command[] = [
     name: 'promote',
     usage: 'NODE [NODE...]',
     summary: 'Promote one or more nodes to manager in the swarm',
+    examples: '  swarmctl node promote worker-1 worker-2',
     flags: [],
     operands: { min: 1, max: undefined },
     completeOperand: 'node',
@@ -284,6 +286,8 @@ export const nodeCommands: readonly Command[] = [
     name: 'ps',
     usage: '[OPTIONS] [NODE...]',
     summary: 'List tasks running on one or more nodes, defaults to current node',
+    examples: `  swarmctl node ps
+  swarmctl node ps --filter desired-state=running worker-1`,
     flags: [
       filterFlag,
       { name: 'format', type: textType, help: 'Pretty-print tasks using a Go template' },
@@ -301,6 +305,8 @@ export const nodeCommands: readonly Command[] = [
     aliases: ['remove'],
     usage: '[OPTIONS] NODE [NODE...]',
     summary: 'Remove one or more nodes from the swarm',
+    examples: `  swarmctl node rm worker-3            # after "swarm leave" there
+  swarmctl node rm --force worker-3    # one that will not come back`,
     flags: [{ name: 'force', short: 'f', type: switchType, help: 'Force remove a node from the swarm' }],
     operands: { min: 1, max: undefined },
     completeOperand: 'node',

@@ -36,6 +36,8 @@ export const supportBundleCommand: Command = {
   name: 'support-bundle',
   usage: '[OPTIONS]',
   summary: 'Save the state of the node as an archive, without secrets',
+  examples: `  swarmctl support-bundle
+  swarmctl support-bundle -o - | ssh helpdesk 'cat > bundle.tgz'`,
   flags: [
     {
       name: 'output',

@@ -120,6 +120,8 @@ export const versionCommand: Command = {
   name: 'version',
   usage: '[OPTIONS]',
   summary: 'Show the version information',
+  examples: `  swarmctl version
+  swarmctl version --format '{{.Server.APIVersion}}'`,
   flags: [inspectFormatFlag],
   operands: { min: 0, max: 0 },
   run,

@@ -10,6 +10,8 @@ import { promisify } from 'node:util'
 import t from 'tap'
 import type { Flag } from '../../src/cli/command.ts'
 import { listType, switchType, textType } from '../../src/cli/flags.ts'
+import { commandHelp, PROGRAM } from '../../src/cli/help.ts'
+import { groups, topCommands } from '../../src/cli/registry.ts'
 import { run } from '../../src/cli/run.ts'
 import { FlagError, scan } from '../../src/cli/scan.ts'
 import { DockerRecorder } from '../e2e/support/docker-recorder.ts'
@@ -51,6 +53,30 @@ t.test('help is on stdout when asked for, on stderr when nothing else could be d
   t.ok(page.split('\n').every((line) => line.length <= 80))
   t.match((await swarmctl(['node', 'list', '--help'])).stdout, /Aliases:\n {2}swarmctl node ls, swarmctl node list/)
   t.equal((await swarmctl(['swarm', 'update'])).stdout, (await swarmctl(['swarm', 'update', '--help'])).stdout)
+})
+
+t.test('every page has an example, and fits 80 columns', async (t) => {
+  const all = [
+    ...(await Promise.all(
+      groups.map(async (group) => ({ path: [PROGRAM, group.name], commands: await group.load() })),
+    )),
+    { path: [PROGRAM], commands: await Promise.all(topCommands.map((entry) => entry.load())) },
+  ]
+  for (const { path, commands } of all) {
+    for (const command of commands) {
+      const page = commandHelp([...path, command.name].join(' '), command)
+      t.match(page, /\n\nExamples:\n {2}/, command.name)
+      // the usage, and the one line of a summary, are as long as they are
+      t.same(
+        page
+          .split('\n')
+          .slice(3)
+          .filter((line) => line.length > 80),
+        [],
+        command.name,
+      )
+    }
+  }
 })
 
 t.test('what is mistyped gets a suggestion', async (t) => {

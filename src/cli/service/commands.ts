@@ -247,6 +247,8 @@ export const logsCommand: Command = {
   name: 'logs',
   usage: '[OPTIONS] SERVICE|TASK',
   summary: 'Fetch the logs of a service or task',
+  examples: `  swarmctl service logs -f --tail 20 web
+  swarmctl service logs --since 10m --timestamps web.2`,
   flags: [
     { name: 'details', type: switchType, help: 'Show extra details provided to logs' },
     { name: 'follow', short: 'f', type: switchType, help: 'Follow log output' },
@@ -288,6 +290,8 @@ export const serviceCommands: readonly Command[] = [
     name: 'inspect',
     usage: '[OPTIONS] SERVICE [SERVICE...]',
     summary: 'Display detailed information on one or more services',
+    examples: `  swarmctl service inspect --pretty web
+  swarmctl service inspect --format '{{json .Spec.Labels}}' web`,
     flags: [inspectFormatFlag, prettyFlag],
     operands: OPERANDS_SOME,
     completeOperand: 'service',
@@ -299,6 +303,8 @@ export const serviceCommands: readonly Command[] = [
     aliases: ['list'],
     usage: '[OPTIONS]',
     summary: 'List services',
+    examples: `  swarmctl service ls --filter label=tier=front
+  swarmctl service ls --format '{{.Name}} {{.Replicas}}'`,
     flags: [filterFlag, formatFlag, quietFlag('Only display IDs')],
     operands: { min: 0, max: 0 },
     run: listServices,
@@ -307,6 +313,8 @@ export const serviceCommands: readonly Command[] = [
     name: 'ps',
     usage: '[OPTIONS] SERVICE [SERVICE...]',
     summary: 'List the tasks of one or more services',
+    examples: `  swarmctl service ps web
+  swarmctl service ps --no-trunc --filter desired-state=running web`,
     flags: [
       filterFlag,
       { name: 'format', type: textType, help: 'Pretty-print tasks using a Go template' },
@@ -324,6 +332,7 @@ export const serviceCommands: readonly Command[] = [
     aliases: ['remove'],
     usage: 'SERVICE [SERVICE...]',
     summary: 'Remove one or more services',
+    examples: '  swarmctl service rm web api',
     flags: [],
     operands: OPERANDS_SOME,
     completeOperand: 'service',
@@ -333,6 +342,7 @@ export const serviceCommands: readonly Command[] = [
     name: 'rollback',
     usage: '[OPTIONS] SERVICE',
     summary: "Revert changes to a service's configuration",
+    examples: '  swarmctl service rollback web',
     flags: [detachFlag, quietProgressFlag],
     operands: OPERANDS_ONE,
     completeOperand: 'service',
@@ -342,6 +352,7 @@ export const serviceCommands: readonly Command[] = [
     name: 'scale',
     usage: 'SERVICE=REPLICAS [SERVICE=REPLICAS...]',
     summary: 'Scale one or multiple replicated services',
+    examples: '  swarmctl service scale web=5 worker=2',
     flags: [detachFlag],
     operands: OPERANDS_SOME,
     completeOperand: 'service',

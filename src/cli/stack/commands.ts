@@ -35,6 +35,7 @@ export const stackCommands: readonly Command[] = [
     name: 'config',
     usage: '[OPTIONS]',
     summary: 'Outputs the final config file, after doing merges and interpolations',
+    examples: '  swarmctl stack config -c base.yml -c production.yml',
     flags: [
       ...composeFlags,
       {
@@ -59,9 +60,9 @@ export const stackCommands: readonly Command[] = [
     summary: 'Deploy a new stack or update an existing stack',
     examples: `  swarmctl stack deploy -c compose.yml web
   swarmctl stack deploy -c base.yml -c production.yml --prune web
-  swarmctl stack deploy -c compose.yml web api              # one service of it, and what that needs
-  swarmctl stack plan -c compose.yml --out plan.json web    # look first,
-  swarmctl stack deploy --plan plan.json                    # then do exactly that, if nothing has moved`,
+  swarmctl stack deploy -c compose.yml web api      # its service api alone
+  swarmctl stack plan -c compose.yml -o plan.json web    # look first,
+  swarmctl stack deploy --plan plan.json          # then do just that`,
     flags: [
       ...composeFlags,
       {
@@ -94,6 +95,7 @@ export const stackCommands: readonly Command[] = [
     aliases: ['list'],
     usage: '[OPTIONS]',
     summary: 'List stacks',
+    examples: '  swarmctl stack ls',
     flags: [formatFlag],
     operands: { min: 0, max: 0 },
     run: listStacks,
@@ -103,9 +105,9 @@ export const stackCommands: readonly Command[] = [
     usage: '[OPTIONS] STACK [SERVICE...]',
     summary: 'Show what a deployment would create, change, restart and remove, and change nothing',
     examples: `  swarmctl stack plan -c compose.yml web
-  swarmctl stack plan -q -c compose.yml web                 # exit code 0: nothing to do, 2: something, 1: an error
+  swarmctl stack plan -q -c compose.yml web        # 2: there is something to do
   swarmctl stack plan -c compose.yml --prune --format json web
-  swarmctl stack plan -c compose.yml --out plan.json web    # contents of secrets are in the file: keep it to yourself`,
+  swarmctl stack plan -c compose.yml -o plan.json web    # it has secrets in it`,
     flags: [
       ...composeFlags,
       {
@@ -128,6 +130,7 @@ export const stackCommands: readonly Command[] = [
     name: 'ps',
     usage: '[OPTIONS] STACK',
     summary: 'List the tasks in the stack',
+    examples: '  swarmctl stack ps --filter desired-state=running shop',
     flags: [
       filterFlag,
       formatFlag,
@@ -143,6 +146,8 @@ export const stackCommands: readonly Command[] = [
     aliases: ['remove', 'down'],
     usage: '[OPTIONS] STACK [STACK...]',
     summary: 'Remove one or more stacks',
+    examples: `  swarmctl stack rm shop
+  swarmctl stack rm --volumes shop    # and what it has stored`,
     flags: [
       { name: 'detach', short: 'd', type: switchType, help: 'Do not wait for stack removal' },
       {
@@ -158,6 +163,7 @@ export const stackCommands: readonly Command[] = [
     name: 'services',
     usage: '[OPTIONS] STACK',
     summary: 'List the services in the stack',
+    examples: '  swarmctl stack services shop',
     flags: [filterFlag, formatFlag, quietFlag('Only display IDs')],
     operands: { min: 1, max: 1 },
     run: listStackServices,

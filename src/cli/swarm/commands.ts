@@ -242,6 +242,7 @@ export const swarmCommands: readonly Command[] = [
     name: 'join',
     usage: '[OPTIONS] HOST:PORT',
     summary: 'Join a swarm as a node and/or manager',
+    examples: '  swarmctl swarm join --token SWMTKN-1-2mk6i1g… 192.168.99.121:2377',
     flags: [...joinFlags, { name: 'token', type: textType, help: 'Token for entry into the swarm' }],
     operands: { min: 1, max: 1 },
     run: join,
@@ -250,6 +251,8 @@ export const swarmCommands: readonly Command[] = [
     name: 'join-token',
     usage: '[OPTIONS] (worker|manager)',
     summary: 'Manage join tokens',
+    examples: `  swarmctl swarm join-token worker             # what to run on the new machine
+  swarmctl swarm join-token --rotate manager   # the old token ends`,
     flags: [quietFlag('Only display token'), { name: 'rotate', type: switchType, help: 'Rotate join token' }],
     operands: { min: 1, max: 1 },
     run: joinToken,
@@ -258,6 +261,8 @@ export const swarmCommands: readonly Command[] = [
     name: 'leave',
     usage: '[OPTIONS]',
     summary: 'Leave the swarm',
+    examples: `  swarmctl swarm leave
+  swarmctl swarm leave --force    # on a manager`,
     flags: [
       { name: 'force', short: 'f', type: switchType, help: 'Force this node to leave the swarm, ignoring warnings' },
     ],
@@ -290,6 +295,8 @@ export const swarmCommands: readonly Command[] = [
     name: 'update',
     usage: '[OPTIONS]',
     summary: 'Update the swarm',
+    examples: `  swarmctl swarm update --task-history-limit 3
+  swarmctl swarm update --label-add io.swarmctl.rebalance=on-join`,
     flags: [
       ...specFlags,
       { name: 'label-rm', type: listType, help: 'Remove a label of the swarm' },
