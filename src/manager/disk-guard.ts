@@ -108,6 +108,8 @@ export class DiskGuard {
   #refusal(transaction: Transaction): CodedError | undefined {
     const disk = this.#disk
     if (disk.kind === 'room' || !makesStoreGrow(this.#options.view, transaction)) return undefined
+    // It has just handed over: who leads now takes the request.
+    if (this.#options.raft.status()?.role !== 'leader') return undefined
     if (!this.#hasFailed && this.#heir() !== undefined) {
       // Another manager takes the request in a moment.
       return new CodedError('NOT_LEADER', 'this manager hands leadership over', { retryable: true })
