@@ -24,6 +24,7 @@ import {
 } from '../../src/manager/control/rebalance.ts'
 import { why } from '../../src/manager/control/why.ts'
 import { whySubject } from '../../src/manager/control/why-subject.ts'
+import { Balance } from '../../src/manager/orchestrator/rebalance-moves.ts'
 import type { ServiceMoves } from '../../src/manager/orchestrator/rebalance-plan.ts'
 import { ClusterMap } from '../../src/manager/scheduler/cluster-map.ts'
 import { nanos, replicatedSpec, SmallCluster, withImage } from './support/small-cluster.ts'
@@ -118,6 +119,26 @@ t.test(
     await cluster.stop()
   },
 )
+
+t.test('what was thought through leaves no trace on what is known of the nodes', async (t) => {
+  const cluster = await SmallCluster.start({ nodes: 3 })
+  await cluster.create('web', replicatedSpec(6))
+  await cluster.untilRunning('web', 6)
+  await cluster.addNode('n4')
+  const map = new ClusterMap()
+  for (const _ of map.build(cluster.store)) void _
+  const loads = () => [...map.nodes()].map((info) => [info.node.id, info.active, info.activeOf('web')])
+  const before = loads()
+  const balance = new Balance(map, [])
+  const request = { onto: [], isEncrypted: () => false, nowMs: cluster.clock.wallMs() }
+  const move = balance.next({ ...request, tasks: cluster.running('web') })!
+  balance.begin(move)
+  t.notSame(loads(), before)
+  balance.release()
+  t.same(loads(), before)
+  t.match(new Balance(map, []).next({ ...request, tasks: cluster.running('web') }), { toNodeId: move.toNodeId })
+  await cluster.stop()
+})
 
 t.test('nodes that differ by one are even: nothing is moved to and fro', async (t) => {
   const cluster = await crowded(3)

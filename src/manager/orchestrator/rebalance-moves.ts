@@ -56,9 +56,10 @@ export class Balance {
   readonly #map: ClusterMap
   /** Tasks that are about to go, by node: they count no more. */
   readonly #leaving = new Map<string, Task[]>()
+  readonly #arrived: { readonly taskId: string; readonly nodeId: string }[] = []
   #planned = 0
 
-  /** @param map is changed: it must be the caller's own */
+  /** @param map the caller's own: it is ahead of the store until `release` */
   constructor(map: ClusterMap, underWay: Iterable<MoveUnderWay>) {
     this.#map = map
     for (const { task, predecessor } of underWay) {
@@ -110,7 +111,13 @@ export class Balance {
     this.#arrive({ ...task, id: `planned-${++this.#planned}` }, toNodeId)
   }
 
+  /** The map is as it was, and this is of no use any more. */
+  release(): void {
+    for (const { taskId, nodeId } of this.#arrived) this.#map.get(nodeId)?.remove(taskId)
+  }
+
   #arrive(task: Task, nodeId: string): void {
+    this.#arrived.push({ taskId: task.id, nodeId })
     this.#map.get(nodeId)?.put({ ...task, nodeId, status: { ...task.status, state: 'assigned' } })
   }
 

@@ -26,10 +26,13 @@ type Rebalanced = Service & { readonly rebalance: Rebalance }
 
 export class Rebalancer implements Controller {
   readonly name = 'rebalancer'
-  readonly #active = new Set<string>();
+  readonly #active = new Set<string>()
+  /** While something is being rebalanced: built once, and kept up to date. */
+  #map: ClusterMap | undefined;
 
   *start(view: StoreView): Iterable<string | undefined> {
     this.#active.clear()
+    this.#map = undefined
     for (const [at, service] of view.list('service').entries()) {
       if (isRebalancing(service)) this.#active.add(service.id)
       else if (at % 100 === 0) yield undefined
@@ -37,7 +40,9 @@ export class Rebalancer implements Controller {
     yield KEY
   }
 
-  *affected({ objectKind, id, new: next, old }: StoreEvent): Iterable<string> {
+  *affected(event: StoreEvent, view: StoreView): Iterable<string> {
+    const { objectKind, id, new: next, old } = event
+    this.#map?.observe(event, view)
     if (objectKind === 'service') {
       const isActive = next?.kind === 'service' && isRebalancing(next)
       if (isActive) this.#active.add(id)
@@ -52,8 +57,14 @@ export class Rebalancer implements Controller {
 
   reconcile(view: StoreView, _key: string, context: ReconcileContext): Decision {
     const services = [...this.#active].flatMap((id) => view.get('service', id) ?? []).filter(isRebalancing)
-    if (services.length === 0) return NOTHING
-    const pass = new Pass(view, context)
+    if (services.length === 0) {
+      this.#map = undefined
+      return NOTHING
+    }
+    const pass = new Pass(view, context, () => {
+      this.#map ??= mapOf(view)
+      return this.#map
+    })
     for (const service of services.toSorted(byTurn)) pass.look(service)
     return pass.decision()
   }
@@ -68,15 +79,17 @@ function byTurn(a: Rebalanced, b: Rebalanced): number {
 class Pass {
   readonly #view: StoreView
   readonly #context: ReconcileContext
+  readonly #map: () => ClusterMap
   readonly #waiting: { readonly service: Rebalanced; readonly account: RunAccount }[] = []
   readonly #units: (readonly Change[])[] = []
   readonly #underWay: MoveUnderWay[] = []
   #places = 0
   #requeueAtMs = Number.POSITIVE_INFINITY
 
-  constructor(view: StoreView, context: ReconcileContext) {
+  constructor(view: StoreView, context: ReconcileContext, map: () => ClusterMap) {
     this.#view = view
     this.#context = context
+    this.#map = map
   }
 
   look(service: Rebalanced): void {
@@ -97,19 +110,27 @@ class Pass {
 
   decision(): Decision {
     let balance: Balance | undefined
+    try {
+      this.#beginMoves(() => {
+        balance ??= new Balance(this.#map(), this.#underWay)
+        return balance
+      })
+    } finally {
+      balance?.release()
+    }
+    const requeueAtMs = Number.isFinite(this.#requeueAtMs) ? this.#requeueAtMs : undefined
+    return { transactions: this.#units.flatMap((unit) => packChanges([unit])), requeueAtMs }
+  }
+
+  #beginMoves(balance: () => Balance): void {
     for (const { service, account } of this.#waiting) {
       if (this.#places >= service.rebalance.atOnce) continue
       const moving = account.underWay.map(({ task }) => task.slot)
       const obstacle = obstacleOf(this.#view, service, service.rebalance.volumes, moving)
       if (obstacle?.kind === 'never') this.#end(service, 'stopped', obstacle.reason)
       else if (obstacle) this.#wait(service, obstacle.reason)
-      else {
-        balance ??= new Balance(mapOf(this.#view), this.#underWay)
-        this.#begin(service, account, balance)
-      }
+      else this.#begin(service, account, balance())
     }
-    const requeueAtMs = Number.isFinite(this.#requeueAtMs) ? this.#requeueAtMs : undefined
-    return { transactions: this.#units.flatMap((unit) => packChanges([unit])), requeueAtMs }
   }
 
   #lookAgainAt(atMs: number): void {
