@@ -206,9 +206,9 @@ export class ClusterNode {
     return this.#begin((part) => part.bootstrap(state))
   }
 
-  /** Makes this node the only manager of its cluster, with what is on its disk; before `run`. */
-  beginAnew(given: SwarmSpec): Promise<void> {
-    return this.#begin((part) => part.beginAnew(given))
+  /** Makes this node the only manager of its cluster, with what is on its disk, or with an earlier state there; before `run`. */
+  beginAnew(given: SwarmSpec, from: number | undefined): Promise<void> {
+    return this.#begin((part) => part.beginAnew(given, from))
   }
 
   async #begin(make: (part: ManagerPart) => Promise<void>): Promise<void> {

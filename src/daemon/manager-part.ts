@@ -162,8 +162,8 @@ export class ManagerPart {
   }
 
   /** Goes on alone with what is on this disk: see Manager.beginAnew. */
-  beginAnew(given: SwarmSpec): Promise<void> {
-    return this.manager.beginAnew(OWN_FEATURE_LEVEL, given)
+  beginAnew(given: SwarmSpec, from: number | undefined): Promise<void> {
+    return this.manager.beginAnew(OWN_FEATURE_LEVEL, given, from)
   }
 
   /** Opens the control port. @throws {CodedError} LISTEN_FAILED */

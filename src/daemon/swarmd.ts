@@ -23,7 +23,9 @@ import { makeJoinToken } from '../manager/ca/join-token.ts'
 import { parseUnlockKey } from '../manager/ca/unlock-key.ts'
 import type { Manager } from '../manager/manager.ts'
 import { OWN_FEATURE_LEVEL } from '../manager/membership/feature-level.ts'
+import type { StoreView } from '../manager/store/types.ts'
 import type { DataPlane } from '../overlay/client.ts'
+import type { StoredSnapshot } from '../raft/raft-storage.ts'
 import type { SocketSource } from '../worker/docker/container-body.ts'
 import { chooseAddresses, DEFAULT_LISTEN_ADDRESS, hostOf, machineAddresses, type NodeAddresses } from './addresses.ts'
 import {
@@ -244,7 +246,7 @@ export class Swarmd implements ClusterAccess {
     const membership = membershipOf(addresses, [{ nodeId, address: addresses.advertise }], raftId, true)
     const node = this.#node(identity, membership)
     try {
-      await node.beginAnew(request.given)
+      await node.beginAnew(request.given, request.fromSnapshot)
     } catch (error) {
       log.error({ code: errorCode(error), reason: errorMessage(error) }, 'no cluster was made of this manager')
       this.#run(this.#node(identity, before))
@@ -384,6 +386,16 @@ export class Swarmd implements ClusterAccess {
     if (status === 204) return
     const answer = JSON.parse(body.toString('utf8') || '{}') as { readonly message?: string }
     throw new CodedError('NODE_UNREACHABLE', answer.message ?? `the leader answered ${status}`, { retryable: true })
+  }
+
+  snapshots(): readonly StoredSnapshot[] {
+    return this.#running?.node.manager?.raft.snapshots() ?? []
+  }
+
+  async snapshotState(index: number): Promise<StoreView> {
+    const manager = this.#running?.node.manager
+    if (!manager) throw notAManager()
+    return await manager.snapshotState(index)
   }
 
   rotateNetworkKeys(): Promise<void> {

@@ -27,7 +27,7 @@ import { SchedulingDelay } from './scheduling-delay.ts'
 import { Store } from './store/store.ts'
 import { StoreMachine } from './store/store-machine.ts'
 import { type ProposerMetrics, StoreProposer } from './store/store-proposer.ts'
-import type { Proposer, TransactionResult } from './store/types.ts'
+import type { Proposer, StoreView, TransactionResult } from './store/types.ts'
 
 /** How long a new member may take to catch up; then it has to ask again. */
 const CATCH_UP_TIMEOUT_MS = 60_000
@@ -187,6 +187,7 @@ export class Manager {
   /** How much is left on the disk of this manager. */
   setDisk(disk: ManagerDisk): void {
     this.#disk.set(disk)
+    this.#followRaftSettings()
   }
 
   /** True while this manager leads and its state is complete. */
@@ -282,17 +283,31 @@ export class Manager {
   /**
    * Goes on alone with what this disk has of a cluster whose majority is lost: in place of a member's recovery, before `run`.
    * @param given settings that replace what is there, as far as they are not empty
+   * @param from index of a kept snapshot to begin with; undefined: all that the disk has
    * @throws {CodedError} as RaftNode.beginAnew
    */
-  async beginAnew(featureLevel: number, given: SwarmSpec): Promise<void> {
+  async beginAnew(featureLevel: number, given: SwarmSpec, from?: number): Promise<void> {
     const raftId = this.#raftId
     const address = this.#address
     const { clock, random } = this.#options
-    await this.raft.beginAnew({ id: raftId, address }, (index) => {
+    const change = (index: number) => {
       const changes = forcedChanges(this.store, this.nodeId, { raftId, address, featureLevel }, given, random)
       const [result] = this.store.apply(index, clock.wallMs(), [changes])
       if (result?.kind === 'refused') throw new CodedError(result.code, result.message)
-    })
+    }
+    await this.raft.beginAnew({ id: raftId, address }, change, from)
+  }
+
+  /** What a snapshot of this disk holds. @throws {CodedError} RAFT_SNAPSHOT_UNKNOWN; what reading it throws */
+  async snapshotState(index: number): Promise<StoreView> {
+    const reader = this.raft.readSnapshot(index)
+    try {
+      const store = new Store()
+      await new StoreMachine({ store, log: this.#log }).restore(reader.chunks())
+      return store
+    } finally {
+      reader.release()
+    }
   }
 
   /** Takes a worker's `/session` connection. */
@@ -402,7 +417,10 @@ export class Manager {
 
   /** What `docker swarm update --snapshot-interval` says holds on every manager, at once. */
   #followRaftSettings(): void {
-    const { SnapshotInterval, LogEntriesForSlowFollowers } = this.store.cluster()?.spec.Raft ?? {}
+    const cluster = this.store.cluster()
+    const { SnapshotInterval, LogEntriesForSlowFollowers, KeepOldSnapshots = 0 } = cluster?.spec.Raft ?? {}
+    // Before the state is there nobody knows; what is kept is the first to make room on a disk that is nearly full.
+    if (cluster) this.raft.keepSnapshots(this.#disk.disk.kind === 'low' ? 0 : KeepOldSnapshots)
     const { raftConfig } = this.#options
     this.raft.setSnapshotPolicy({
       snapshotInterval: raftConfig?.snapshotInterval ?? (SnapshotInterval || DEFAULT_RAFT_CONFIG.snapshotInterval),

@@ -24,6 +24,7 @@ import {
   type RaftNodeOptions,
   type RaftNodeStatus,
 } from './raft-node-types.ts'
+import type { SnapshotReader, StoredSnapshot } from './raft-storage.ts'
 import { ReadTracker } from './read-tracker.ts'
 import { SnapshotKeeper } from './snapshot-keeper.ts'
 import { beginningAt } from './stored-state.ts'
@@ -103,20 +104,21 @@ export class RaftNode<Result> {
    * before `run`, in place of `bootstrap`.
    * @param member with an id that the old cluster does not know: its members, should they come back, are strangers
    * @param change of the state machine, at the given index, before it becomes the new cluster's first state
-   * @throws {CodedError} RAFT_STORAGE_EMPTY where nothing was left; what opening the storage, executing or `change` throws
+   * @param from index of a kept snapshot, to begin with that state and none of the log
+   * @throws {CodedError} RAFT_STORAGE_EMPTY where nothing was left; RAFT_SNAPSHOT_UNKNOWN; what opening the storage, executing or
+   *   `change` throws
    */
-  async beginAnew(member: Member, change: (index: number) => void): Promise<void> {
+  async beginAnew(member: Member, change: (index: number) => void, from?: number): Promise<void> {
     assert(member.id === this.id, 'a cluster begins with the member that makes it')
     const { storage, stateMachine, clock } = this.#options
     const { hardState, snapshot, entries } = await this.#open()
-    const reader = storage.readSnapshot()
-    if (!reader) throw new CodedError('RAFT_STORAGE_EMPTY', 'there is no state here that a cluster could go on with')
+    const reader = this.readSnapshot(from)
     try {
       await stateMachine.restore(reader.chunks())
     } finally {
       reader.release()
     }
-    for (const [at, entry] of entries.entries()) {
+    for (const [at, entry] of (from === undefined ? entries : []).entries()) {
       if (entry.index <= snapshot.index || entry.kind === 'config' || entry.data.length === 0) continue
       const { data } = decodeEnvelope(entry.index, entry.data)
       stateMachine.apply({ index: entry.index, term: entry.term, data })
@@ -248,6 +250,30 @@ export class RaftNode<Result> {
   /** From now on a snapshot is made after so many entries, and so many stay beside it for slow followers. */
   setSnapshotPolicy(policy: Pick<RaftConfig, 'snapshotInterval' | 'keepEntries'>): void {
     this.#config = { ...this.#config, ...policy }
+  }
+
+  /** From now on so many of the snapshots that newer ones replace stay on this disk. */
+  keepSnapshots(count: number): void {
+    this.#options.storage.keepSnapshots(count)
+  }
+
+  /** On this disk: the current one, and those that were kept, the newest first. */
+  snapshots(): readonly StoredSnapshot[] {
+    return this.#options.storage.snapshots()
+  }
+
+  /** One of `snapshots`, for who releases it. @throws {CodedError} RAFT_SNAPSHOT_UNKNOWN */
+  readSnapshot(index?: number): SnapshotReader {
+    const { storage } = this.#options
+    const reader = storage.readSnapshot(index)
+    if (reader) return reader
+    if (index === undefined)
+      throw new CodedError('RAFT_STORAGE_EMPTY', 'there is no state here that a cluster could go on with')
+    const there = storage.snapshots().map((snapshot) => snapshot.index)
+    throw new CodedError(
+      'RAFT_SNAPSHOT_UNKNOWN',
+      `this manager has no snapshot at index ${index}: it has ${there.join(', ') || 'none'}`,
+    )
   }
 
   /**

@@ -3,19 +3,21 @@
 
 import type { Clock } from '../lib/clock.ts'
 import { assert, CodedError, errorMessage } from '../lib/errors.ts'
+import { KeptSnapshots, type SnapshotRecord } from './kept-snapshots.ts'
 import { corrupt, type RecordCodec } from './record-codec.ts'
 import type { RecordOperation, RecordStore } from './record-store.ts'
 import { type RecoveredState, recoverState } from './storage-recovery.ts'
 import {
   chunkKey,
   encodeEntry,
+  encodeKept,
   encodeSnapshot,
   encodeState,
   encodeStoreFormat,
   entryKey,
   FORMAT_KEY,
+  keptKey,
   SNAPSHOT_KEY,
-  type SnapshotRecord,
   STATE_KEY,
 } from './stored-records.ts'
 import type { Entry, HardState, SnapshotMeta, StoredState } from './types.ts'
@@ -44,6 +46,14 @@ export interface SnapshotReader {
   chunks(): AsyncIterable<Uint8Array>
   /** Idempotent. */
   release(): void
+}
+
+export interface StoredSnapshot {
+  readonly index: number
+  readonly term: number
+  readonly sizeBytes: number
+  /** wall time; undefined: it is the current one */
+  readonly replacedMs: number | undefined
 }
 
 export interface RaftStorageOptions {
@@ -81,6 +91,7 @@ export class RaftStorage {
   /** Readers of a generation's chunks; those of `#obsolete` go when the last reader does. */
   readonly #readers = new Map<number, number>()
   readonly #obsolete = new Map<number, SnapshotRecord>()
+  readonly #kept = new KeptSnapshots()
   #queue: RecordOperation[] = []
   #waiting: Waiting[] = []
   #flushing: Promise<void> | undefined
@@ -113,6 +124,7 @@ export class RaftStorage {
     this.#formatted = recovered.formatted
     this.#hardState = state.hardState
     this.#snapshot = recovered.snapshot
+    this.#kept.restore(recovered.kept)
     this.#firstStored = recovered.firstStored
     this.#baseIndex = (state.entries[0]?.index ?? state.snapshot.index + 1) - 1
     this.#baseTerm = recovered.baseTerm
@@ -205,9 +217,28 @@ export class RaftStorage {
     await this.#deleteInSlices(saved.chunkCount, (chunk) => chunkKey(saved.generation, chunk))
   }
 
-  /** The current snapshot. */
-  readSnapshot(): SnapshotReader | undefined {
-    const snapshot = this.#snapshot
+  /** From now on so many of those that newer ones replace stay; what is too many goes. */
+  keepSnapshots(count: number): void {
+    this.#kept.setLimit(count)
+    this.#dropSurplus()
+  }
+
+  /** The current one, and those that were kept, the newest first. */
+  snapshots(): readonly StoredSnapshot[] {
+    const shown = ({ meta, sizeBytes }: SnapshotRecord, replacedMs?: number): StoredSnapshot => ({
+      index: meta.index,
+      term: meta.term,
+      sizeBytes,
+      replacedMs,
+    })
+    const kept = this.#kept.list.map((one) => shown(one, one.replacedMs)).toReversed()
+    return this.#snapshot ? [shown(this.#snapshot), ...kept] : kept
+  }
+
+  /** The current snapshot, or the one at `index`; undefined where there is none. */
+  readSnapshot(index?: number): SnapshotReader | undefined {
+    const isMeant = ({ meta }: SnapshotRecord) => index === undefined || meta.index === index
+    const snapshot = [...(this.#snapshot ? [this.#snapshot] : []), ...this.#kept.list.toReversed()].find(isMeant)
     if (!snapshot) return undefined
     const { meta, chunkCount, sizeBytes, generation } = snapshot
     this.#readers.set(generation, (this.#readers.get(generation) ?? 0) + 1)
@@ -272,10 +303,16 @@ export class RaftStorage {
     const value = this.#codec.seal(SNAPSHOT_KEY, encodeSnapshot(saved))
     this.#queue.push({ kind: 'put', key: SNAPSHOT_KEY, value })
     if (!old) return
-    this.#obsolete.set(old.generation, old)
+    const kept = this.#kept.add(old, this.#clock.wallMs())
+    const key = keptKey(old.generation)
+    if (kept) this.#queue.push({ kind: 'put', key, value: this.#codec.seal(key, encodeKept(kept)) })
+    else this.#obsolete.set(old.generation, old)
     // Only once the new one is durable; a failure has been reported to the writer.
     void this.#flushed().then(
-      () => this.#dropObsolete(old.generation),
+      () => {
+        this.#dropObsolete(old.generation)
+        this.#dropSurplus()
+      },
       () => {},
     )
   }
@@ -346,7 +383,15 @@ export class RaftStorage {
     if (!snapshot || this.#readers.has(generation)) return
     this.#obsolete.delete(generation)
     // What a failed deletion leaves, recovery deletes.
+    this.#records.write(deletions([keptKey(generation)]), { sync: false }).catch(() => {})
     this.discardSnapshot(snapshot).catch(() => {})
+  }
+
+  #dropSurplus(): void {
+    for (const snapshot of this.#kept.takeSurplus()) {
+      this.#obsolete.set(snapshot.generation, snapshot)
+      this.#dropObsolete(snapshot.generation)
+    }
   }
 
   /** Not synced: what a crash brings back, recovery drops again. */

@@ -2,6 +2,7 @@
 // acknowledged and is not missed; anything else that is missing or damaged stops the node with a message.
 
 import { EMPTY_STATE } from './core.ts'
+import type { KeptSnapshot, SnapshotRecord } from './kept-snapshots.ts'
 import { corrupt, type RecordCodec } from './record-codec.ts'
 import type { RecordStore } from './record-store.ts'
 import {
@@ -9,6 +10,7 @@ import {
   checkStoreFormat,
   chunkKey,
   decodeEntry,
+  decodeKept,
   decodeSnapshot,
   decodeState,
   ENTRY_RANGE,
@@ -16,8 +18,9 @@ import {
   FORMAT_KEY,
   generationOfChunkKey,
   indexOfEntryKey,
+  KEPT_RANGE,
+  keptKey,
   SNAPSHOT_KEY,
-  type SnapshotRecord,
   STATE_KEY,
 } from './stored-records.ts'
 import type { Entry, SnapshotMeta, StoredState } from './types.ts'
@@ -26,12 +29,14 @@ export interface RecoveredState {
   readonly formatted: boolean
   readonly state: StoredState
   readonly snapshot: SnapshotRecord | undefined
+  /** Earlier ones that are kept, the oldest first. */
+  readonly kept: readonly KeptSnapshot[]
   /** The lowest entry on disk, wanted or not. */
   readonly firstStored: number
   /** Of the entry before `state.entries`. */
   readonly baseTerm: number
   readonly lastGeneration: number
-  /** Keys of chunks that belong to no snapshot (a crash came between saving and adopting one), in slices. */
+  /** Keys of chunks that belong to no snapshot (a crash came between saving and adopting one), and what else is of no use, in slices. */
   readonly garbage: readonly (readonly string[])[]
 }
 
@@ -54,7 +59,10 @@ export async function recoverState(records: RecordStore, codec: RecordCodec): Pr
   const { entries, baseTerm, firstStored } = await readLog(records, codec, meta, lastIndex)
   if (hardState.commit > lastIndex) throw corrupt(STATE_KEY, 'it commits entries that are not there')
 
-  const { lastGeneration, garbage } = await findGarbage(records, snapshot)
+  const kept = await readKept(records, codec)
+  const live = kept.filter(({ generation }) => generation !== snapshot?.generation && isWhole(records, generation))
+  const useless = kept.filter((one) => !live.includes(one)).map(({ generation }) => keptKey(generation))
+  const { lastGeneration, garbage } = await findGarbage(records, snapshot ? [...live, snapshot] : live)
   return {
     formatted: true,
     state: {
@@ -63,10 +71,11 @@ export async function recoverState(records: RecordStore, codec: RecordCodec): Pr
       entries,
     },
     snapshot,
+    kept: live,
     firstStored,
     baseTerm,
     lastGeneration,
-    garbage,
+    garbage: useless.length > 0 ? [...garbage, useless] : garbage,
   }
 }
 
@@ -76,11 +85,12 @@ async function recoverEmpty(records: RecordStore): Promise<RecoveredState> {
     if (records.get(key)) throw corrupt(FORMAT_KEY, `it is missing although ${key} is there`)
   for await (const [key] of records.range(...ENTRY_RANGE))
     throw corrupt(FORMAT_KEY, `it is missing although ${key} is there`)
-  const { lastGeneration, garbage } = await findGarbage(records, undefined)
+  const { lastGeneration, garbage } = await findGarbage(records, [])
   return {
     formatted: false,
     state: EMPTY_STATE,
     snapshot: undefined,
+    kept: [],
     firstStored: 1,
     baseTerm: 0,
     lastGeneration,
@@ -127,18 +137,28 @@ async function readLog(
   return { entries, baseTerm, firstStored: firstStored ?? snapshotIndex + 1 }
 }
 
+async function readKept(records: RecordStore, codec: RecordCodec): Promise<readonly KeptSnapshot[]> {
+  const kept: KeptSnapshot[] = []
+  for await (const [key, value] of records.range(...KEPT_RANGE)) kept.push(decodeKept(key, codec.open(key, value)))
+  return kept.toSorted((a, b) => a.generation - b.generation)
+}
+
+/** An older build, or a crash amid the deletion, may have taken its chunks. */
+function isWhole(records: RecordStore, generation: number): boolean {
+  return records.get(chunkKey(generation, 0)) !== undefined
+}
+
 async function findGarbage(
   records: RecordStore,
-  current: SnapshotRecord | undefined,
+  live: readonly SnapshotRecord[],
 ): Promise<{ readonly lastGeneration: number; readonly garbage: readonly (readonly string[])[] }> {
-  let lastGeneration = current?.generation ?? 0
+  const sorted = live.toSorted((a, b) => a.generation - b.generation)
+  let lastGeneration = sorted.at(-1)?.generation ?? 0
   const keys: string[] = []
-  const ranges: (readonly [string, string])[] = current
-    ? [
-        [CHUNK_RANGE[0], chunkKey(current.generation, 0)],
-        [chunkKey(current.generation, current.chunkCount), CHUNK_RANGE[1]],
-      ]
-    : [CHUNK_RANGE]
+  // Around those that are wanted, so that nobody reads them.
+  const begins = [CHUNK_RANGE[0], ...sorted.map(({ generation, chunkCount }) => chunkKey(generation, chunkCount))]
+  const ends = [...sorted.map(({ generation }) => chunkKey(generation, 0)), CHUNK_RANGE[1]]
+  const ranges = begins.map((begin, at) => [begin, ends[at]!] as const)
   for (const [from, to] of ranges)
     for await (const [key] of records.range(from, to)) {
       keys.push(key)

@@ -2,20 +2,23 @@
 
 import { decode, encode } from '../lib/codec.ts'
 import { decodeConfState, encodeConfState } from './conf-state-codec.ts'
+import type { KeptSnapshot, SnapshotRecord } from './kept-snapshots.ts'
 import { corrupt, unknownFormat } from './record-codec.ts'
-import type { Entry, EntryKind, HardState, SnapshotMeta } from './types.ts'
+import type { Entry, EntryKind, HardState } from './types.ts'
 
 /** Bumped when the set of records or their keys changes. */
 export const STORE_FORMAT = 1
 const ENTRY_FORMAT = 1
 const STATE_FORMAT = 1
 const SNAPSHOT_FORMAT = 1
+const KEPT_FORMAT = 1
 
 export const FORMAT_KEY = 'format'
 export const STATE_KEY = 'state'
 export const SNAPSHOT_KEY = 'snapshot'
 export const ENTRY_RANGE = ['entry/', 'entry0'] as const
 export const CHUNK_RANGE = ['chunk/', 'chunk0'] as const
+export const KEPT_RANGE = ['kept/', 'kept0'] as const
 
 const INDEX_DIGITS = 14
 const NUMBER_DIGITS = 8
@@ -31,6 +34,11 @@ export function indexOfEntryKey(key: string): number {
 /** A generation is one snapshot that was ever written here, whatever became of it. */
 export function chunkKey(generation: number, chunk: number): string {
   return `chunk/${hex(generation)}/${hex(chunk)}`
+}
+
+/** A snapshot that is kept although a newer one has replaced it. Builds that know none drop the chunks and leave this. */
+export function keptKey(generation: number): string {
+  return `kept/${hex(generation)}`
 }
 
 export function generationOfChunkKey(key: string): number {
@@ -92,24 +100,27 @@ export function decodeState(plain: Uint8Array): StateRecord {
   return { hardState: { term, vote, commit }, lastIndex }
 }
 
-export interface SnapshotRecord {
-  readonly meta: SnapshotMeta
-  readonly generation: number
-  readonly chunkCount: number
-  readonly sizeBytes: number
-}
-
 export function encodeSnapshot(record: SnapshotRecord): Uint8Array {
   const { meta, generation, chunkCount, sizeBytes } = record
   return encode([SNAPSHOT_FORMAT, meta.index, meta.term, encodeConfState(meta.conf), generation, chunkCount, sizeBytes])
 }
 
-export function decodeSnapshot(plain: Uint8Array): SnapshotRecord {
-  const fields = decodeFields(SNAPSHOT_KEY, plain, SNAPSHOT_FORMAT, 7)
+export function decodeSnapshot(plain: Uint8Array, key = SNAPSHOT_KEY): SnapshotRecord {
+  const fields = decodeFields(key, plain, SNAPSHOT_FORMAT, 7)
   const [, index, term, conf, generation, chunkCount, sizeBytes] = fields
   if (!isIndex(index) || !isIndex(term) || !isIndex(generation) || !isIndex(chunkCount) || !isIndex(sizeBytes))
-    throw corrupt(SNAPSHOT_KEY, 'it is no snapshot')
-  return { meta: { index, term, conf: decodeConfState(conf, SNAPSHOT_KEY) }, generation, chunkCount, sizeBytes }
+    throw corrupt(key, 'it is no snapshot')
+  return { meta: { index, term, conf: decodeConfState(conf, key) }, generation, chunkCount, sizeBytes }
+}
+
+export function encodeKept(kept: KeptSnapshot): Uint8Array {
+  return encode([KEPT_FORMAT, kept.replacedMs, encodeSnapshot(kept)])
+}
+
+export function decodeKept(key: string, plain: Uint8Array): KeptSnapshot {
+  const [, replacedMs, snapshot] = decodeFields(key, plain, KEPT_FORMAT, 3)
+  if (typeof replacedMs !== 'number' || !(snapshot instanceof Uint8Array)) throw corrupt(key, 'it is no snapshot')
+  return { ...decodeSnapshot(snapshot, key), replacedMs }
 }
 
 export function encodeStoreFormat(): Uint8Array {

@@ -19,7 +19,7 @@ import type { Transaction } from '../../src/manager/store/types.ts'
 import { DriftingClock } from '../sim/virtual-clock.ts'
 import { ask, open, speak, standInEngine } from '../support/api-client.ts'
 import { ApiCluster, NODE_ID } from '../support/api-cluster.ts'
-import { aNode, aTask, statusOf } from '../support/objects.ts'
+import { aNode, aSecret, aTask, statusOf } from '../support/objects.ts'
 
 type Test = Pick<typeof t, 'teardown' | 'equal'>
 
@@ -150,6 +150,12 @@ t.test('swarm paths take versions 1.24 to 1.51', async (t) => {
 
 t.test('init asks the daemon with everything filled in', async (t) => {
   const { call, cluster } = await serve(t)
+  t.match(await call('POST', '/swarm/init?fromSnapshot=7', {}), { status: 400, message: /is for ForceNewCluster/ })
+  for (const [text, message] of [
+    ['-1', 'invalid index of a snapshot: "-1"'],
+    ['8', 'this manager has no snapshot at index 8: it has 7'],
+  ])
+    t.match(await call('POST', `/swarm/init?fromSnapshot=${text}`, { ForceNewCluster: true }), { status: 400, message })
   t.match(await call('POST', '/swarm/init', { Spec: { Name: 'x' } }), {
     status: 400,
     message: 'swarm spec must be named "default"',
@@ -876,4 +882,16 @@ t.test('without a leader a read is refused as soon as a write; a slow leader is 
   t.match(await call('POST', '/secrets/create', { Name: 'a', Data: 'eA==' }), { status: 503 })
   const writeMs = clock.nowMs() - startMs - readMs
   t.ok(readMs < readIndexMs && writeMs < readIndexMs, `${Math.round(readMs)} and ${Math.round(writeMs)} ms`)
+})
+
+t.test('the snapshots of this manager’s disk, and what is in one', async (t) => {
+  const { call, cluster } = await serve(t)
+  t.match(await call('GET', '/swarmd/snapshots'), { status: 503, message: /not a swarm manager/ })
+  await call('POST', '/swarm/init', { ListenAddr: '127.0.0.1:2377' })
+  cluster.apply([{ kind: 'create', object: aSecret('word') }])
+  t.same((await call('GET', '/swarmd/snapshots')).json, [{ Index: 7, Term: 1, SizeBytes: 10 }])
+  const shown = await call('GET', '/swarmd/snapshots/7')
+  t.match(shown.json, { Nodes: [{ Hostname: 'manager-1', Role: 'manager' }], Services: [], Secrets: ['word'] })
+  t.notMatch(shown.text, 'c2VjcmV0', 'of a secret nothing but its name')
+  t.match(await call('GET', '/swarmd/snapshots/x'), { status: 400, message: 'invalid index of a snapshot: "x"' })
 })

@@ -255,3 +255,27 @@ t.test('a manager whose majority is lost goes on alone; the others come back as 
   await reachableManagers(n2)
   t.equal(await cluster.docker(n2, 'config', 'ls', '-q'), kept)
 })
+
+t.test('an earlier state that was kept can be looked at and gone back to', async (t) => {
+  await cluster.docker(n1, 'swarm', 'update', '--max-snapshots', '3', '--snapshot-interval', '8')
+  const write = async (count: number) => {
+    for (let i = 0; i < count; i++) await cluster.docker(n1, 'swarm', 'update', '--task-history-limit', String(i + 1))
+  }
+  await cluster.docker(n1, 'config', 'create', 'security-removed', '/etc/hostname')
+  await write(10)
+  await cluster.docker(n1, 'config', 'rm', 'security-removed')
+  await write(10)
+  const indexes = (await cluster.swarmctl(n1, 'swarm', 'snapshots', '-q')).trim().split('\n')
+  t.ok(indexes.length > 1 && indexes.length <= 4, indexes.join())
+  const listed = await cluster.swarmctl(n1, 'swarm', 'snapshots', '--format', '{{.Index}} {{.Replaced}}')
+  t.match(listed, /^\d+ \n\d+ .* ago\n/)
+  const states = await Promise.all(indexes.map(async (index) => cluster.swarmctl(n1, 'swarm', 'snapshots', index)))
+  const wanted = indexes[states.findIndex((state) => state.includes('"security-removed"'))] ?? ''
+  t.match(await n1.swarmctl(['swarm', 'init', '--force-new-cluster', '--from-snapshot', '1']), {
+    code: 1,
+    stderr: /this manager has no snapshot at index 1: it has \d/,
+  })
+  const anew = await n1.swarmctl(['swarm', 'init', '--force-new-cluster', '--from-snapshot', wanted])
+  t.equal(anew.code, 0, anew.stderr)
+  t.match(await cluster.docker(n1, 'config', 'ls', '--format', '{{.Name}}'), /^security-removed$/m)
+})

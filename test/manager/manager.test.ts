@@ -38,6 +38,43 @@ t.test("snapshots are taken as often as the cluster's spec says, from the moment
   await after.stop()
 })
 
+t.test(
+  'replaced snapshots are kept as the spec says, unless the disk is nearly full, and one of them is gone on with',
+  async (t) => {
+    const clock = new VirtualClock()
+    const disk = new SimulatedDisk({ clock, random: new SeededRandom(2) })
+    const Raft = { SnapshotInterval: 20, LogEntriesForSlowFollowers: 5, KeepOldSnapshots: 2 }
+    const first = await startManager(clock, disk, { Raft })
+    await first.write(25, 'a')
+    await first.write(25, 'b')
+    await first.write(25, 'c')
+    const kept = first.manager.raft.snapshots()
+    t.equal(kept.length, 3)
+    const [, , { index: oldest } = { index: 0 }] = kept
+    const then = (await clock.wait(first.manager.snapshotState(oldest), 1_000, 'its contents')).list('service')
+    t.ok(then.length > 0 && then.length < first.manager.store.list('service').length)
+    await t.rejects(first.manager.snapshotState(3), {
+      code: 'RAFT_SNAPSHOT_UNKNOWN',
+      message: `this manager has no snapshot at index 3: it has ${kept.map(({ index }) => index).join(', ')}`,
+    })
+    await first.stop()
+
+    const before = (manager: Manager) => manager.beginAnew(7, {}, oldest)
+    const back = await startManager(clock, disk, undefined, { raftId: 'n1-2', before })
+    t.same(
+      back.manager.store.list('service').map(({ id }) => id),
+      then.map(({ id }) => id),
+    )
+    t.ok(back.manager.store.index > (kept[0]?.index ?? 0), 'versions go on')
+    await back.write(25, 'd')
+    const size = back.manager.raft.snapshots().length
+    t.equal(size, 3)
+    back.manager.setDisk({ kind: 'low', path: '/', freeBytes: 1, wantedBytes: 2, isStalled: false })
+    t.equal(back.manager.raft.snapshots().length, 1)
+    await back.stop()
+  },
+)
+
 t.test('a manager that the consensus has lost is told so when it asks', async (t) => {
   const clock = new VirtualClock()
   const disk = new SimulatedDisk({ clock, random: new SeededRandom(2) })

@@ -7,6 +7,7 @@ import { SeededRandom } from '../../src/lib/random.ts'
 import { RaftStorage } from '../../src/raft/raft-storage.ts'
 import { type KeyRing, RecordCodec } from '../../src/raft/record-codec.ts'
 import type { RecordOperation, RecordStore } from '../../src/raft/record-store.ts'
+import { resealRecords } from '../../src/raft/reseal-records.ts'
 import { FORMAT_KEY } from '../../src/raft/stored-records.ts'
 import type { ConfState, Entry, SnapshotMeta, StoredState } from '../../src/raft/types.ts'
 
@@ -61,8 +62,8 @@ async function opened(disk: Disk, keys?: KeyRing) {
   return { storage, state }
 }
 
-async function snapshotText(storage: RaftStorage): Promise<string[]> {
-  const reader = storage.readSnapshot()
+async function snapshotText(storage: RaftStorage, index?: number): Promise<string[]> {
+  const reader = storage.readSnapshot(index)
   const texts: string[] = []
   for await (const chunk of reader?.chunks() ?? []) texts.push(Buffer.from(chunk).toString())
   reader?.release()
@@ -244,6 +245,56 @@ export function storageConformance(t: Test, makeDisk: (t: Test) => Promise<Disk>
     await records.open()
     t.equal((await keysOf(records, 'chunk/', 'chunk0')).length, 1)
     await records.close()
+  })
+
+  t.test('as many replaced snapshots stay as are wanted, over a restart and a change of the key too', async (t) => {
+    const disk = await makeDisk(t)
+    const first = await opened(disk)
+    await first.storage.write({ entries: [1, 2, 3, 4, 5].map((index) => entry(index, 1)) })
+    const take = async (storage: RaftStorage, index: number) =>
+      storage.adoptSnapshot(await storage.saveSnapshot(meta(index, 1), chunks(`state ${index}`, 'end')), index + 1)
+    const indexes = (storage: RaftStorage) => storage.snapshots().map(({ index }) => index)
+    await take(first.storage, 1)
+    await take(first.storage, 2)
+    t.same(indexes(first.storage), [2], 'none unless asked for')
+    first.storage.keepSnapshots(2)
+    for (const index of [3, 4, 5]) await take(first.storage, index)
+    t.same(indexes(first.storage), [5, 4, 3])
+    t.match(first.storage.snapshots(), [{ replacedMs: undefined, sizeBytes: 10 }, { replacedMs: Number }, {}])
+    await first.storage.close()
+
+    const next = { id: 'k2', key: new Uint8Array(32).fill(2) }
+    const codec = new RecordCodec({ keys: { current: next, previous: [KEY] }, random: new SeededRandom(1) })
+    await resealRecords(disk.attach(), codec)
+    const { storage } = await opened(disk, { current: next })
+    t.same(indexes(storage), [5, 4, 3])
+    t.same(await snapshotText(storage), ['state 5', 'end'])
+    t.same(await snapshotText(storage, 3), ['state 3', 'end'])
+    t.equal(storage.readSnapshot(2), undefined)
+    const reader = storage.readSnapshot(3)!
+    storage.keepSnapshots(1)
+    t.same(indexes(storage), [5, 4])
+    const texts: string[] = []
+    for await (const chunk of reader.chunks()) texts.push(Buffer.from(chunk).toString())
+    t.same(texts, ['state 3', 'end'], 'what is read stays until it is')
+    reader.release()
+    await storage.close()
+
+    await tamper(disk, async (records) => {
+      t.equal((await keysOf(records, 'chunk/', 'chunk0')).length, 4)
+      t.equal((await keysOf(records, 'kept/', 'kept0')).length, 1)
+      // as a build that knows of none leaves it
+      const [oldest = ''] = await keysOf(records, 'chunk/', 'chunk0')
+      return [{ kind: 'delete', key: oldest }]
+    })
+    const last = await opened(disk, { current: next })
+    t.same(indexes(last.storage), [5])
+    await last.storage.close()
+    await tamper(disk, async (records) => {
+      t.same(await keysOf(records, 'kept/', 'kept0'), [])
+      t.equal((await keysOf(records, 'chunk/', 'chunk0')).length, 2, 'what is left of the other is gone')
+      return []
+    })
   })
 
   t.test('an older snapshot does not replace a newer one', async (t) => {

@@ -20,6 +20,7 @@ import type { ExternalSigner } from '../../src/manager/ca/external-ca.ts'
 import { OWN_FEATURE_LEVEL } from '../../src/manager/membership/feature-level.ts'
 import { Store } from '../../src/manager/store/store.ts'
 import type { Transaction } from '../../src/manager/store/types.ts'
+import type { StoredSnapshot } from '../../src/raft/raft-storage.ts'
 import { noExternalCa } from './no-external-ca.ts'
 import { aCluster, aNode } from './objects.ts'
 
@@ -179,6 +180,14 @@ export class ApiCluster implements ClusterAccess {
 
   dialNode(nodeId: string): Promise<Duplex> {
     return this.dialed(nodeId)
+  }
+
+  snapshots(): readonly StoredSnapshot[] {
+    return [{ index: 7, term: 1, sizeBytes: 10, replacedMs: undefined }]
+  }
+
+  async snapshotState(): Promise<Store> {
+    return this.store
   }
 
   requestTunnel(): void {}

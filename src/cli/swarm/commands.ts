@@ -3,7 +3,7 @@
 import type { InfoJson, NodeJson, SwarmJson } from '../api-types.ts'
 import type { ApiClient } from '../client.ts'
 import { CliError, type Command, type Context, type Flag } from '../command.ts'
-import { type Flags, listType, quietFlag, switchType, textType, uint32Type } from '../flags.ts'
+import { type Flags, listType, quietFlag, switchType, textType, uint32Type, uintType } from '../flags.ts'
 import { PROGRAM } from '../help.ts'
 import { hiddenLine } from '../hidden-line.ts'
 import { caCommand } from './ca.ts'
@@ -15,6 +15,7 @@ import {
   parseListenAddress,
   specFlags,
 } from './flags.ts'
+import { snapshotsCommand } from './snapshots.ts'
 import { updateSwarm } from './update-swarm.ts'
 
 const AVAILABILITIES = ['active', 'pause', 'drain']
@@ -68,8 +69,11 @@ async function init(context: Context, flags: Flags): Promise<void> {
     DefaultAddrPool: flags.list('default-addr-pool').flatMap((text) => text.split(',').map((pool) => pool.trim())),
     SubnetSize: flags.uint('default-addr-pool-mask-length') ?? 24,
   }
+  const from = flags.uint('from-snapshot')
+  if (from !== undefined && !body.ForceNewCluster) throw new CliError('--from-snapshot is for --force-new-cluster')
+  const query = { fromSnapshot: from === undefined ? undefined : String(from) }
   const client = await context.client()
-  const nodeId = await client.json<string>('POST', '/swarm/init', { body }).catch((error: unknown) => {
+  const nodeId = await client.json<string>('POST', '/swarm/init', { body, query }).catch((error: unknown) => {
     if (
       error instanceof CliError &&
       /could not choose an IP address to advertise|could not find the system's IP address/.test(error.message)
@@ -234,6 +238,11 @@ export const swarmCommands: readonly Command[] = [
         since: '1.39',
       },
       { name: 'force-new-cluster', type: switchType, help: 'Force create a new cluster from current state' },
+      {
+        name: 'from-snapshot',
+        type: uintType,
+        help: 'With --force-new-cluster: from an earlier state instead, see "swarm snapshots"',
+      },
     ],
     operands: { min: 0, max: 0 },
     run: init,
@@ -273,6 +282,7 @@ export const swarmCommands: readonly Command[] = [
       context.stdout.write('Node left the swarm.\n')
     },
   },
+  snapshotsCommand,
   {
     name: 'unlock',
     usage: '',

@@ -40,6 +40,7 @@ import { rebalanceRoutes } from './rebalance-routes.ts'
 import { type Match, Router } from './router.ts'
 import type { ServerContext } from './server-context.ts'
 import { serviceRoutes } from './service-routes.ts'
+import { snapshotRoutes } from './snapshot-routes.ts'
 import { stackRoutes } from './stack-routes.ts'
 import { stackVolumeRoutes } from './stack-volumes.ts'
 import { supportRoutes } from './support-routes.ts'
@@ -110,6 +111,7 @@ export class ApiServer {
       ...stackVolumeRoutes(context),
       ...rebalanceRoutes(context),
       ...whyRoutes(context),
+      ...snapshotRoutes(context),
       ...supportRoutes(options.supportBundle),
       ...containerRoutes(context),
       ...plainContainerRoutes(context),

@@ -9,6 +9,7 @@ import type { Task } from '../../api/objects.ts'
 import type { SwarmSpec } from '../../api/spec.ts'
 import type { ExternalSigner } from '../../manager/ca/external-ca.ts'
 import type { Proposer, StoreEvent, StoreView } from '../../manager/store/types.ts'
+import type { StoredSnapshot } from '../../raft/raft-storage.ts'
 import type { Attached } from '../../worker/attachments.ts'
 import type { ContainerNetworks, NetworkWishes, ResolverWishes } from '../../worker/docker/task-networks.ts'
 
@@ -52,6 +53,8 @@ export interface InitRequest {
   /** 0: the default, 24 */
   readonly subnetSize: number
   readonly forceNewCluster: boolean
+  /** With forceNewCluster: index of the snapshot to begin with; undefined: all that this manager has. */
+  readonly fromSnapshot?: number | undefined
   readonly availability: 'active' | 'pause' | 'drain'
   /** defaults filled in */
   readonly spec: SwarmSpec
@@ -134,6 +137,10 @@ export interface ClusterAccess {
   dialNode(nodeId: string): Promise<Duplex>
   /** On the leader: has the node open a tunnel to a manager that waits for it. @throws {CodedError} NODE_UNREACHABLE */
   requestTunnel(nodeId: string, streamId: string, manager: ManagerAddress): void
+  /** Of this manager's disk: the current snapshot, and those that were kept, the newest first. */
+  snapshots(): readonly StoredSnapshot[]
+  /** What one of them holds. @throws {CodedError} RAFT_SNAPSHOT_UNKNOWN, NOT_MANAGER */
+  snapshotState(index: number): Promise<StoreView>
   /** Keys of encrypted networks are changed, by this node's example on all. @throws {CodedError} DATA_PLANE_UNAVAILABLE */
   rotateNetworkKeys(): Promise<void>
 }

@@ -3,6 +3,7 @@
 import { swarmSpecWithDefaults } from '../../api/defaults.ts'
 import { initDecoder, joinDecoder, swarmSpecDecoder, unlockDecoder } from '../../api/validation/object-decoders.ts'
 import { validateInit, validateJoin, validateSwarmSpec } from '../../api/validation/payload.ts'
+import { refusal } from '../../api/validation/refusal.ts'
 import { CodedError } from '../../lib/errors.ts'
 import { showUnlockKey } from '../../manager/ca/unlock-key.ts'
 import { leaveRefusal, requireCluster, updateCluster } from '../../manager/control/cluster.ts'
@@ -78,6 +79,12 @@ export function swarmRoutes(server: ServerContext): readonly Route[] {
   ]
 }
 
+/** @throws {CodedError} INVALID_PARAMETER */
+export function snapshotIndex(text: string): number {
+  if (!/^[1-9]\d{0,14}$/.test(text)) throw refusal(`invalid index of a snapshot: ${JSON.stringify(text)}`)
+  return Number(text)
+}
+
 /** Two swarms on one machine would fight over containers and networks. */
 export async function refuseEnginesSwarm(engine: Engine): Promise<void> {
   const { body } = await engine.get('/info')
@@ -95,6 +102,13 @@ async function init(server: ServerContext, call: Call): Promise<void> {
   if (state.kind !== 'inactive' && !body.ForceNewCluster) throw swarmExists()
   // Only a manager has a state to begin again with; a machine in no swarm begins one as ever.
   if (state.kind !== 'inactive') requireManager(state)
+  const from = call.query.get('fromSnapshot') ?? ''
+  if (from !== '' && !body.ForceNewCluster) throw refusal('fromSnapshot is for ForceNewCluster')
+  const fromSnapshot = from === '' ? undefined : snapshotIndex(from)
+  // Before anything is stopped for it.
+  const there = server.cluster.snapshots().map(({ index }) => index)
+  if (fromSnapshot !== undefined && !there.includes(fromSnapshot))
+    throw refusal(`this manager has no snapshot at index ${from}: it has ${there.join(', ') || 'none'}`)
   const given = body.AutoLockManagers ? { ...body.Spec, EncryptionConfig: { AutoLockManagers: true } } : body.Spec
   const spec = swarmSpecWithDefaults(given)
   validateSwarmSpec(spec)
@@ -112,6 +126,7 @@ async function init(server: ServerContext, call: Call): Promise<void> {
     defaultAddressPools: pools,
     subnetSize,
     forceNewCluster: body.ForceNewCluster,
+    fromSnapshot,
     availability: body.Availability,
     spec,
     given,
