@@ -7,7 +7,7 @@ import type { Labels, PortConfig } from './spec.ts'
 /** Followed by the published port and its protocol: `io.swarmctl.publish.8080/tcp`. */
 export const PUBLISH_LABEL_PREFIX = 'io.swarmctl.publish.'
 
-/** Managers know these labels from this level on: an older one would have the port open on every address. Workers likewise. */
+/** From this level on managers and workers know these labels, and static-addresses.ts's: older ones would have the port open everywhere. */
 export const PUBLISH_ADDRESS_FEATURE_LEVEL = 4
 
 export interface PublishedNumber {
@@ -63,7 +63,14 @@ export function publishProblem(label: string, value: string): string | undefined
     const problem = addressProblem(part)
     if (problem !== undefined) return problem
   }
-  return undefined
+  if (!parts.every(isLoopback6)) return undefined
+  return '::1 alone can’t be: the kernel has no way from there to a container; 127.0.0.1 can be'
+}
+
+/** No node serves a port there: the kernel has no way from it to a container. Clients fall back to 127.0.0.1 at once. */
+export function isLoopback6(text: string): boolean {
+  const address = parseAddress(text)
+  return address?.family === 6 && address.value === 1n
 }
 
 /** Of one address, subnet or interface that a port is to be published on. */
@@ -72,9 +79,6 @@ export function addressProblem(text: string): string | undefined {
   if (isEveryAddress(text)) return `${quoted} is every address: leave the label away`
   const address = parseAddress(text)
   if (address) {
-    if (address.family === 6 && address.value === 1n) {
-      return `${quoted} can't be: the kernel has no way from there to a container; 127.0.0.1 can be`
-    }
     if (containsAddress(LINK_LOCAL, address)) return `${quoted} is on every link: name an interface, or another address`
     return undefined
   }
@@ -92,7 +96,7 @@ export function isEveryAddress(text: string): boolean {
 export function addressesHere(wanted: readonly string[], here: readonly NodeAddress[]): readonly string[] {
   const found = here.flatMap(({ device, address }) => {
     const own = parseAddress(address)
-    if (!own || containsAddress(LINK_LOCAL, own) || (own.family === 6 && own.value === 1n)) return []
+    if (!own || containsAddress(LINK_LOCAL, own) || isLoopback6(address)) return []
     const isWanted = wanted.some((text) => {
       const cidr = parseCidr(text)
       if (cidr) return containsAddress(cidr, own)
@@ -123,4 +127,13 @@ export function sameHostAddresses(
 export function addressAndPort(address: string, port: number | string): string {
   if (address === '') return `*:${port}`
   return address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`
+}
+
+/** `127.0.0.1:8080->80/tcp`, one text an address; `*:8080->80/tcp`. */
+export function publishedTexts(port: PortConfig, labels: Labels | undefined): readonly string[] {
+  const { PublishedPort: published = 0, TargetPort: target = 0, Protocol: protocol = '' } = port
+  const addresses = addressesOfPort(labels, port)
+  return (addresses.length > 0 ? addresses : ['']).map(
+    (address) => `${addressAndPort(address, published)}->${target}/${protocol}`,
+  )
 }

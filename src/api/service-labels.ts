@@ -4,7 +4,9 @@
 import { containerLabelProblem } from './container-labels.ts'
 import { DEPENDS_ON_LABEL, dependsOnProblem } from './depends-on.ts'
 import { durationMs } from './duration-text.ts'
+import { publishProblem } from './publish-addresses.ts'
 import type { Labels } from './spec.ts'
+import { staticAddressProblem } from './static-addresses.ts'
 
 /** How long a task that is to stop may finish its connections: a duration as Go writes it (`2s`, `1m30s`); `0s`: not at all. */
 export const DRAIN_LABEL = 'io.swarmctl.drain'
@@ -18,6 +20,11 @@ export const PROGRESS_DEADLINE_LABEL = 'io.swarmctl.update.progress-deadline'
 
 /** How long a slot whose tasks keep failing waits for its next start at most, as a duration; `0s`: Docker's fixed delay. */
 export const RESTART_MAX_DELAY_LABEL = 'io.swarmctl.restart.max-delay'
+
+/** When a node asks the registry for the image of a task: `always`, `missing` (not where it has it), `never`. */
+export const PULL_POLICY_LABEL = 'io.swarmctl.pull-policy'
+
+export type PullPolicy = 'always' | 'missing' | 'never'
 
 const DEFAULT_DRAIN_MS = 2_000
 const DEFAULT_RESTART_MAX_DELAY_MS = 300_000
@@ -54,6 +61,11 @@ export function progressDeadlineMs(labels: Labels | undefined): number | undefin
 export function restartMaxDelayMs(labels: Labels | undefined): number {
   const given = labels?.[RESTART_MAX_DELAY_LABEL]
   return (given === undefined ? undefined : durationMs(given)) ?? DEFAULT_RESTART_MAX_DELAY_MS
+}
+
+export function pullPolicy(labels: Labels | undefined): PullPolicy {
+  const given = labels?.[PULL_POLICY_LABEL]
+  return given === 'missing' || given === 'never' ? given : 'always'
 }
 
 export function hasClientAffinity(labels: Labels | undefined): boolean {
@@ -98,7 +110,10 @@ function labelProblem(name: string, value: string): string | undefined {
       return `invalid value ${quoted}: must be true, false or published ports such as 8080,5353/udp`
     case DEPENDS_ON_LABEL:
       return dependsOnProblem(value)
+    case PULL_POLICY_LABEL:
+      if (value === 'always' || value === 'missing' || value === 'never') return undefined
+      return `invalid value ${quoted}: must be always, missing or never`
     default:
-      return containerLabelProblem(name, value)
+      return publishProblem(name, value) ?? staticAddressProblem(name, value) ?? containerLabelProblem(name, value)
   }
 }

@@ -3,6 +3,7 @@
 
 import t from 'tap'
 import { CONTAINER_OPTIONS, containerLabel, engineFields } from '../../src/api/container-labels.ts'
+import type { EndpointSpec } from '../../src/api/spec.ts'
 import { DirtyTasks } from '../../src/manager/orchestrator/task-dirty.ts'
 import { containerBody } from '../../src/worker/docker/container-body.ts'
 import { ask } from '../support/api-client.ts'
@@ -196,13 +197,14 @@ t.test('labels join what the spec itself says', async (t) => {
 })
 
 t.test('tasks are replaced when an option changes, and not for another label', async (t) => {
-  const dirty = (before: Record<string, string>, after: Record<string, string>) => {
-    const task = { ...aTask('t', 's'), serviceLabels: before, specVersion: 1 }
+  const dirty = (before: Record<string, string>, after: Record<string, string>, ports: EndpointSpec = {}) => {
+    const endpoint = { spec: ports, ports: [], virtualIps: [] }
+    const task = { ...aTask('t', 's'), serviceLabels: before, specVersion: 1, endpoint }
     const service = aService('s')
     const changed = {
       ...service,
       specVersion: 2,
-      spec: { ...service.spec, Labels: after, TaskTemplate: task.spec, EndpointSpec: task.endpoint?.spec ?? {} },
+      spec: { ...service.spec, Labels: after, TaskTemplate: task.spec, EndpointSpec: ports },
     }
     return new DirtyTasks(changed).has(task, undefined)
   }
@@ -211,4 +213,10 @@ t.test('tasks are replaced when an option changes, and not for another label', a
   t.ok(dirty({ [shm]: '1m' }, { [shm]: '2m' }))
   t.ok(dirty({}, { [shm]: '2m' }))
   t.ok(dirty({ [shm]: '1m' }, {}))
+
+  const publish = (addresses: string) => ({ 'io.swarmctl.publish.8080/tcp': addresses })
+  const onHost = { Ports: [{ TargetPort: 80, PublishedPort: 8080, PublishMode: 'host' as const }] }
+  t.ok(dirty(publish('127.0.0.1'), publish('127.0.0.2'), onHost), 'a host-mode port stands in the container')
+  t.notOk(dirty(publish('127.0.0.1,127.0.0.2'), publish('127.0.0.2, 127.0.0.1'), onHost))
+  t.notOk(dirty(publish('127.0.0.1'), {}), 'others do not')
 })

@@ -3,7 +3,7 @@
 import t from 'tap'
 import { clusterSettingProblem, INGRESS_SUBNET_LABEL } from '../../src/api/cluster-settings.ts'
 import { NODE_SUBNETS } from '../../src/api/defaults.ts'
-import type { Network, Task } from '../../src/api/objects.ts'
+import { type Network, type Task, taskName } from '../../src/api/objects.ts'
 import { blockOf } from '../../src/lib/address-block.ts'
 import {
   addressCount,
@@ -16,6 +16,7 @@ import {
 } from '../../src/lib/cidr.ts'
 import { ingressNetwork } from '../../src/manager/allocator/ingress-network.ts'
 import { overlapProblems, reportedRoutes } from '../../src/manager/allocator/reported-routes.ts'
+import { addressHolder, unsuitableAddress, wishedAddresses } from '../../src/manager/allocator/static-addresses.ts'
 import { allocateNetwork } from '../../src/manager/allocator/subnets.ts'
 import { networkWarnings } from '../../src/manager/control/networks.ts'
 import { AssignmentSet } from '../../src/manager/dispatcher/assignment-set.ts'
@@ -291,6 +292,65 @@ t.test('a network of both families gives an address of each', async (t) => {
   t.same(addressesOf(bench.store.get('task', task)), [['10.0.0.3/24', 'fd00:1::3/64']])
 })
 
+t.test('a service has the address that it asks for, keeps it, and gives it back', async (t) => {
+  const bench = new AllocatorBench()
+  const network = bench.network({ Name: 'front', IPAMOptions: { Configs: [{ Subnet: '10.9.0.0/24' }] } })!
+  const vips = (id: string) => bench.store.get('service', id)?.endpoint?.virtualIps.map(({ address }) => address)
+  const problem = (id: string) => bench.store.get('service', id)?.problem
+  const asking = (address: string, label = 'front') => ({ Labels: { [`io.swarmctl.network.${label}.ip`]: address } })
+  const update = (id: string, over: object) => {
+    const old = bench.store.get('service', id)!
+    const object = { ...old, spec: { ...old.spec, Labels: {}, ...over }, specVersion: 0 }
+    t.equal(bench.apply([{ kind: 'update', object, expectedVersion: old.meta.version }]), undefined)
+    bench.settle()
+  }
+  const first = bench.service([network.id], asking('10.9.0.77'))
+  const task = bench.task(first)
+  bench.settle()
+  t.same(vips(first.id), ['10.9.0.77/24'])
+  t.same(addressesOf(bench.store.get('task', task)), [['10.9.0.2/24']], 'its tasks have others')
+  bench.elect()
+  update(first.id, { ...asking('10.9.0.77', network.id), EndpointSpec: { Mode: 'vip' } })
+  t.same(vips(first.id), ['10.9.0.77/24'], 'over an election and an update')
+
+  const second = bench.service([network.id], asking('10.9.0.77'))
+  const waiting = bench.task(second)
+  bench.settle()
+  const message = `address 10.9.0.77 of network front is in use by service ${first.id}`
+  t.match(problem(second.id), { source: 'allocator', code: 'ADDRESS_CONFLICT', message })
+  t.match(bench.store.get('task', waiting)?.status, { state: 'new', error: message })
+  update(first.id, asking('10.9.0.88'))
+  t.same(vips(first.id), ['10.9.0.88/24'], 'another one when it asks for another')
+  bench.settle()
+  t.same(
+    [vips(second.id), problem(second.id)],
+    [['10.9.0.77/24'], undefined],
+    'and the one that waited has the old one',
+  )
+  t.equal(bench.store.get('task', waiting)?.status.state, 'pending')
+
+  for (const [address, why] of [
+    ['10.9.1.1', 'address 10.9.1.1 is not in network front, which is 10.9.0.0/24'],
+    ['fd00::1', 'address fd00::1 is not in network front, which is 10.9.0.0/24'],
+    ['10.9.0.1', 'address 10.9.0.1 is the gateway of network front'],
+    ['10.9.0.255', 'address 10.9.0.255 is reserved on network front'],
+    ['10.9.0.2', `address 10.9.0.2 of network front is in use by task ${taskName(bench.store.get('task', task)!)}`],
+  ] as const) {
+    update(second.id, asking(address))
+    t.equal(problem(second.id)?.message, why)
+    t.same(vips(second.id), ['10.9.0.77/24'], 'it keeps what it has')
+  }
+  bench.report(task, 'shutdown')
+  bench.settle()
+  t.same([vips(second.id), problem(second.id)], [['10.9.0.2/24'], undefined])
+  update(second.id, {})
+  t.same(vips(second.id), ['10.9.0.2/24'], 'without the label nothing changes')
+  bench.remove('service', first.id)
+  const third = bench.service([network.id], asking('10.9.0.88'))
+  bench.settle()
+  t.same(vips(third.id), ['10.9.0.88/24'])
+})
+
 t.test(
   'on the ingress network a task has an address of its node’s block, before the node hears of the task',
   async (t) => {
@@ -311,7 +371,7 @@ t.test(
       'a global task’s is: block 7 of 512 addresses',
     )
     t.equal(bench.assign(task, 'n7'), undefined)
-    const set = new AssignmentSet('n7')
+    const set = new AssignmentSet('n7', { get: () => undefined })
     t.same(set.complete(bench.store).set, [], 'held back')
     bench.settle()
     t.same(addressesOf(bench.store.get('task', task)), [['100.64.14.3/11']])
@@ -409,6 +469,13 @@ t.test('whatever comes and goes: no address twice, none that is reserved, exhaus
     const bench = new AllocatorBench(seed, 28)
     const { store, random } = bench
     const pick = <T>(list: readonly T[]): T | undefined => list[random.below(list.length || 1)]
+    const asked = (network: Network | undefined) => {
+      const subnet = network?.allocated?.subnets[0]?.subnet ?? ''
+      const cidr = parseCidr(subnet)
+      if (!network || !cidr || random.below(3) > 0) return {}
+      const address = formatAddress({ family: 4, value: cidr.base + BigInt(random.below(10)) })
+      return { Labels: { [`io.swarmctl.network.${network.id}.ip`]: address } }
+    }
     const steps: readonly (() => void)[] = [
       () => {
         if (store.count('network') < 4) {
@@ -420,7 +487,15 @@ t.test('whatever comes and goes: no address twice, none that is reserved, exhaus
       () => {
         const targets = [...new Set([pick(store.list('network')), pick(store.list('network'))])]
         const ids = targets.flatMap((network) => network?.id ?? [])
-        bench.service(ids, random.below(4) === 0 ? { EndpointSpec: { Mode: 'dnsrr' } } : {})
+        bench.service(ids, random.below(4) === 0 ? { EndpointSpec: { Mode: 'dnsrr' } } : asked(pick(targets)))
+      },
+      () => {
+        const service = pick(store.list('service'))
+        const [target] = service?.spec.TaskTemplate?.Networks ?? []
+        if (!service || random.below(3) > 0) return
+        const spec = { ...service.spec, Labels: {}, ...asked(store.get('network', target?.Target ?? '')) }
+        const object = { ...service, spec, specVersion: 0 }
+        bench.apply([{ kind: 'update', object, expectedVersion: service.meta.version }])
       },
       () => {
         const service = pick(store.list('service'))
@@ -494,9 +569,18 @@ function wrongWait(store: Store): string | undefined {
     const usable = subnets.reduce((sum, { subnet }) => sum + addressCount(parseCidr(subnet)!) - 3n, 0n)
     return BigInt(inUse(store, id).length) >= usable
   }
+  for (const service of store.list('service')) {
+    if (service.problem?.code !== 'ADDRESS_CONFLICT') continue
+    const stands = (service.spec.TaskTemplate?.Networks ?? []).some(({ Target = '' }) => {
+      const network = store.get('network', Target)
+      const wished = wishedAddresses(service.spec.Labels, network)
+      return network && (unsuitableAddress(network, wished) ?? addressHolder(store, network, wished, service.id))
+    })
+    if (!stands) return `${service.id} could have its address: ${service.problem.message}`
+  }
   for (const task of store.list('task')) {
     const service = store.get('service', task.serviceId)
-    if (task.status.state !== 'new' || !service) continue
+    if (task.status.state !== 'new' || !service || service.problem?.code === 'ADDRESS_CONFLICT') continue
     const networks = (service.spec.TaskTemplate?.Networks ?? []).map(({ Target = '' }) => Target)
     if (!networks.some(isFull)) return `${task.id} waits, and none of ${networks.join(' ')} is full`
     if (!/^no available/.test(task.status.error)) return `${task.id} does not say why it waits: ${task.status.error}`

@@ -685,6 +685,19 @@ t.test('a published port that a host has in use is told of on the service, which
   t.equal(cluster.running('web').length, 1)
   await cluster.changeNode('n2', () => ({ dataPath: { ...dataPath, problems: [] } }))
   await cluster.until(() => cluster.service('web').problem === undefined, 'its end')
+
+  const absent = { code: 'ADDRESS_NOT_HERE', message: 'published port 8080/tcp is for 10.9.9.9', subject: '8080/tcp' }
+  await cluster.changeNode('n1', () => ({ dataPath: { ...dataPath, problems: [absent] } }))
+  await cluster.clock.advance(2000)
+  t.equal(cluster.service('web').problem, undefined, 'that one node has not the address of another is as it should be')
+  await cluster.changeNode('n2', () => ({ dataPath: { ...dataPath, problems: [absent] } }))
+  await cluster.until(() => cluster.service('web').problem !== undefined, 'the note that none has it')
+  t.match(cluster.service('web').problem, {
+    code: 'ADDRESS_NOT_HERE',
+    message: /^published port 8080\/tcp is served nowhere/,
+  })
+  await cluster.changeNode('n1', () => ({ dataPath: { ...dataPath, problems: [] } }))
+  await cluster.until(() => cluster.service('web').problem === undefined, 'its end')
   await cluster.stop()
 })
 

@@ -204,6 +204,74 @@ t.test('ports are given once', async (t) => {
   t.equal(await refused('c', 9090, 'host'), 'accepted', 'the scheduler keeps host ports apart')
 })
 
+t.test('labels that name addresses are looked at where they are given', async (t) => {
+  const { cluster, control } = await newCluster()
+  await createNetwork(control, { Name: 'ingress', Ingress: true })
+  await createNetwork(control, { Name: 'front', IPAMOptions: { Configs: [{ Subnet: '10.9.0.0/24' }] } })
+  const Ports = [{ Protocol: 'tcp' as const, TargetPort: 80, PublishedPort: 8080 }]
+  const spec = (name: string, Labels: Record<string, string>, over: Partial<ServiceSpec> = {}): ServiceSpec =>
+    aSpec(name, {
+      Labels,
+      EndpointSpec: { Ports },
+      TaskTemplate: { ContainerSpec: { Image: 'nginx' }, Networks: [{ Target: 'front' }] },
+      ...over,
+    })
+  const publish = { 'io.swarmctl.publish.8080/tcp': '127.0.0.1' }
+  const own = (address: string) => ({ 'io.swarmctl.network.front.ip': address })
+  const text = async (wanted: ServiceSpec) =>
+    (await refusalOf(createService(control, wanted, ''))).message.replace(/^.*desc = /, '')
+  for (const [labels, why] of [
+    [{ 'io.swarmctl.publish.8080': '127.0.0.1' }, /must end with a published port and its protocol/],
+    [
+      { 'io.swarmctl.publish.8080/tcp': 'localhost' },
+      /invalid value "localhost": must be addresses, subnets or interfaces/,
+    ],
+    [{ 'io.swarmctl.publish.8080/tcp': '0.0.0.0' }, /"0\.0\.0\.0" is every address: leave the label away/],
+    [{ 'io.swarmctl.publish.8080/tcp': '::1' }, /::1 alone can’t be/],
+    [{ 'io.swarmctl.publish.8080/udp': '127.0.0.1' }, /the service publishes no such port: 8080\/tcp are published$/],
+    [own('10.9.0'), /invalid value "10\.9\.0": must be an IPv4 address/],
+    [own('10.9.0.1,10.9.0.2'), /or one of each with a comma between them/],
+    [own('10.9.1.1'), /address 10\.9\.1\.1 is not in network front, which is 10\.9\.0\.0\/24$/],
+    [own('10.9.0.1'), /is the gateway of network front$/],
+    [{ 'io.swarmctl.network.back.ip': '10.9.0.7' }, /the service is not on such a network$/],
+  ] as const) {
+    t.match(await text(spec('bad', labels)), why)
+  }
+  t.match(
+    await text(spec('bad', own('10.9.0.7'), { EndpointSpec: { Mode: 'dnsrr' } })),
+    /with endpoint mode dnsrr there is none$/,
+  )
+  const { warnings } = await createService(
+    control,
+    spec('web', { 'io.swarmctl.publish.8080/tcp': '127.0.0.1,::1', ...own('10.9.0.7') }),
+    '',
+  )
+  t.match(warnings, [/^published port 8080\/tcp is refused at ::1/])
+  t.match(await text(spec('two', own('10.9.0.7'), { EndpointSpec: {} })), /is asked for by service web$/)
+
+  const update = async (wanted: ServiceSpec) => {
+    const service = serviceOf(cluster, 'web')
+    return refusalOf(updateService(control, change('web', service.meta.version, wanted)))
+  }
+  t.match(await update(spec('web', publish)), { message: 'accepted' })
+  t.match(
+    await update(spec('web', publish, { EndpointSpec: {} })),
+    { message: 'accepted' },
+    'left behind, as by docker’s --publish-rm',
+  )
+  t.match(await update(spec('web', { 'io.swarmctl.publish.8081/tcp': '127.0.0.1' })), { message: /no such port/ })
+  t.same(serviceOf(cluster, 'web').spec.Labels, publish)
+
+  const swarm = cluster.store.cluster()!
+  await control.proposer.propose([
+    { kind: 'update', object: { ...swarm, featureLevel: 3 }, expectedVersion: swarm.meta.version },
+  ])
+  t.match(
+    await text(spec('old', publish)),
+    /needs feature level 4 and the cluster is at 3: upgrade swarmd on every manager first/,
+  )
+})
+
 t.test('an update needs a version from the last change of the spec on', async (t) => {
   const { cluster, control } = await newCluster()
   await createService(control, aSpec('web'), 'auth1')

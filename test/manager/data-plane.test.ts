@@ -4,11 +4,12 @@ import t from 'tap'
 import { type DataPlaneKey, type DataPlaneRecord, dataPlaneKey } from '../../src/api/data-plane.ts'
 import { DATA_PLANE_FEATURE_LEVEL } from '../../src/api/dispatcher.ts'
 import type { Network, Node, Service, Task } from '../../src/api/objects.ts'
-import type { TaskState } from '../../src/api/spec.ts'
+import type { PortConfig, TaskState } from '../../src/api/spec.ts'
 import { decode, encode } from '../../src/lib/codec.ts'
 import { SeededRandom } from '../../src/lib/random.ts'
 import { networkDetails } from '../../src/manager/control/network-details.ts'
 import { listTasks } from '../../src/manager/control/tasks.ts'
+import { AssignmentSet } from '../../src/manager/dispatcher/assignment-set.ts'
 import { encodeAssignments } from '../../src/manager/dispatcher/assignments-frame.ts'
 import { Attachments } from '../../src/manager/dispatcher/attachments.ts'
 import { deriveRecord } from '../../src/manager/dispatcher/data-plane-records.ts'
@@ -93,6 +94,43 @@ t.test('a frame of encoded items reads as the whole that it is made of', async (
     const whole = [1, { kind: 'assignments', complete: true, more: false, sequence: 1000, set, removed }]
     t.strictSame(decode(encodeAssignments({ ...message, set: set.map(encode) })), whole, `${count} items`)
   }
+})
+
+t.test('a port that is for some addresses is told apart, so that an older node opens it nowhere', async (t) => {
+  const cluster = await Dispatched.start(numbered(1))
+  const serviceLabels = {
+    'io.swarmctl.publish.8080/tcp': '127.0.0.1,10.1.0.0/16',
+    'io.swarmctl.publish.53/udp': '127.0.0.1',
+  }
+  const ports: readonly PortConfig[] = [
+    { TargetPort: 80, PublishedPort: 8080 },
+    { TargetPort: 81, PublishedPort: 8081 },
+    { TargetPort: 53, PublishedPort: 53, Protocol: 'udp', PublishMode: 'host' },
+    { TargetPort: 54, PublishedPort: 54, Protocol: 'udp', PublishMode: 'host' },
+  ]
+  const endpoint = { spec: {}, ports, virtualIps: [{ networkId: 'ingress', address: '100.64.0.2/11' }] }
+  const service = aService('s1', { spec: { Name: 'web', Labels: serviceLabels }, endpoint })
+  const task = aTask('t1', 's1', { nodeId: 'n1', serviceLabels, endpoint, status: statusOf('assigned') })
+  await cluster.write(creation(overlay('ingress', '100.64.0.0/11', { Ingress: true }), service, task))
+  const told = deriveRecord(cluster.store, { kind: 'overlay-service', id: 's1/ingress' })
+  t.match(told, {
+    service: {
+      ports: [{ published: 8081 }],
+      portsAt: [{ published: 8080, target: 80, addresses: ['127.0.0.1', '10.1.0.0/16'] }],
+    },
+  })
+  const given = (level: number) =>
+    new AssignmentSet('n1', { get: () => undefined }, level)
+      .complete(cluster.store)
+      .set.flatMap((one) => (one.kind === 'task' ? (one.task.endpoint?.ports ?? []) : []))
+      .map(({ PublishedPort }) => PublishedPort)
+  t.same(
+    [given(4), given(3)],
+    [
+      [8080, 8081, 53, 54],
+      [8080, 8081, 54],
+    ],
+  )
 })
 
 t.test('a node is told of all peers, of the gateway network, and of the networks of its tasks alone', async (t) => {

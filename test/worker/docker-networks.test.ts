@@ -10,7 +10,7 @@ import type { Attachment, Network } from '../../src/api/objects.ts'
 import type { ContainerSpec, NetworkSpec, PortConfig } from '../../src/api/spec.ts'
 import { SystemClock } from '../../src/lib/clock.ts'
 import { silentLog } from '../../src/lib/log.ts'
-import { ENDPOINT_SIBLINGS_KEY } from '../../src/overlay/driver-options.ts'
+import { ENDPOINT_SIBLINGS_KEY, portsOf, portsOption } from '../../src/overlay/driver-options.ts'
 import { containerBody, NETWORK_COUNT_LABEL } from '../../src/worker/docker/container-body.ts'
 import { EngineClient } from '../../src/worker/docker/engine-client.ts'
 import { numbered } from '../../src/worker/docker/free-port.ts'
@@ -137,6 +137,45 @@ t.test('a task on internal networks only has no way out, and asks the gateway fo
     ['inner-net'],
   )
   t.equal(plan(['inner', 'front'])?.nameServer, FACTS.dnsAddress)
+})
+
+t.test('a host-mode port is bound on those of its addresses that this node has', async (t) => {
+  const order = orderOf(['front'], { ports: [HOST_PORT] })
+  const bound = (addresses: string) => {
+    const serviceLabels = { 'io.swarmctl.publish.8080/tcp': addresses }
+    const body = containerBody(
+      { ...order, task: { ...order.task, serviceLabels } },
+      {
+        spec: { Image: 'x' },
+        files: [],
+        dockerSocket: undefined,
+        hostAddresses: [
+          { device: 'lo', address: '127.0.0.1' },
+          { device: 'eth0', address: '10.1.2.3' },
+          { device: 'eth0', address: 'fd00::5' },
+          { device: 'eth0', address: 'fe80::5' },
+        ],
+      },
+    )
+    return (body.HostConfig as { PortBindings: object }).PortBindings
+  }
+  const on = (...addresses: string[]) => ({ '80/tcp': addresses.map((HostIp) => ({ HostIp, HostPort: '8080' })) })
+  t.strictSame(bound('127.0.0.1'), on('127.0.0.1'))
+  t.strictSame(bound('10.1.0.0/16, 10.9.9.9, 127.0.0.5'), on('10.1.2.3', '127.0.0.5'))
+  t.strictSame(bound('eth0'), on('10.1.2.3', 'fd00::5'))
+  t.throws(() => bound('10.9.9.9,eth7'), {
+    code: 'TASK_FAILED',
+    message: 'published port 8080/tcp is for 10.9.9.9, eth7, which this node does not have',
+  })
+  t.same(await numbered([HOST_PORT], { 'io.swarmctl.publish.8080/tcp': '127.0.0.1,10.0.0.0/8' }), [
+    { protocol: 'tcp', published: 8080, target: 80, addresses: ['127.0.0.1', '10.0.0.0/8'] },
+  ])
+  const ports = [
+    { protocol: 'tcp', published: 8080, target: 80, addresses: ['127.0.0.1', 'fd00::/8'] },
+    { protocol: 'udp', published: 53, target: 53 },
+  ] as const
+  t.equal(portsOption(ports), 'tcp/8080/80@127.0.0.1;fd00::/8,udp/53/53')
+  t.strictSame(portsOf(portsOption(ports)), ports)
 })
 
 t.test('host-mode ports come in by a bridge of the engine', async (t) => {

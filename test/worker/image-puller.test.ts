@@ -3,6 +3,7 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import { join } from 'node:path'
 import t from 'tap'
+import { pullPolicy } from '../../src/api/service-labels.ts'
 import { errorCode, errorMessage } from '../../src/lib/errors.ts'
 import { EngineClient } from '../../src/worker/docker/engine-client.ts'
 import { ImagePuller } from '../../src/worker/docker/image-puller.ts'
@@ -105,6 +106,29 @@ t.test('an image by id, or by a digest that is present, is not pulled; an absent
   t.equal(pulls[0]!.url.searchParams.get('tag'), DIGEST)
   pulls[0]!.response.end()
   await absent
+})
+
+t.test('a service’s io.swarmctl.pull-policy: what is missing alone is pulled, or nothing ever', async (t) => {
+  t.same(
+    ['always', 'missing', 'never', 'x', undefined].map((value) =>
+      pullPolicy(value ? { 'io.swarmctl.pull-policy': value } : {}),
+    ),
+    ['always', 'missing', 'never', 'always', 'always'],
+  )
+  present.add('local:1')
+  await puller.pull('local:1', '', never, 'missing')
+  await puller.pull('local:1', '', never, 'never')
+  await puller.pull('absent:1', '', never, 'never')
+  t.equal(pulls.length, 0)
+  const absent = puller.pull('absent:1', '', never, 'missing')
+  await until(() => pulls.length === 1)
+  t.equal(pulls[0]!.url.searchParams.get('fromImage'), 'absent')
+  pulls[0]!.response.end()
+  await absent
+  const always = puller.pull('local:1', '', never, 'always')
+  await until(() => pulls.length === 2)
+  pulls[1]!.response.end()
+  await always
 })
 
 t.test('a pull that nobody waits for any more is given up', async (t) => {

@@ -60,7 +60,7 @@ export function shownContainer(container: JsonObject, names: NetworkNames): Json
       Networks: Object.fromEntries(shown.map(([name, settings]) => [name, settings])),
       ...(networkSettings.Ports !== undefined && { Ports: withOwnPorts(asObject(networkSettings.Ports), ports) }),
     },
-    ...(container.Ports !== undefined && { Ports: [...asList(container.Ports), ...ports.map(listedPort)] }),
+    ...(container.Ports !== undefined && { Ports: [...asList(container.Ports), ...ports.flatMap(listedPort)] }),
     ...(container.HostConfig !== undefined && {
       HostConfig: {
         ...host,
@@ -80,8 +80,13 @@ export function shownContainer(container: JsonObject, names: NetworkNames): Json
 }
 
 /** As in the listing of containers. */
-function listedPort({ protocol, published, target }: HostModePort): JsonObject {
-  return { IP: '0.0.0.0', PrivatePort: target, PublicPort: published, Type: protocol }
+function listedPort({ protocol, published, target, addresses }: HostModePort): readonly JsonObject[] {
+  return shownAddresses(addresses).map((IP) => ({ IP, PrivatePort: target, PublicPort: published, Type: protocol }))
+}
+
+/** A subnet or an interface is shown as it was asked for. */
+function shownAddresses(addresses: readonly string[] | undefined): readonly string[] {
+  return addresses && addresses.length > 0 ? addresses : ['0.0.0.0']
 }
 
 /** As in an inspected container. */
@@ -89,7 +94,10 @@ function withOwnPorts(bindings: JsonObject, ports: readonly HostModePort[]): Jso
   const targets = new Set(ports.map(({ protocol, target }) => `${target}/${protocol}`))
   const own = [...targets].map((key) => {
     const lead = ports.filter(({ protocol, target }) => `${target}/${protocol}` === key)
-    return [key, lead.map(({ published }) => ({ HostIp: '0.0.0.0', HostPort: String(published) }))] as const
+    const shown = lead.flatMap(({ published, addresses }) =>
+      shownAddresses(addresses).map((HostIp) => ({ HostIp, HostPort: String(published) })),
+    )
+    return [key, shown] as const
   })
   return { ...bindings, ...Object.fromEntries(own) }
 }

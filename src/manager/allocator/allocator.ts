@@ -18,6 +18,7 @@ import { AddressBook } from './address-book.ts'
 import { ANYWHERE, type Region, SERVICE_BLOCK } from './address-pool.ts'
 import { allocatePorts, needsPorts, portKeyOf } from './ports.ts'
 import { reportedRoutes } from './reported-routes.ts'
+import { addressHolder, hasWished, unsuitableAddress, wishedAddresses } from './static-addresses.ts'
 import { allocateNetwork } from './subnets.ts'
 import { networkName, networksOfTask, networksWithVip } from './wanted-networks.ts'
 
@@ -155,7 +156,8 @@ export class Allocator implements Controller {
     if (ports.kind === 'refused' || 'code' in vips) {
       this.#blocked.add(service.id)
       const { code, message } = ports.kind === 'refused' ? ports : (vips as Problem)
-      return { transactions: refuse(service, tasks, this.name, { code, message }, nowMs) }
+      const requeueAtMs = code === 'ADDRESS_CONFLICT' ? nowMs + STARVED_RETRY_MS : undefined
+      return { transactions: refuse(service, tasks, this.name, { code, message }, nowMs), requeueAtMs }
     }
     this.#proposed.set(service.id, ports.ports.map(portKeyOf))
     const { problem, ...rest } = service
@@ -165,20 +167,27 @@ export class Allocator implements Controller {
     return { transactions: [transaction], requeueAtMs: nowMs }
   }
 
-  /** Those that it has on networks that it still is on stay; in the order of its networks. */
+  /** Those that it has on networks that it still is on stay, unless it asks for others; in the order of its networks. */
   #virtualIps(view: StoreView, service: Service): readonly VirtualIp[] | Problem {
     const before = service.endpoint?.virtualIps ?? []
     const given: VirtualIp[] = []
     for (const networkId of networksWithVip(view, service)) {
       const kept = before.filter((vip) => vip.networkId === networkId)
-      if (kept.length > 0) {
+      const network = view.get('network', networkId)
+      if (kept.length > 0 && hasWished(service, network)) {
         given.push(...kept)
         continue
       }
-      const taken = this.#addresses.take(view, networkId, SERVICE_BLOCK, service.id, service)
+      const wished = wishedAddresses(service.spec.Labels, network)
+      const inTheWay =
+        network && (unsuitableAddress(network, wished) ?? addressHolder(view, network, wished, service.id))
+      const taken = inTheWay
+        ? undefined
+        : this.#addresses.take(view, networkId, SERVICE_BLOCK, service.id, service, wished)
       if (!taken) {
         this.#addresses.giveBack(service.id, service.id)
-        return this.#exhausted(view, service.id, networkId, SERVICE_BLOCK)
+        const exhausted = this.#exhausted(view, service.id, networkId, SERVICE_BLOCK)
+        return inTheWay ? { code: 'ADDRESS_CONFLICT', message: inTheWay } : exhausted
       }
       given.push(...taken.map((address) => ({ networkId, address })))
     }
@@ -266,7 +275,8 @@ function needsAllocation(view: StoreView, service: Service): boolean {
   if (!service.endpoint) return needsPorts(wanted) || networks.length > 0
   if (!specsEqual(wanted, service.endpoint.spec)) return true
   const held = new Set(service.endpoint.virtualIps.map(({ networkId }) => networkId))
-  return held.size !== networks.length || networks.some((id) => !held.has(id))
+  if (held.size !== networks.length || networks.some((id) => !held.has(id))) return true
+  return networks.some((id) => !hasWished(service, view.get('network', id)))
 }
 
 function isNew(task: Task): boolean {

@@ -1,5 +1,6 @@
 // What a service's spec allows and its user may not have meant.
 
+import { addressesOfPort, isLoopback6 } from '../../api/publish-addresses.ts'
 import type { HealthConfig, ServiceSpec, UpdateConfig } from '../../api/spec.ts'
 import { updateSettings } from '../orchestrator/service-settings.ts'
 
@@ -8,13 +9,23 @@ const DEFAULT_INTERVAL_NS = 30e9
 const DEFAULT_RETRIES = 3
 
 /** Shown by clients beside what they did. */
-export function serviceWarnings({ TaskTemplate, UpdateConfig, RollbackConfig }: ServiceSpec): readonly string[] {
+export function serviceWarnings(spec: ServiceSpec): readonly string[] {
+  const { TaskTemplate, UpdateConfig, RollbackConfig } = spec
   const horizonMs = healthHorizonMs(TaskTemplate?.ContainerSpec?.Healthcheck)
-  if (horizonMs === undefined) return []
+  if (horizonMs === undefined) return loopbackWarnings(spec)
   return [
+    ...loopbackWarnings(spec),
     ...monitorWarning('update', UpdateConfig, horizonMs),
     ...monitorWarning('rollback', RollbackConfig, horizonMs),
   ]
+}
+
+function loopbackWarnings({ Labels, EndpointSpec }: ServiceSpec): readonly string[] {
+  const ports = (EndpointSpec?.Ports ?? []).filter((port) => addressesOfPort(Labels, port).some(isLoopback6))
+  return ports.map(
+    ({ PublishedPort, Protocol = 'tcp' }) =>
+      `published port ${PublishedPort}/${Protocol} is refused at ::1, from which the kernel has no way to a container; it is open on its other addresses`,
+  )
 }
 
 /** How long a container may be sick before its health check says so. The image may have a check of its own: nothing is known of that. */

@@ -7,6 +7,7 @@ import { invalidArgument, managerRefusal, refusal } from '../../api/validation/r
 import { validateServiceRequest, validateServiceSpec } from '../../api/validation/service-spec.ts'
 import { formatTime } from '../../lib/clock.ts'
 import type { StoreView } from '../store/types.ts'
+import { checkAddressLabels } from './address-labels.ts'
 import { checkContainerOptions } from './container-options.ts'
 import { type ControlContext, outOfSequence, proposeCurrent, proposeRemoval } from './context.ts'
 import { checkDependencies } from './dependency-check.ts'
@@ -21,12 +22,13 @@ function isJob(mode: ServiceMode | undefined): boolean {
 }
 
 /** The spec as it is stored, once it has passed every check that needs the spec alone. */
-function accepted(view: StoreView, spec: ServiceSpec, name: string): ServiceSpec {
+function accepted(view: StoreView, spec: ServiceSpec, name: string, current?: Service): ServiceSpec {
   validateServiceRequest(spec)
   const stored = withNetworkIds(view, storedServiceSpec(spec, name))
   validateServiceSpec(stored)
   checkContainerOptions(view, stored)
   checkDependencies(view, stored)
+  checkAddressLabels(view, stored, current)
   checkSize(stored)
   return stored
 }
@@ -95,7 +97,7 @@ export async function updateService(context: ControlContext, request: ServiceUpd
   await proposeCurrent(context, (view) => {
     const current = find(view, 'service', request.service)
     if (request.spec.Name === undefined) throw managerRefusal('UNIMPLEMENTED', 'renaming services is not supported')
-    const spec = accepted(view, request.spec, request.spec.Name)
+    const spec = accepted(view, request.spec, request.spec.Name, current)
     if (modeName(spec.Mode) !== modeName(current.spec.Mode)) {
       throw managerRefusal('UNIMPLEMENTED', 'service mode change is not allowed')
     }

@@ -17,6 +17,7 @@ import {
 import { invalidArgument, refusal } from '../../api/validation/refusal.ts'
 import { DirtyTasks } from '../orchestrator/task-dirty.ts'
 import type { StoreView } from '../store/types.ts'
+import { addressLabelsProblem } from './address-labels.ts'
 import { containerOptionsProblem } from './container-options.ts'
 import { findOptional } from './lookup.ts'
 
@@ -68,8 +69,9 @@ function requireNames(stack: string, { Networks, Secrets, Configs, Services }: W
 /** Found here, before anything of the stack is made. What a service has already is not asked again. */
 function requireAllowed(view: StoreView, spec: ServiceSpec): void {
   const current = view.byName('service', spec.Name ?? '')
-  if (current && sameContainerOptions(current.spec.Labels, spec.Labels)) return
-  const problem = serviceLabelProblem(spec.Labels) ?? containerOptionsProblem(view, spec)
+  const isKnown = current && sameContainerOptions(current.spec.Labels, spec.Labels)
+  const found = isKnown ? undefined : (serviceLabelProblem(spec.Labels) ?? containerOptionsProblem(view, spec))
+  const problem = found ?? addressLabelsProblem(view, spec, current)
   if (problem) throw invalidArgument(`service ${spec.Name}: ${problem}`)
 }
 

@@ -3,7 +3,8 @@
 
 import type { Assigned, AssignedKey } from '../../api/dispatcher.ts'
 import type { Task } from '../../api/objects.ts'
-import { compareTaskStates, isTerminal, isToRun } from '../../api/spec.ts'
+import { addressesOfPort, PUBLISH_ADDRESS_FEATURE_LEVEL } from '../../api/publish-addresses.ts'
+import { compareTaskStates, isTerminal, isToRun, type PortConfig } from '../../api/spec.ts'
 import { awaitsAddresses } from '../store/indexes.ts'
 import type { StoreView } from '../store/types.ts'
 import { awaitsSecrets, type DriverSecrets, driverSecretId } from './driver-secrets.ts'
@@ -49,6 +50,16 @@ function secretKey(view: StoreView, task: Task, secretId: string): readonly Assi
   return awaitsSecrets(task) ? [{ kind: 'secret', id: driverSecretId(secretId, task.id) }] : []
 }
 
+/** An older worker would open ports that are for some addresses on all of them: it opens them nowhere. */
+function withoutAddressed(assigned: Assigned): Assigned {
+  if (assigned.kind !== 'task') return assigned
+  const { task } = assigned
+  const { endpoint, serviceLabels } = task
+  const keep = (port: PortConfig) => port.PublishMode !== 'host' || addressesOfPort(serviceLabels, port).length === 0
+  if (!endpoint || endpoint.ports.every(keep)) return assigned
+  return { kind: 'task', task: { ...task, endpoint: { ...endpoint, ports: endpoint.ports.filter(keep) } } }
+}
+
 /** The object behind a key with a text that changes when the node must get it again. */
 function load(
   view: StoreView,
@@ -88,16 +99,25 @@ function load(
 export class AssignmentSet {
   readonly #nodeId: string
   readonly #secrets: Pick<DriverSecrets, 'get'>
+  readonly #featureLevel: number
   /** version last sent, by key */
   readonly #sent = new Map<string, { readonly key: AssignedKey; readonly version: string }>()
   /** tasks that need a key, by key */
   readonly #users = new Map<string, Set<string>>()
   readonly #needs = new Map<string, readonly AssignedKey[]>()
 
-  /** @param secrets gives what drivers have: what is not there yet is left out until the task is named again */
-  constructor(nodeId: string, secrets: Pick<DriverSecrets, 'get'>) {
+  /**
+   * @param secrets gives what drivers have: what is not there yet is left out until the task is named again
+   * @param featureLevel of the worker
+   */
+  constructor(
+    nodeId: string,
+    secrets: Pick<DriverSecrets, 'get'>,
+    featureLevel: number = PUBLISH_ADDRESS_FEATURE_LEVEL,
+  ) {
     this.#nodeId = nodeId
     this.#secrets = secrets
+    this.#featureLevel = featureLevel
   }
 
   /** Everything the node is to have, from nothing. */
@@ -137,7 +157,8 @@ export class AssignmentSet {
     const loaded = load(view, this.#secrets, key)
     if (!loaded || this.#sent.get(text)?.version === loaded.version) return
     this.#sent.set(text, { key, version: loaded.version })
-    set.push(loaded.assigned)
+    const knowsAddresses = this.#featureLevel >= PUBLISH_ADDRESS_FEATURE_LEVEL
+    set.push(knowsAddresses ? loaded.assigned : withoutAddressed(loaded.assigned))
   }
 
   /** Notes what a task needs now; returns what it needed before and does not any more. */

@@ -2,6 +2,7 @@
 // network, whose nodes get it, or, of peers, to all.
 
 import type {
+  AddressedPort,
   DataPlaneKey,
   DataPlaneRecord,
   OverlayEndpoint,
@@ -10,6 +11,7 @@ import type {
 } from '../../api/data-plane.ts'
 import { DEFAULT_DATA_PATH_PORT } from '../../api/defaults.ts'
 import { type Network, type Node, type Service, type Task, taskName } from '../../api/objects.ts'
+import { publishAddresses } from '../../api/publish-addresses.ts'
 import { hasClientAffinity, prefersLocal } from '../../api/service-labels.ts'
 import { compareTaskStates, isTerminal, isToRun } from '../../api/spec.ts'
 import { templateContext } from '../../api/task-template.ts'
@@ -160,10 +162,21 @@ function serviceRecord(view: RecordView, serviceId: string, networkId: string): 
     virtualIps: (endpoint?.virtualIps ?? []).flatMap((ip) =>
       ip.networkId === networkId ? [addressOnly(ip.address)] : [],
     ),
-    ports: network.spec.Ingress ? publishedPorts(service) : [],
+    ports: [],
     affinity: hasClientAffinity(spec.Labels),
   }
-  return { kind: 'overlay-service', service: overlay }
+  return { kind: 'overlay-service', service: network.spec.Ingress ? withPorts(overlay, service) : overlay }
+}
+
+function withPorts(overlay: OverlayService, service: Service): OverlayService {
+  const ports: PublishedPort[] = []
+  const portsAt: AddressedPort[] = []
+  for (const port of publishedPorts(service)) {
+    const addresses = publishAddresses(service.spec.Labels, port)
+    if (addresses.length === 0) ports.push(port)
+    else portsAt.push({ ...port, addresses })
+  }
+  return { ...overlay, ports, ...(portsAt.length > 0 && { portsAt }) }
 }
 
 function publishedPorts({ spec, endpoint }: Service): readonly PublishedPort[] {

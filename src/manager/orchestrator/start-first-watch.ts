@@ -2,6 +2,7 @@
 // old tasks hold the host-mode port, or as many replicas as a node may have; they go only once the new one runs. It is a note
 // on the service, which goes with its cause. One key is a service.
 
+import { ADDRESS_NOT_HERE } from '../../api/data-plane.ts'
 import type { Node, Service, Task } from '../../api/objects.ts'
 import { compareTaskStates } from '../../api/spec.ts'
 import { groupBy } from '../../lib/group-by.ts'
@@ -47,7 +48,8 @@ export class StartFirstWatch implements Controller {
     if (problem) this.#blocked.add(serviceId)
     else this.#blocked.delete(serviceId)
     // One that keeps tasks from being made or given addresses is of more weight.
-    const other = service.problem && service.problem.source !== this.name && service.problem.code !== 'PORT_IN_USE'
+    const { source = this.name, code = '' } = service.problem ?? {}
+    const other = source !== this.name && code !== 'PORT_IN_USE' && code !== ADDRESS_NOT_HERE
     const transaction = other ? undefined : serviceProblem(service, this.name, problem, nowMs)
     return { transactions: transaction ? [transaction] : [] }
   }

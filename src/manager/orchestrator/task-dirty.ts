@@ -2,6 +2,7 @@
 
 import { sameContainerOptions } from '../../api/container-labels.ts'
 import type { Node, Service, Task } from '../../api/objects.ts'
+import { sameHostAddresses } from '../../api/publish-addresses.ts'
 import type { TaskSpec } from '../../api/spec.ts'
 import { specsEqual } from '../../api/spec-equality.ts'
 import { nodeMeetsExpressions } from '../scheduler/constraint.ts'
@@ -22,8 +23,8 @@ export class DirtyTasks {
   }
 
   /**
-   * Not dirty is a task of the same version, one whose task spec, endpoint spec and options of its container are the same,
-   * and one where only the placement changed and its node still meets the constraints.
+   * Not dirty is a task of the same version, one whose task spec, endpoint spec, options of its container and addresses of
+   * host-mode ports are the same, and one where only the placement changed and its node still meets the constraints.
    */
   has(task: Task, node: Node | undefined): boolean {
     if (this.#service.specVersion === task.specVersion) return false
@@ -39,6 +40,7 @@ export class DirtyTasks {
 
 function differenceOf({ spec }: Service, task: Task): Difference {
   if (!sameContainerOptions(spec.Labels, task.serviceLabels)) return 'other'
+  if (!sameHostAddresses(spec.EndpointSpec?.Ports, spec.Labels, task.serviceLabels)) return 'other'
   const wanted = spec.TaskTemplate ?? {}
   if (specsEqual(wanted, task.spec)) return specsEqual(spec.EndpointSpec, task.endpoint?.spec) ? 'none' : 'other'
   return specsEqual(withoutPlacement(wanted), withoutPlacement(task.spec)) ? 'placement' : 'other'

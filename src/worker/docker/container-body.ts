@@ -1,10 +1,12 @@
 // A task as the body of POST /containers/create: the same mapping that Swarm makes.
 
 import { type Task, taskName } from '../../api/objects.ts'
+import { addressesHere, addressesOfPort, type NodeAddress } from '../../api/publish-addresses.ts'
 import type {
   ContainerSpec,
   Driver,
   GenericResource,
+  Labels,
   MountSpec,
   PortConfig,
   Privileges,
@@ -53,6 +55,8 @@ export interface ContainerBodyOptions {
   readonly files: readonly FileMount[]
   /** What a bind of the engine's socket is given instead; undefined: the engine's own. */
   readonly dockerSocket: SocketSource | undefined
+  /** Of this node. */
+  readonly hostAddresses?: readonly NodeAddress[]
   /** undefined: none of the cluster's. */
   readonly networks?: BodyNetworks | undefined
 }
@@ -88,7 +92,8 @@ export function containerBody(order: TaskOrder, options: ContainerBodyOptions): 
     HostConfig: compact({
       ...resources(task.spec, spec),
       GroupAdd: spec.Groups,
-      PortBindings: published.length > 0 ? undefined : portBindings(ports),
+      PortBindings:
+        published.length > 0 ? undefined : portBindings(ports, task.serviceLabels, options.hostAddresses ?? []),
       Mounts: mounts(options),
       ReadonlyRootfs: spec.ReadOnly,
       Isolation: spec.Isolation,
@@ -163,17 +168,36 @@ function portKey(port: PortConfig): string {
   return `${port.TargetPort}/${port.Protocol ?? 'tcp'}`
 }
 
-function portBindings(ports: readonly PortConfig[]): Record<string, readonly { HostPort?: string }[]> | undefined {
+interface PortBinding {
+  readonly HostIp?: string
+  readonly HostPort?: string
+}
+
+function portBindings(
+  ports: readonly PortConfig[],
+  labels: Labels,
+  here: readonly NodeAddress[],
+): Record<string, readonly PortBinding[]> | undefined {
   if (ports.length === 0) return undefined
-  const bindings: Record<string, { HostPort?: string }[]> = {}
+  const bindings: Record<string, PortBinding[]> = {}
   for (const port of ports) {
     const published = port.PublishedPort ?? 0
     const list = bindings[portKey(port)] ?? []
     bindings[portKey(port)] = list
     // Without a number the engine takes a free port of its own.
-    list.push(published > 0 ? { HostPort: String(published) } : {})
+    const binding = published > 0 ? { HostPort: String(published) } : {}
+    const wanted = addressesOfPort(labels, port)
+    if (wanted.length === 0) list.push(binding)
+    else list.push(...hostIps(port, wanted, here).map((HostIp) => ({ HostIp, ...binding })))
   }
   return bindings
+}
+
+function hostIps(port: PortConfig, wanted: readonly string[], here: readonly NodeAddress[]): readonly string[] {
+  const found = addressesHere(wanted, here)
+  if (found.length > 0) return found
+  const name = `${port.PublishedPort}/${port.Protocol ?? 'tcp'}`
+  throw taskFailed(`published port ${name} is for ${wanted.join(', ')}, which this node does not have`)
 }
 
 const ENGINE_SOCKETS: ReadonlySet<string> = new Set(['/var/run/docker.sock', '/run/docker.sock'])

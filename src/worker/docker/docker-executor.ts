@@ -3,11 +3,13 @@
 
 import type { LogOptions } from '../../api/dispatcher.ts'
 import { type Task, taskName } from '../../api/objects.ts'
+import { pullPolicy } from '../../api/service-labels.ts'
 import type { ContainerSpec, NodeDescription } from '../../api/spec.ts'
 import { type Clock, sleep, type Timer } from '../../lib/clock.ts'
 import { CodedError, errorCode, errorMessage } from '../../lib/errors.ts'
 import type { Log } from '../../lib/log.ts'
 import type { DataPlane } from '../../overlay/client.ts'
+import { hostAddresses } from '../../overlay/host-facts.ts'
 import {
   type ContainerWatcher,
   type Executor,
@@ -170,6 +172,7 @@ export class DockerExecutor implements Executor {
       spec,
       files: [...files, ...(networks ? await this.#networkFiles.write(task.id, spec, networks) : [])],
       dockerSocket,
+      hostAddresses: hostAddresses(),
       networks: networks && {
         endpoints: Object.fromEntries(atOnce),
         count: all.length,
@@ -219,7 +222,7 @@ export class DockerExecutor implements Executor {
     if (order.task.attachments.length === 0) return undefined
     if (!dataPlane) throw taskFailed('this node has no data plane for the networks of the cluster')
     try {
-      const ports = await numbered(hostPorts(order.task))
+      const ports = await numbered(hostPorts(order.task), order.task.serviceLabels)
       return containerNetworks(order, await dataPlane.facts(), ports)
     } catch (error) {
       throw errorCode(error) === 'DATA_PLANE_UNAVAILABLE' ? taskFailed(errorMessage(error), error) : error
@@ -361,10 +364,10 @@ export class DockerExecutor implements Executor {
     this.#engine.close()
   }
 
-  /** A registry that does not answer is no reason to fail as long as the image is there; create tells. */
+  /** A registry that does not answer, or may not be asked, is no reason to fail as long as the image is there; create tells. */
   async #pull(image: string, order: TaskOrder, signal: AbortSignal): Promise<void> {
     try {
-      await this.#puller.pull(image, order.registryAuth, signal)
+      await this.#puller.pull(image, order.registryAuth, signal, pullPolicy(order.task.serviceLabels))
     } catch (error) {
       if (!(error instanceof CodedError) || error.code !== 'IMAGE_PULL_FAILED') throw error
       this.#options.log.warn({ taskId: order.task.id, image, err: error.message }, 'pulling image failed')

@@ -3,16 +3,23 @@
 import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
 import { createServer } from 'node:net'
-import type { PortConfig } from '../../api/spec.ts'
+import { addressesOfPort } from '../../api/publish-addresses.ts'
+import type { Labels, PortConfig } from '../../api/spec.ts'
 import type { HostModePort } from '../../overlay/desired-state.ts'
 
-export function numbered(ports: readonly PortConfig[]): Promise<readonly HostModePort[]> {
+/** @param labels of the service: which addresses the ports are for */
+export function numbered(ports: readonly PortConfig[], labels?: Labels): Promise<readonly HostModePort[]> {
   return Promise.all(
-    ports.map(async ({ Protocol: protocol = 'tcp', PublishedPort: published = 0, TargetPort: target = 0 }) => ({
-      protocol,
-      published: published || (await freePort(protocol)),
-      target,
-    })),
+    ports.map(async (port) => {
+      const { Protocol: protocol = 'tcp', PublishedPort: published = 0, TargetPort: target = 0 } = port
+      const addresses = addressesOfPort(labels, port)
+      return {
+        protocol,
+        published: published || (await freePort(protocol)),
+        target,
+        ...(addresses.length > 0 && { addresses }),
+      }
+    }),
   )
 }
 

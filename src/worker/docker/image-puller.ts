@@ -1,7 +1,8 @@
-// Images for tasks, as Swarm gets them: always asked of the registry, except by id, or by digest when present. One pull
-// serves every task that wants the same image at that moment.
+// Images for tasks, as Swarm gets them: always asked of the registry, except by id, or by digest when present, and unless the service
+// says otherwise. One pull serves every task that wants the same image at that moment.
 
 import type { Readable } from 'node:stream'
+import type { PullPolicy } from '../../api/service-labels.ts'
 import type { Clock } from '../../lib/clock.ts'
 import { CodedError } from '../../lib/errors.ts'
 import { stepAborted } from '../executor.ts'
@@ -29,11 +30,12 @@ export class ImagePuller {
   }
 
   /**
-   * Resolves when the image is as new as the registry's, or needs no pull.
+   * Resolves when the image is as new as the registry's, or needs no pull: with `missing` where it is there, with `never` anyway.
    * @throws {CodedError} IMAGE_PULL_FAILED (the image may be there all the same), STEP_ABORTED, ENGINE_UNAVAILABLE.
    */
-  async pull(image: string, registryAuth: string, signal: AbortSignal): Promise<void> {
-    if (isImageId(image) || (image.includes('@') && (await this.#present(image, signal)))) return
+  async pull(image: string, registryAuth: string, signal: AbortSignal, policy: PullPolicy = 'always'): Promise<void> {
+    if (policy === 'never' || isImageId(image)) return
+    if ((policy === 'missing' || image.includes('@')) && (await this.#present(image, signal))) return
     const key = `${image}\n${registryAuth}`
     let pull = this.#pulls.get(key)
     const ageMs = pull?.endedMs === undefined ? 0 : this.#clock.nowMs() - pull.endedMs
