@@ -1,5 +1,7 @@
 // The table of tasks that `service ps`, `node ps` and `stack ps` print.
 
+import { publishedTexts } from '../api/publish-addresses.ts'
+import type { Labels } from '../api/spec.ts'
 import { parseTime } from '../lib/clock.ts'
 import type { TaskJson } from './api-types.ts'
 import type { Context } from './command.ts'
@@ -41,7 +43,9 @@ export async function printTasks(
   const rows = []
   for (const [i, { task, name }] of named.entries()) {
     const shown = named[i - 1]?.name === name ? indent + name : name
-    rows.push(taskRow(task, shown, await names.node(task.NodeID ?? ''), context.clock.wallMs(), options.truncate))
+    const labels = task.Status.PortStatus?.Ports ? await names.serviceLabels(task.ServiceID ?? '') : undefined
+    const node = await names.node(task.NodeID ?? '')
+    rows.push(taskRow(task, { name: shown, node, labels }, context.clock.wallMs(), options.truncate))
   }
   context.stdout.write(
     renderListing({
@@ -65,7 +69,14 @@ export async function printTasks(
   )
 }
 
-function taskRow(task: TaskJson, name: string, node: string, nowMs: number, truncate: boolean) {
+interface TaskNames {
+  readonly name: string
+  readonly node: string
+  /** Of its service. */
+  readonly labels: Labels | undefined
+}
+
+function taskRow(task: TaskJson, { name, node, labels }: TaskNames, nowMs: number, truncate: boolean) {
   const error = task.Status.Err ?? ''
   const image = task.Spec?.ContainerSpec?.Image ?? ''
   const age = humanDuration(nowMs - parseTime(task.Status.Timestamp ?? '')).toLowerCase()
@@ -78,8 +89,6 @@ function taskRow(task: TaskJson, name: string, node: string, nowMs: number, trun
     DesiredState: capitalize(task.DesiredState),
     CurrentState: `${capitalize(task.Status.State)} ${age} ago`,
     Error: shownError === '' ? '' : `"${shownError}"`,
-    Ports: (task.Status.PortStatus?.Ports ?? [])
-      .map((port) => `*:${port.PublishedPort ?? 0}->${port.TargetPort ?? 0}/${port.Protocol ?? ''}`)
-      .join(','),
+    Ports: (task.Status.PortStatus?.Ports ?? []).flatMap((port) => publishedTexts(port, labels)).join(','),
   })
 }

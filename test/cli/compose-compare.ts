@@ -20,6 +20,9 @@ const TMPFS = 'docker leaves out tmpfs'
 const TESTS = 'the Specification replaces a test, docker adds to it'
 const ALIASES = 'the Specification adds aliases, docker replaces them'
 
+const HOST_IP = 'docker leaves out on which addresses a port is published, and has it open on all'
+const withoutHostIps = (text: string) => text.replace(/^ +host_ip: .*\n/gm, '')
+
 const MERGES = {
   'services.web.command': REPLACED,
   'services.web.entrypoint': REPLACED,
@@ -68,7 +71,8 @@ export const DIFFERENCES: Readonly<Record<string, Difference>> = {
   ignored: {
     where: { 'st_app.TaskTemplate.ContainerSpec.Mounts': TMPFS, 'st_db.TaskTemplate.ContainerSpec.Mounts': TMPFS },
   },
-  'full-deployable': { where: { 'st_foo.TaskTemplate.ContainerSpec.Mounts': TMPFS } },
+  'full-deployable': { where: { 'st_foo.TaskTemplate.ContainerSpec.Mounts': TMPFS }, config: withoutHostIps },
+  ports: { reason: HOST_IP, config: withoutHostIps },
   volumes: { where: { 'st_app.TaskTemplate.ContainerSpec.Mounts': 'docker leaves out the mode of a tmpfs' } },
   'merge-base+merge-over': { where: MERGES },
   'merge-base+merge-over+merge-third': { where: MERGES },

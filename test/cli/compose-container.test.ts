@@ -196,3 +196,89 @@ const REFUSED: Readonly<Record<string, RegExp>> = {
 t.test('what cannot be is refused, with the place', async (t) => {
   for (const [keys, wanted] of Object.entries(REFUSED)) t.match(refusal(keys), wanted, keys)
 })
+
+t.test('addresses are labels: of published ports, and the service’s own on networks', async (t) => {
+  const publish = (entries: string) =>
+    Object.entries(labels(`ports: [${entries}]`)).map(([label, value]) => [
+      label.replace('io.swarmctl.publish.', ''),
+      value,
+    ])
+  const ports = (entries: string) =>
+    (spec(`ports: [${entries}]`).EndpointSpec?.Ports ?? []).map(({ PublishedPort, TargetPort }) => [
+      PublishedPort,
+      TargetPort,
+    ])
+  t.same(publish('"127.0.0.1:8080:80"'), [['8080/tcp', '127.0.0.1']])
+  t.same(publish('"127.0.0.1:8080-8081:80-81/udp"'), [
+    ['8080/udp', '127.0.0.1'],
+    ['8081/udp', '127.0.0.1'],
+  ])
+  const several =
+    '"127.0.0.1:8080:80", "[fd00::1]:8080:80", {target: 80, published: 8080, mode: ingress, host_ip: "10.1.0.0/16, eth1"}'
+  t.same(publish(several), [['8080/tcp', '127.0.0.1,fd00::1,10.1.0.0/16,eth1']])
+  t.same(ports(several), [[8080, 80]], 'one port')
+  t.same(publish('"0.0.0.0:8080:80", "[::]:8081:80"'), [], 'every address is none in particular')
+  t.same(publish('"127.0.0.1:8080:80", "[::1]:8080:80"'), [['8080/tcp', '127.0.0.1,::1']])
+  for (const [entries, wanted] of [
+    ['"127.0.0.1::80"', /a port that is published on 127\.0\.0\.1 needs a published port/],
+    [
+      '"127.0.0.1:8080:80", "127.0.0.2:8080:81"',
+      /published port 8080\/tcp can't lead to 80 on 127\.0\.0\.1 and to 81 elsewhere/,
+    ],
+    ['{target: 80, published: 80, host_ip: localhost}', /a\.yml:4:13: .*invalid host IP: invalid value "localhost"/],
+    ['"[::1]:80:80"', /ports: host_ip: ::1 alone can’t be/],
+    ['"[fe80::1]:80:80"', /"fe80::1" is on every link/],
+    ['"1.2.3:80:80"', /invalid IP address: 1\.2\.3/],
+  ] as const) {
+    t.match(refusal(`ports: [${entries}]`), wanted, entries)
+  }
+
+  const own = (keys: string) => labels(`networks: {n: ${keys}}`, 'networks: {n: {}}')
+  t.same(own('{ipv4_address: 10.0.9.10, ipv6_address: "fd00::10"}'), {
+    'io.swarmctl.network.st_n.ip': '10.0.9.10,fd00::10',
+  })
+  t.same(labels('networks: {n: {ipv6_address: "fd00::10"}}', 'networks: {n: {name: front}}'), {
+    'io.swarmctl.network.front.ip': 'fd00::10',
+  })
+  t.throws(() => own('{ipv4_address: 10.0.9.300}'), {
+    message: /networks\.n: ipv4_address: invalid value "10\.0\.9\.300"/,
+  })
+  t.throws(() => own('{ipv4_address: "fd00::1"}'), { message: /"fd00::1" is of the other family/ })
+  t.throws(
+    () => labels('networks: {n: {ipv4_address: 10.0.9.1}}\n    deploy: {endpoint_mode: dnsrr}', 'networks: {n: {}}'),
+    {
+      message: /with endpoint_mode: dnsrr there is none/,
+    },
+  )
+})
+
+t.test('a later file’s ports take the place of those at the same number, on whatever address', async (t) => {
+  const merged = (...files: readonly string[]) => {
+    const compose = loadCompose(
+      files.map((ports, at) => ({ name: `${at}.yml`, text: `services: {web: {image: x, ports: [${ports}]}}` })),
+      { directory: folder, environment: {}, envFiles: [] },
+    ).model
+    const { Labels = {} } = convertService('st', 'web', compose.services.get('web')!, compose).spec
+    return Labels['io.swarmctl.publish.8080/tcp']
+  }
+  t.equal(merged('"8080:80"', '"127.0.0.1:8080:80"'), '127.0.0.1')
+  t.equal(merged('"127.0.0.1:8080:80"', '"8080:80"'), undefined)
+  t.equal(merged('"127.0.0.1:8080:80", "10.0.0.1:8080:80"', '"81:81"'), '10.0.0.1,127.0.0.1')
+})
+
+t.test('pull_policy is a label, where a cluster can keep to it', async (t) => {
+  for (const [policy, value] of [
+    ['always', 'always'],
+    ['missing', 'missing'],
+    ['if_not_present', 'missing'],
+    ['never', 'never'],
+  ]) {
+    t.same(labels(`pull_policy: ${policy}`), { 'io.swarmctl.pull-policy': value })
+  }
+  t.match(
+    refusal('pull_policy: build'),
+    /^a\.yml:4:5: service web: pull_policy: "build" can't be: a cluster builds no images/,
+  )
+  t.match(refusal('pull_policy: every_12h'), /nodes pull when a task starts, and not by the clock/)
+  t.match(refusal('pull_policy: sometimes'), /it is not known; it must be always, missing, if_not_present or never$/)
+})

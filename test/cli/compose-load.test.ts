@@ -88,9 +88,9 @@ t.test('what is left out is said', async (t) => {
     links: [db]
     container_name: fixed
     volumes: ["data:/data:z"]
-    pull_policy: always
+    pull_refresh_after: 1h
     ports: ["127.0.0.1:80:80"]
-    networks: {default: {ipv4_address: 10.0.0.1}}
+    networks: {default: {priority: 1}}
   db: {image: x}
 volumes:
   v: {external: {name: w}}
@@ -100,11 +100,10 @@ services: {}
   t.same(warnings, [
     'Ignoring unsupported options: build, links\n',
     'Ignoring deprecated options:\n\ncontainer_name: Setting the container name is not supported.\n',
-    'a.yml:8:5: ignoring services.web.pull_policy: a node looks for a newer image when a task starts there; `docker service update --image` and digests choose',
-    'a.yml:10:26: ignoring services.web.networks.default.ipv4_address: tasks take any free address of a network',
+    'a.yml:8:5: ignoring services.web.pull_refresh_after: a node looks for a newer image when a task starts there',
+    'a.yml:10:26: ignoring services.web.networks.default.priority: interfaces of tasks are made by the cluster',
     'a.yml: only the first of its 2 documents is read',
     'a.yml:7:15: ignoring option "z" of volume "data:/data:z"',
-    "a.yml:9:13: ignoring IP-address (127.0.0.1:80:80) service will listen on '0.0.0.0'",
     'a.yml:13:17: volume v: volume.external.name is deprecated in favor of volume.name',
   ])
 })

@@ -234,7 +234,6 @@ export const refusals: readonly (readonly string[])[] = [
   ['service', 'create', '--secret', 'source=a,mode=x', 'busybox'],
   ['service', 'create', '--config', 'source=a,foo', 'busybox'],
   ['service', 'create', '-p', '99999', 'busybox'],
-  ['service', 'create', '-p', '1.2.3.4:80:80', 'busybox'],
   ['service', 'create', '-p', 'target=x', 'busybox'],
   ['service', 'create', '-p', 'published=80', 'busybox'],
   ['service', 'create', '-p', '80/xyz', 'busybox'],

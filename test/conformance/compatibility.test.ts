@@ -6,6 +6,8 @@ import { dirname, join, normalize } from 'node:path'
 import t from 'tap'
 import { CLUSTER_SETTINGS } from '../../src/api/cluster-settings.ts'
 import { CONTAINER_OPTIONS, containerLabel } from '../../src/api/container-labels.ts'
+import { PUBLISH_LABEL_PREFIX } from '../../src/api/publish-addresses.ts'
+import { staticAddressLabel } from '../../src/api/static-addresses.ts'
 import type { Decoder } from '../../src/api/validation/decode.ts'
 import {
   configSpecDecoder,
@@ -266,6 +268,8 @@ t.test('labels are those that the source knows', async (t) => {
     ...written,
     ...CLUSTER_SETTINGS.map(({ label }) => label),
     ...CONTAINER_OPTIONS.map(({ name }) => containerLabel(name)),
+    `${PUBLISH_LABEL_PREFIX}PORT/PROTOCOL`,
+    staticAddressLabel('NETWORK'),
   ]
   const rows = namesOf('Labels')
   t.same(sorted(rows.filter((name) => name.startsWith('io.'))), sorted(known))

@@ -2,7 +2,7 @@
 // absolute: the form in which two files can be merged, whatever each of them was written in.
 
 import { isAbsolute, join } from 'node:path'
-import { parsePorts } from '../service/ports.ts'
+import { parsePublications } from '../service/ports.ts'
 import { quote } from '../strconv.ts'
 import { given, located, textOf } from './fields.ts'
 import type { Lookup } from './interpolate.ts'
@@ -39,8 +39,7 @@ const CHANGES: Readonly<Record<string, Change>> = {
   'services.*.label_file': (node, options) => eachItem(toList(node), (item) => pathNode(item, options.directory)),
   'services.*.labels': pairsToMap,
   'services.*.networks': (node) => namesToMap(node, (at) => scalarNode(null, at)),
-  'services.*.ports': (node, options) =>
-    node.kind === 'list' ? { ...node, items: node.items.flatMap((item) => ports(item, options)) } : node,
+  'services.*.ports': (node) => (node.kind === 'list' ? { ...node, items: node.items.flatMap(ports) } : node),
   'services.*.secrets': (node) => eachItem(node, fileReference),
   'services.*.security_opt': (node, { directory }) => eachItem(node, (item) => profilePath(item, directory)),
   'services.*.sysctls': pairsToMap,
@@ -210,21 +209,17 @@ function envFile(item: Node, { directory, projectDirectory }: CanonicalOptions):
   })
 }
 
-function ports(item: Node, { warn }: CanonicalOptions): readonly Node[] {
+function ports(item: Node): readonly Node[] {
   if (item.kind === 'map') return longPort(item)
-  const whole = textOf(item)
-  const parts = whole.split(':')
-  if (parts.length > 2 && parts.slice(0, -2).join(':') !== '') {
-    warn(`${place(item.at)}: ignoring IP-address (${whole}) service will listen on '0.0.0.0'`)
-  }
-  const parsed = located(item, () => parsePorts(parts.slice(-2).join(':')))
+  const parsed = located(item, () => parsePublications(textOf(item)))
   // Docker's order: that of texts like "8080/tcp"; ports of one target stay as they are
-  const key = (port: (typeof parsed)[number]) => `${port.TargetPort}/${port.Protocol}`
+  const key = ({ port }: (typeof parsed)[number]) => `${port.TargetPort}/${port.Protocol}`
   return parsed
     .toSorted((a, b) => (key(a) < key(b) ? -1 : key(a) > key(b) ? 1 : 0))
-    .map((port) =>
+    .map(({ port, addresses }) =>
       mapNode(item.at, {
         mode: port.PublishMode,
+        host_ip: addresses[0],
         target: port.TargetPort,
         published: port.PublishedPort,
         protocol: port.Protocol,

@@ -7,7 +7,6 @@ import type {
   EndpointSpec,
   HealthConfig,
   NetworkAttachmentConfig,
-  PortConfig,
   Privileges,
   RestartPolicy,
   SecretReference,
@@ -17,6 +16,7 @@ import type {
 } from '../../api/spec.ts'
 import { STACK_IMAGE_LABEL } from '../../api/stack-plan.ts'
 import { cut, quote, ValueError } from '../strconv.ts'
+import { addressLabels, publishedPorts } from './convert-addresses.ts'
 import { extraLabels, tmpfsMounts } from './convert-container.ts'
 import { convertMount } from './convert-mount.ts'
 import { networksOf } from './convert-objects.ts'
@@ -102,6 +102,7 @@ function convert(stack: string, name: string, service: ServiceModel, compose: Co
     Name: scopedName(stack, name),
     Labels: {
       ...extraLabels(stack, service, compose.services),
+      ...addressLabels(stack, service, compose),
       ...stackLabels(stack, deploy.labels),
       [STACK_IMAGE_LABEL]: service.image ?? '',
     },
@@ -274,15 +275,7 @@ function mode({ deploy = {}, scale, keyAt, at }: ServiceModel): ServiceMode {
 }
 
 function endpoint(service: ServiceModel): EndpointSpec {
-  const ports = (service.ports ?? []).map((port) =>
-    compact<PortConfig>({
-      Protocol: port.protocol as PortConfig['Protocol'],
-      TargetPort: port.target,
-      PublishedPort: port.published || undefined,
-      PublishMode: port.mode as PortConfig['PublishMode'],
-    }),
-  )
-  ports.sort((a, b) => (a.PublishedPort ?? 0) - (b.PublishedPort ?? 0))
+  const ports = publishedPorts(service).toSorted((a, b) => (a.PublishedPort ?? 0) - (b.PublishedPort ?? 0))
   const mode = service.deploy?.endpoint_mode?.toLowerCase()
   return compact<EndpointSpec>({ Mode: (mode || undefined) as EndpointSpec['Mode'], Ports: nonEmpty(ports) })
 }

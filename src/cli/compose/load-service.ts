@@ -290,9 +290,11 @@ function port(node: Node): PortModel {
   const map = node.kind === 'map' ? node : undefined
   return compact<PortModel>({
     mode: text(map, 'mode'),
+    host_ip: text(map, 'host_ip'),
     target: portNumber(map, 'target'),
     published: portNumber(map, 'published'),
     protocol: text(map, 'protocol'),
+    at: node.at,
   })
 }
 

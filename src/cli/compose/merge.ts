@@ -53,6 +53,15 @@ const textAt = (item: MapNode, key: string): string => {
 
 const fileTarget = byKey((item) => textAt(item, 'target') || textAt(item, 'source'))
 
+/** Later ones take the place of all that are published at the same number, on whatever address. */
+const mergePorts: Rule = (base, over, path) => {
+  if (base.kind !== 'list' || over.kind !== 'list') return over
+  const isMap = (item: Node): item is MapNode => item.kind === 'map'
+  const replaced = new Set(over.items.filter(isMap).map(portKey))
+  const kept = base.items.filter((item) => !isMap(item) || !replaced.has(portKey(item)))
+  return byKey((item) => `${portKey(item)} ${textAt(item, 'host_ip')}`)({ ...base, items: kept }, over, path)
+}
+
 /** Ports that are published at the same number; what is not published has its target. */
 function portKey(item: MapNode): string {
   const published = textAt(item, 'published')
@@ -68,7 +77,7 @@ const RULES: Readonly<Record<string, Rule>> = {
   'services.*.healthcheck': mergeHealthchecks,
   'services.*.healthcheck.test': replace,
   'services.*.logging': mergeLogging,
-  'services.*.ports': byKey(portKey),
+  'services.*.ports': mergePorts,
   'services.*.volumes': byKey((item) => textAt(item, 'target')),
   'services.*.secrets': fileTarget,
   'services.*.configs': fileTarget,

@@ -10,9 +10,12 @@ export type Environment = ReadonlyMap<string, string | null>
 
 export interface PortModel {
   readonly mode?: string
+  /** Addresses, subnets and interfaces, separated by commas. */
+  readonly host_ip?: string
   readonly target?: number
   readonly published?: number
   readonly protocol?: string
+  readonly at: Position
 }
 
 export interface VolumeMountModel {

@@ -119,7 +119,10 @@ const port = choice(
       target: integer,
       published: applied(scalar('integer', 'string'), 'a number, or a range such as 8000-8005'),
       protocol: text,
-      host_ip: unheeded(text, 'a published port is open on every address of every node'),
+      host_ip: applied(
+        text,
+        `${LABEL}: an address, a subnet or an interface: of each node those addresses alone that it has; 0.0.0.0 is every address`,
+      ),
       name: unheeded(text, HINT),
       app_protocol: unheeded(text, HINT),
     },
@@ -160,6 +163,7 @@ const volume = choice(
 )
 
 const ADDRESS = 'tasks take any free address of a network'
+const OWN_ADDRESS = `${LABEL}: the service’s virtual address there; with endpoint_mode: dnsrr it is refused`
 const INTERFACE = 'interfaces of tasks are made by the cluster'
 
 const serviceNetworks = choice(
@@ -169,8 +173,8 @@ const serviceNetworks = choice(
       {
         aliases: uniqueTexts,
         driver_opts: driverOptions,
-        ipv4_address: unheeded(text, ADDRESS),
-        ipv6_address: unheeded(text, ADDRESS),
+        ipv4_address: applied(text, OWN_ADDRESS),
+        ipv6_address: applied(text, OWN_ADDRESS),
         priority: unheeded(scalar('number'), INTERFACE),
         gw_priority: unheeded(scalar('number'), INTERFACE),
         link_local_ips: refused(ADDRESS),
@@ -361,9 +365,9 @@ export const serviceShape: MapShape = map(
     privileged: applied(bool, HOST),
     profiles: applied(uniqueTexts, 'the service is deployed where one of them is active (--profile, COMPOSE_PROFILES)'),
     provider: refused('what a provider starts is no service of a cluster'),
-    pull_policy: unheeded(
+    pull_policy: applied(
       text,
-      'a node looks for a newer image when a task starts there; `docker service update --image` and digests choose',
+      `${LABEL}: always (a node asks the registry when a task starts there), missing or if_not_present, never; others are refused`,
     ),
     pull_refresh_after: unheeded(text, 'a node looks for a newer image when a task starts there'),
     read_only: bool,

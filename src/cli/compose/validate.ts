@@ -121,15 +121,10 @@ function checkScalar(node: Node, shape: ScalarShape): readonly string[] {
   return []
 }
 
-/** An address is no mistake here: it is left out with a warning. */
 function checkPort(text: string): void {
   // the long form of --publish is none of a compose file's
   if (text.includes('=')) throw new ValueError(`invalid containerPort: ${text}`)
-  try {
-    parsePorts(text)
-  } catch (error) {
-    if (!(error instanceof ValueError) || error.message !== 'hostip is not supported') throw error
-  }
+  parsePorts(text)
 }
 
 function firstTwice(items: readonly Node[]): readonly [number, number] | undefined {

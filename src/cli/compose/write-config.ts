@@ -65,7 +65,7 @@ const NESTED: Readonly<Record<string, string>> = {
   preferences: 'spread',
   healthcheck: 'test timeout! interval! retries! start_period! start_interval! disable',
   logging: 'driver options',
-  ports: 'mode target published protocol',
+  ports: 'mode host_ip target published protocol',
   volumes: 'type source target read_only consistency bind! volume! image! tmpfs! cluster!',
   bind: 'propagation create_host_path! recursive',
   volume: 'nocopy subpath labels',

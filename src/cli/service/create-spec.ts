@@ -14,10 +14,11 @@ import { type Flags, keyValues } from '../flags.ts'
 import { cut, parseFloat64 } from '../strconv.ts'
 import { parseBytes, parseCpus } from '../units.ts'
 import { parseMount } from './mount.ts'
-import { parsePorts } from './ports.ts'
+import { parsePublications, portsOf, publishLabels } from './ports.ts'
 import type { Resolved } from './resolve.ts'
 import {
   effectiveCapabilities,
+  networkLabels,
   parseCredentialSpec,
   parseGenericResources,
   parseNetwork,
@@ -67,11 +68,16 @@ export function createSpec(
   const constraints = flags.list('constraint')
   const preferences = flags.list('placement-pref').map(parsePlacementPreference)
   const maxReplicas = flags.uint('replicas-max-per-node') ?? 0
-  const ports = flags.list('publish').flatMap(parsePorts)
+  const publications = flags.list('publish').flatMap(parsePublications)
+  const ports = portsOf(publications)
   const logDriver = flags.text('log-driver')
   return {
     ...(flags.text('name') === '' ? {} : { Name: flags.text('name') }),
-    Labels: keyValues(flags.list('label')),
+    Labels: {
+      ...publishLabels(publications),
+      ...networkLabels(flags.list('network'), resolved),
+      ...keyValues(flags.list('label')),
+    },
     TaskTemplate: {
       ContainerSpec: containerSpec(flags, image, args, health, resolved, fileEnvironment),
       Resources: resources(flags),

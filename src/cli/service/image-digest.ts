@@ -1,5 +1,6 @@
 // Pins a service's image to the digest that its registry has now, so that every node runs the same one.
 
+import { pullPolicy } from '../../api/service-labels.ts'
 import type { Platform, ServiceSpec } from '../../api/spec.ts'
 import type { ApiClient } from '../client.ts'
 import { CliError } from '../command.ts'
@@ -37,7 +38,8 @@ export async function resolveImage(
       ...(platforms.length > 0 ? { Placement: { ...spec.TaskTemplate?.Placement, Platforms: platforms } } : {}),
     },
   })
-  if (!options.query) return { spec: withImage(image), warning: undefined }
+  // The registry's digest is not that of an image which is to be taken as it is on the node.
+  if (!options.query || pullPolicy(spec.Labels) !== 'always') return { spec: withImage(image), warning: undefined }
   try {
     const distribution = await client.json<Distribution>('GET', `/distribution/${image}/json`, {
       headers: options.registryAuth === '' ? {} : { 'X-Registry-Auth': options.registryAuth },

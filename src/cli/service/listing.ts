@@ -1,6 +1,7 @@
 // `service ls` and `service ps`.
 
-import type { PortConfig } from '../../api/spec.ts'
+import { addressAndPort, addressesOfPort } from '../../api/publish-addresses.ts'
+import type { Labels, PortConfig } from '../../api/spec.ts'
 import type { NodeJson, ServiceJson, TaskJson } from '../api-types.ts'
 import type { ApiClient } from '../client.ts'
 import { CliError, type Context } from '../command.ts'
@@ -9,6 +10,7 @@ import { NameResolver } from '../names.ts'
 import { compareNatural } from '../natural-order.ts'
 import { renderListing, row } from '../output/listing.ts'
 import { displayImage } from '../reference.ts'
+import { compareText } from '../strconv.ts'
 import { printTasks } from '../task-list.ts'
 
 export async function listServices(context: Context, flags: Flags): Promise<void> {
@@ -45,7 +47,7 @@ export async function printServices(
           Mode: modeName(service),
           Replicas: replicas(service),
           Image: displayImage(service.Spec.TaskTemplate?.ContainerSpec?.Image ?? ''),
-          Ports: ingressPorts(service.Endpoint?.Ports ?? []),
+          Ports: ingressPorts(service.Endpoint?.Ports ?? [], service.Spec.Labels),
         }),
       ),
     }),
@@ -94,21 +96,32 @@ function replicas(service: ServiceJson): string {
 }
 
 interface PortRange {
+  /** '': every address. */
+  readonly address: string
   readonly published: readonly [number, number]
   readonly target: readonly [number, number]
   readonly protocol: string
 }
 
-/** "*:8080->80/tcp, *:90-92->90-92/udp": neighbours are joined where both sides go on, or the target stays one port. */
-export function ingressPorts(ports: readonly PortConfig[]): string {
+/**
+ * "*:8080->80/tcp, *:90-92->90-92/udp": neighbours are joined where both sides go on, or the target stays one port. Of those that the
+ * service's labels have published on some addresses: "127.0.0.1:8080->80/tcp".
+ */
+export function ingressPorts(ports: readonly PortConfig[], labels?: Labels): string {
   const sorted = ports
-    .map((port) => ({
-      protocol: port.Protocol ?? '',
-      published: port.PublishedPort ?? 0,
-      target: port.TargetPort ?? 0,
-      mode: port.PublishMode,
-    }))
-    .sort((a, b) => (a.protocol < b.protocol ? -1 : a.protocol > b.protocol ? 1 : a.published - b.published))
+    .flatMap((port) => {
+      const addresses = addressesOfPort(labels, port)
+      return (addresses.length > 0 ? addresses : ['']).map((address) => ({
+        address,
+        protocol: port.Protocol ?? '',
+        published: port.PublishedPort ?? 0,
+        target: port.TargetPort ?? 0,
+        mode: port.PublishMode,
+      }))
+    })
+    .sort(
+      (a, b) => compareText(a.protocol, b.protocol) || compareText(a.address, b.address) || a.published - b.published,
+    )
   const ranges: PortRange[] = []
   for (const port of sorted) {
     if (port.mode !== 'ingress') continue
@@ -121,6 +134,7 @@ export function ingressPorts(ports: readonly PortConfig[]): string {
       }
     } else {
       ranges.push({
+        address: port.address,
         protocol: port.protocol,
         published: [port.published, port.published],
         target: [port.target, port.target],
@@ -130,15 +144,17 @@ export function ingressPorts(ports: readonly PortConfig[]): string {
   const span = ([from, to]: readonly [number, number]) => (to > from ? `${from}-${to}` : String(from))
   return ranges
     .filter(({ published }) => published[0] > 0)
-    .map(({ published, target, protocol }) => `*:${span(published)}->${span(target)}/${protocol}`)
+    .map(({ address, published, target, protocol }) => {
+      return `${addressAndPort(address, span(published))}->${span(target)}/${protocol}`
+    })
     .join(', ')
 }
 
 function continues(
   range: PortRange,
-  port: { readonly protocol: string; readonly published: number; readonly target: number },
+  port: { readonly address: string; readonly protocol: string; readonly published: number; readonly target: number },
 ): boolean {
-  if (port.protocol !== range.protocol) return false
+  if (port.protocol !== range.protocol || port.address !== range.address) return false
   // differences below zero count as far apart, as in Docker's unsigned arithmetic
   const near = (difference: number) => difference === 0 || difference === 1
   if (!near(port.published - range.published[1]) || !near(port.target - range.target[1])) return false

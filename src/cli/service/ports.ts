@@ -1,17 +1,56 @@
-// --publish: "8080:80/tcp" or "published=8080,target=80,protocol=tcp,mode=ingress".
+// --publish: "127.0.0.1:8080:80/tcp" or "published=8080,target=80,protocol=tcp,mode=ingress,host-ip=127.0.0.1". Docker's spec has no
+// place for an address: it is a label of the service (api/publish-addresses.ts).
 
-import { isIP } from 'node:net'
-import type { PortConfig } from '../../api/spec.ts'
+import { addressProblem, isEveryAddress, publishLabel } from '../../api/publish-addresses.ts'
+import type { Labels, PortConfig } from '../../api/spec.ts'
+import { parseAddress, parseCidr } from '../../lib/cidr.ts'
 import { parseCsvRecord } from '../csv.ts'
 import { cut, ValueError } from '../strconv.ts'
 
+export interface Publication {
+  readonly port: PortConfig
+  /** Addresses, subnets or interfaces of nodes; none: every address. */
+  readonly addresses: readonly string[]
+}
+
 /** One value may publish a range of ports. @throws {ValueError} with Docker's text. */
 export function parsePorts(text: string): PortConfig[] {
+  return parsePublications(text).map(({ port }) => port)
+}
+
+/** As `parsePorts`, with the addresses that the ports are for. */
+export function parsePublications(text: string): Publication[] {
   return /\w+=\w+(,\w+=\w+)*/.test(text) ? [parseLong(text)] : parseShort(text)
 }
 
-function parseLong(text: string): PortConfig {
+/** Ports as a spec has them: one that is published on several addresses, one by one, is one port. */
+export function portsOf(publications: readonly Publication[]): PortConfig[] {
+  const all = publications.map(({ port }) => port)
+  return all.filter((port, at) => {
+    const first = all.findIndex((other) => samePort(other, port))
+    return first === at || publications[at]?.addresses.length === 0 || publications[first]?.addresses.length === 0
+  })
+}
+
+/** Where a port is published by one without addresses, too, it is open on all. */
+export function publishLabels(publications: readonly Publication[]): Labels {
+  const byLabel = new Map<string, readonly string[]>()
+  for (const { port, addresses } of publications) {
+    const label = labelOf(port)
+    const before = byLabel.get(label)
+    const isEverywhere = addresses.length === 0 || before?.length === 0
+    byLabel.set(label, isEverywhere ? [] : [...new Set([...(before ?? []), ...addresses])])
+  }
+  return Object.fromEntries([...byLabel].flatMap(([label, all]) => (all.length > 0 ? [[label, all.join(',')]] : [])))
+}
+
+export function labelOf({ Protocol: protocol = 'tcp', PublishedPort: published = 0 }: PortConfig): string {
+  return publishLabel({ protocol, published })
+}
+
+function parseLong(text: string): Publication {
   let port: PortConfig = {}
+  const hostIps: string[] = []
   for (const field of parseCsvRecord(text)) {
     const { before: key, after: value, found } = cut(field.toLowerCase(), '=')
     if (!found || key === '') throw new ValueError(`invalid field: ${field}`)
@@ -34,12 +73,31 @@ function parseLong(text: string): PortConfig {
       case 'published':
         port = { ...port, PublishedPort: portNumber(value, 'published') }
         break
+      case 'host-ip':
+      case 'host_ip':
+        // names of interfaces have two cases
+        hostIps.push(cut(field, '=').after.replace(/^\[(.*)\]$/, '$1'))
+        break
       default:
         throw new ValueError(`invalid field key: ${key}`)
     }
   }
   if (!port.TargetPort) throw new ValueError("missing mandatory field 'target'")
-  return { ...port, PublishMode: port.PublishMode ?? 'ingress', Protocol: port.Protocol ?? 'tcp' }
+  const whole = { ...port, PublishMode: port.PublishMode ?? 'ingress', Protocol: port.Protocol ?? 'tcp' } as const
+  return { port: whole, addresses: hostAddresses(hostIps, whole) }
+}
+
+/** @throws {ValueError} for what no port can be published on */
+export function hostAddresses(hostIps: readonly string[], port: PortConfig): readonly string[] {
+  if (hostIps.some(isEveryAddress)) return []
+  for (const address of hostIps) {
+    const problem = addressProblem(address)
+    if (problem !== undefined) throw new ValueError(`invalid host IP: ${problem}`)
+  }
+  if (hostIps.length > 0 && !port.PublishedPort) {
+    throw new ValueError(`a port that is published on ${hostIps.join(', ')} needs a published port`)
+  }
+  return hostIps
 }
 
 function portNumber(text: string, which: string): number {
@@ -50,11 +108,12 @@ function portNumber(text: string, which: string): number {
   return Number(text)
 }
 
-function parseShort(text: string): PortConfig[] {
+function parseShort(text: string): Publication[] {
   const { address, host, container } = splitAddress(text)
   const [number = '', protocolText = ''] = container.split('/')
   const protocol = (protocolText || 'tcp').toLowerCase()
-  if (address !== '' && isIP(address.replace(/^\[(.*)\]$/, '$1')) === 0) {
+  const hostIp = address.replace(/^\[(.*)\]$/, '$1')
+  if (address !== '' && !parseAddress(hostIp) && !parseCidr(hostIp)) {
     throw new ValueError(`invalid IP address: ${address}`)
   }
   if (number === '') throw new ValueError(`no port specified: ${text}<empty>`)
@@ -67,14 +126,16 @@ function parseShort(text: string): PortConfig[] {
   if (protocol !== 'tcp' && protocol !== 'udp' && protocol !== 'sctp') {
     throw new ValueError(`invalid proto: ${protocolText}`)
   }
-  if (address !== '') throw new ValueError('hostip is not supported')
   const count = Math.max(size, published ? published.end - published.start : 0)
-  return Array.from({ length: count + 1 }, (_, i) => ({
-    Protocol: protocol,
-    TargetPort: size === 0 ? target.start : target.start + i,
-    ...(published && published.start + i > 0 ? { PublishedPort: published.start + i } : {}),
-    PublishMode: 'ingress',
-  }))
+  return Array.from({ length: count + 1 }, (_, i) => {
+    const port: PortConfig = {
+      Protocol: protocol,
+      TargetPort: size === 0 ? target.start : target.start + i,
+      ...(published && published.start + i > 0 ? { PublishedPort: published.start + i } : {}),
+      PublishMode: 'ingress',
+    }
+    return { port, addresses: hostAddresses(address === '' ? [] : [hostIp], port) }
+  })
 }
 
 function splitAddress(text: string): { address: string; host: string; container: string } {
@@ -88,6 +149,10 @@ function range(text: string, error: string): { start: number; end: number } {
   const valid = (part: string) => /^\d+$/.test(part) && Number(part) <= 65535
   if (more.length > 0 || !valid(first) || !valid(last) || Number(last) < Number(first)) throw new ValueError(error)
   return { start: Number(first), end: Number(last) }
+}
+
+function samePort(a: PortConfig, b: PortConfig): boolean {
+  return sameTarget(a, b) && (a.PublishedPort ?? 0) === (b.PublishedPort ?? 0)
 }
 
 const orDefault = (port: PortConfig) => ({

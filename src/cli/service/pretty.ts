@@ -1,6 +1,7 @@
 // `service inspect --pretty`: the page, line by line as Docker's.
 
-import type { UpdateConfig } from '../../api/spec.ts'
+import { addressesOfPort, publishedTexts } from '../../api/publish-addresses.ts'
+import type { Labels, PortConfig, UpdateConfig } from '../../api/spec.ts'
 import { parseTime } from '../../lib/clock.ts'
 import type { ServiceJson } from '../api-types.ts'
 import { printFloat } from '../format/value.ts'
@@ -180,7 +181,7 @@ function tail(service: ServiceJson, networkNames: ReadonlyMap<string, string>): 
           '\nPorts:',
           ...ports.map(
             (port) =>
-              `\n PublishedPort = ${port.PublishedPort ?? 0}\n  Protocol = ${port.Protocol ?? ''}\n  TargetPort = ${port.TargetPort ?? 0}\n  PublishMode = ${port.PublishMode ?? ''}`,
+              `\n PublishedPort = ${port.PublishedPort ?? 0}\n  Protocol = ${port.Protocol ?? ''}\n  TargetPort = ${port.TargetPort ?? 0}\n  PublishMode = ${port.PublishMode ?? ''}${addressLine(port, service.Spec.Labels)}`,
           ),
           ' ',
         ]
@@ -193,4 +194,10 @@ function tail(service: ServiceJson, networkNames: ReadonlyMap<string, string>): 
       : []),
     '\n',
   ]
+}
+
+/** Docker knows no ports that are open on some addresses only. */
+function addressLine(port: PortConfig, labels: Labels | null | undefined): string {
+  if (addressesOfPort(labels ?? {}, port).length === 0) return ''
+  return `\n  Address = ${publishedTexts(port, labels ?? {}).join(', ')}`
 }

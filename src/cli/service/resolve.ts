@@ -12,21 +12,34 @@ type CredentialSpec = NonNullable<Privileges['CredentialSpec']>
 /** Ids by name, for the names that a command line mentions. Every method throws CliError for a name without one. */
 export class Resolved {
   readonly #networks: ReadonlyMap<string, string>
+  readonly #networkNames: ReadonlyMap<string, string>
   readonly #secrets: ReadonlyMap<string, string>
   readonly #configs: ReadonlyMap<string, string>
 
   constructor(ids: {
     readonly networks?: ReadonlyMap<string, string>
+    /** Names by what was mentioned, where that was an id. */
+    readonly networkNames?: ReadonlyMap<string, string>
     readonly secrets?: ReadonlyMap<string, string>
     readonly configs?: ReadonlyMap<string, string>
   }) {
     this.#networks = ids.networks ?? new Map()
+    this.#networkNames = ids.networkNames ?? new Map()
     this.#secrets = ids.secrets ?? new Map()
     this.#configs = ids.configs ?? new Map()
   }
 
   network(name: string): string {
     return idOf(this.#networks, name, `network ${name} not found`)
+  }
+
+  networkName(mentioned: string): string {
+    return this.#networkNames.get(mentioned) ?? mentioned
+  }
+
+  /** Its name and its id. */
+  networkNames(mentioned: string): readonly string[] {
+    return [this.networkName(mentioned), this.network(mentioned)]
   }
 
   config(name: string): string {
@@ -82,12 +95,14 @@ export async function resolveNames(client: ApiClient, flags: Flags): Promise<Res
     ...flags.list('network-rm'),
   ]
   const networks = new Map<string, string>()
+  const names = new Map<string, string>()
   for (const name of networkNames) {
     if (networks.has(name)) continue
     const network = await client.json<NetworkJson>('GET', `/networks/${encodeURIComponent(name)}`, {
       query: { scope: 'swarm' },
     })
     networks.set(name, network.Id)
+    names.set(name, network.Name)
   }
   const secretNames = [...flags.list('secret'), ...flags.list('secret-add')].map(
     (text) => parseSecret(text).SecretName ?? '',
@@ -99,6 +114,7 @@ export async function resolveNames(client: ApiClient, flags: Flags): Promise<Res
   ]
   return new Resolved({
     networks,
+    networkNames: names,
     secrets: await idsByName(client, '/secrets', secretNames),
     configs: await idsByName(client, '/configs', configNames),
   })

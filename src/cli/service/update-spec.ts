@@ -11,15 +11,26 @@ import type {
   ServiceSpec,
   TaskSpec,
 } from '../../api/spec.ts'
+import { staticAddressLabel } from '../../api/static-addresses.ts'
 import { CliError } from '../command.ts'
 import { type Flags, keyValues } from '../flags.ts'
 import { compareText, cut } from '../strconv.ts'
 import { parseBytes, parseCpus } from '../units.ts'
 import { changedRestartPolicy, changedUpdateConfig, logDriverSpec, mergeUlimits, swapSettings } from './create-spec.ts'
 import { parseMount } from './mount.ts'
-import { parsePorts, portKey, sameTarget } from './ports.ts'
+import {
+  labelOf,
+  type Publication,
+  parsePorts,
+  parsePublications,
+  portKey,
+  portsOf,
+  publishLabels,
+  sameTarget,
+} from './ports.ts'
 import type { Resolved } from './resolve.ts'
 import {
+  networkLabels,
   parseCredentialSpec,
   parseGenericResources,
   parseNetwork,
@@ -39,7 +50,7 @@ export function updateSpec(spec: ServiceSpec, flags: Flags, resolved: Resolved):
   const { Networks: _, ...rest } = spec
   return {
     ...(networks ? rest : spec),
-    ...labelsOf('Labels', spec.Labels, flags, 'label'),
+    ...serviceLabels(spec, flags, resolved),
     TaskTemplate: {
       ...updatedTask(task, flags),
       ...(networks ? { Networks: networks } : {}),
@@ -130,6 +141,34 @@ function labelsOf(
   if (!current && !flags.changed(`${name}-add`)) return {}
   const kept = Object.entries(current ?? {}).filter(([label]) => !flags.list(`${name}-rm`).includes(label))
   return { [key]: { ...Object.fromEntries(kept), ...keyValues(flags.list(`${name}-add`)) } }
+}
+
+/** With those that go and come with published ports and networks. */
+function serviceLabels(spec: ServiceSpec, flags: Flags, resolved: Resolved): Pick<ServiceSpec, 'Labels'> {
+  const wanted = labelsOf('Labels', spec.Labels, flags, 'label')
+  const { Labels: labels = spec.Labels ?? {} } = wanted
+  const added = publicationsAdded(flags)
+  const goneNetworks = flags.list('network-rm').flatMap((name) => resolved.networkNames(name))
+  const gone = new Set([
+    ...portsRemoved(spec.EndpointSpec?.Ports ?? [], flags).map(labelOf),
+    ...added.map(({ port }) => labelOf(port)),
+    ...goneNetworks.map(staticAddressLabel),
+  ])
+  const come = { ...publishLabels(added), ...networkLabels(flags.list('network-add'), resolved) }
+  const given = keyValues(flags.list('label-add'))
+  const isChanged = Object.keys(come).length > 0 || Object.keys(labels).some((label) => gone.has(label))
+  if (!isChanged) return wanted
+  const kept = Object.entries(labels).filter(([label]) => !gone.has(label))
+  return { Labels: { ...Object.fromEntries(kept), ...come, ...given } }
+}
+
+function publicationsAdded(flags: Flags): readonly Publication[] {
+  return flags.list('publish-add').flatMap(parsePublications)
+}
+
+function portsRemoved(current: readonly PortConfig[], flags: Flags): readonly PortConfig[] {
+  const remove = flags.list('publish-rm').flatMap(parsePorts)
+  return current.filter((port) => remove.some((other) => sameTarget(port, other)))
 }
 
 function sysctls(current: ContainerSpec, flags: Flags): Pick<ContainerSpec, 'Sysctls'> {
@@ -338,12 +377,9 @@ function updatedEndpoint(spec: ServiceSpec, flags: Flags): NonNullable<ServiceSp
 
 function updatedPorts(current: readonly PortConfig[], flags: Flags): PortConfig[] {
   const known = new Map(current.map((port) => [portKey(port), port]))
-  const remove = flags.list('publish-rm').flatMap(parsePorts)
-  const kept = [...known.values()].filter((port) => !remove.some((other) => sameTarget(port, other)))
-  const added = flags
-    .list('publish-add')
-    .flatMap(parsePorts)
-    .filter((port) => !known.has(portKey(port)))
+  const removed = new Set(portsRemoved([...known.values()], flags))
+  const kept = [...known.values()].filter((port) => !removed.has(port))
+  const added = portsOf(publicationsAdded(flags)).filter((port) => !known.has(portKey(port)))
   return [...kept, ...added].sort((a, b) => compareText(portKey(a), portKey(b)))
 }
 

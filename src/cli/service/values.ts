@@ -8,11 +8,14 @@ import type {
   ConfigReference,
   ContainerSpec,
   GenericResource,
+  Labels,
   NetworkAttachmentConfig,
   Placement,
   Privileges,
   SecretReference,
 } from '../../api/spec.ts'
+import { staticAddressLabel } from '../../api/static-addresses.ts'
+import { formatAddress, parseAddress } from '../../lib/cidr.ts'
 import { parseCsvRecord } from '../csv.ts'
 import { cut, parseInt64, parseUint, quote, ValueError } from '../strconv.ts'
 
@@ -107,6 +110,7 @@ export function parseNetwork(text: string): NetworkAttachmentConfig {
       }
       case 'ip':
       case 'ip6':
+        break // networkLabels
       case 'mac-address':
       case 'link-local-ip':
       case 'gw-priority':
@@ -121,6 +125,29 @@ export function parseNetwork(text: string): NetworkAttachmentConfig {
     ...(aliases.length > 0 ? { Aliases: aliases } : {}),
     ...(Object.keys(options).length > 0 ? { DriverOpts: options } : {}),
   }
+}
+
+/**
+ * The service's own address on each network that a value of --network gives one.
+ * @throws {ValueError} for what is no address
+ */
+export function networkLabels(values: readonly string[], names: { networkName(name: string): string }): Labels {
+  const labels: Record<string, string> = {}
+  for (const text of values.filter((value) => LONG_SYNTAX.test(value))) {
+    const fields = parseCsvRecord(text).map((field) => cut(field.toLowerCase(), '='))
+    const addresses = fields.flatMap(({ before, after }) => {
+      const key = before.trim()
+      if (key !== 'ip' && key !== 'ip6') return []
+      const address = parseAddress(after.trim())
+      if (address?.family !== (key === 'ip' ? 4 : 6)) {
+        throw new ValueError(`invalid ${key === 'ip' ? 'IPv4' : 'IPv6'} address: ${after.trim()}`)
+      }
+      return [formatAddress(address)]
+    })
+    const target = parseNetwork(text).Target ?? ''
+    if (addresses.length > 0) labels[staticAddressLabel(names.networkName(target))] = addresses.join(',')
+  }
+  return labels
 }
 
 /** "spread=node.labels.zone". @throws {ValueError} */
