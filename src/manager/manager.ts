@@ -120,7 +120,7 @@ export class Manager {
     this.#address = options.address
     this.#clock = options.clock
     this.#log = options.log
-    const machine = new StoreMachine({ store: this.store, log: options.log })
+    const machine = new StoreMachine({ store: this.store, log: options.log, clock: options.clock })
     this.raft = new RaftNode({
       id: options.raftId,
       storage: options.storage,

@@ -5,6 +5,7 @@ import { Readable } from 'node:stream'
 import fc from 'fast-check'
 import t from 'tap'
 import type { StoreObject } from '../../src/api/objects.ts'
+import { SystemClock } from '../../src/lib/clock.ts'
 import { encode } from '../../src/lib/codec.ts'
 import { silentLog } from '../../src/lib/log.ts'
 import { decodeEntry, encodeEntry, encodeTransaction } from '../../src/manager/store/entry.ts'
@@ -255,6 +256,33 @@ t.test('subscribers hear what a restored snapshot changed', async (t) => {
   target.restore(store.index, [...store.list('node')])
   t.same(heard.sort(), ['create a', 'create b', 'remove c'])
 })
+
+t.test(
+  'a large snapshot is loaded while others have their turns, who see the state of before until it is there',
+  async (t) => {
+    const source = new Store()
+    source.restore(
+      9,
+      Array.from({ length: 3_000 }, (_, at) => aService(`s${at}`, { spec: { Name: `s${at}` } })),
+    )
+    const store = new Store()
+    create(store, aNode('a'))
+    const seen: number[] = []
+    let isOver = false
+    const look = () => {
+      seen.push(store.count('service') * 10 + store.count('node'))
+      if (!isOver) setImmediate(look)
+    }
+    look()
+    const machine = new StoreMachine({ store, log: silentLog, clock: new SystemClock() })
+    await machine.restore(new StoreMachine({ store: source, log: silentLog }).snapshot())
+    isOver = true
+    t.ok(seen.length >= 30, `${seen.length} turns: one for each hundred objects at least`)
+    t.same([...new Set(seen)], [1], 'nobody saw a part of it')
+    t.same([store.index, store.count('service'), store.count('node')], [9, 3_000, 0])
+    t.equal(store.stateHash(), source.stateHash())
+  },
+)
 
 t.test('entries keep secrets’ data, refuse nothing known and stop at what is unknown', async (t) => {
   const data = Buffer.from([0, 1, 254, 255]).toString('base64')

@@ -1,9 +1,11 @@
 // The store as Raft's state machine: entries in, results out, snapshots both ways.
 
 import type { StoreObject } from '../../api/objects.ts'
+import { type Clock, sleep } from '../../lib/clock.ts'
 import { decode, encode } from '../../lib/codec.ts'
 import { CodedError } from '../../lib/errors.ts'
 import type { Log } from '../../lib/log.ts'
+import { atOnce, inSlices } from '../../lib/slices.ts'
 import { type Checkpoint, decodeEntry, decodeObject, encodeObject } from './entry.ts'
 import { OBJECT_KINDS, type Store } from './store.ts'
 import type { TransactionResult } from './types.ts'
@@ -26,12 +28,15 @@ const CHUNK_BYTES = 512 * 1024
 export class StoreMachine {
   readonly #store: Store
   readonly #log: Log
+  readonly #clock: Clock | undefined
   readonly #checkpoints = new Map<number, string>()
   #due: Checkpoint | undefined
 
-  constructor(options: { readonly store: Store; readonly log: Log }) {
+  /** @param options.clock undefined: a snapshot is loaded in one piece */
+  constructor(options: { readonly store: Store; readonly log: Log; readonly clock?: Clock }) {
     this.#store = options.store
     this.#log = options.log
+    this.#clock = options.clock
   }
 
   /** The newest checkpoint that nobody has announced yet; the leader's proposer puts it into its next entry. */
@@ -63,7 +68,10 @@ export class StoreMachine {
     let index: number | undefined
     const objects: StoreObject[] = []
     let begun: Uint8Array[] = []
+    const clock = this.#clock
     for await (const chunk of source) {
+      // A chunk is a slice, and the source may have the next one at once.
+      if (clock) await sleep(clock, 0)
       const record = decode(chunk) as readonly unknown[] | Part
       if (index === undefined) {
         const [format, at] = Array.isArray(record) ? (record as readonly unknown[]) : []
@@ -77,7 +85,9 @@ export class StoreMachine {
       } else for (const bytes of record as readonly Uint8Array[]) objects.push(decodeObject(bytes))
     }
     if (index === undefined) throw unknownSnapshot('nothing')
-    this.#store.restore(index, objects)
+    const steps = this.#store.restoring(index, objects)
+    if (clock) await inSlices(steps, clock)
+    else atOnce(steps)
     this.#checkpoints.clear()
   }
 

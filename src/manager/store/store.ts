@@ -4,6 +4,7 @@
 import type { ObjectKind, ObjectsByKind, StoreObject, Task, TaskStatus } from '../../api/objects.ts'
 import { compareTaskStates } from '../../api/spec.ts'
 import { formatTime } from '../../lib/clock.ts'
+import { atOnce, type Steps } from '../../lib/slices.ts'
 import {
   claims,
   INGRESS_NETWORK_KEY,
@@ -11,13 +12,10 @@ import {
   occupiesNode,
   overlappingNetwork,
   portKey,
-  serviceGroups,
   subnetsOf,
-  taskGroups,
 } from './indexes.ts'
-import { Reservations, reservationOf } from './reservations.ts'
-import { GroupedObjects, ObjectTable } from './sorted-objects.ts'
-import { StateHash } from './state-hash.ts'
+import { reservationOf } from './reservations.ts'
+import { StoreState } from './store-state.ts'
 import {
   type Change,
   MAX_CHANGES_PER_ENTRY,
@@ -33,25 +31,11 @@ export const OBJECT_KINDS = ['cluster', 'node', 'service', 'task', 'network', 's
 /** More than an entry changes: only what a snapshot brought is left for later entries. */
 const MAX_HASHES_PER_ENTRY = MAX_CHANGES_PER_ENTRY + 100
 
-type Tables = { readonly [K in ObjectKind]: ObjectTable<ObjectsByKind[K]> }
-
 interface Refusal {
   readonly code: RefusalCode
   readonly message: string
   readonly objectKind: ObjectKind
   readonly id: string
-}
-
-function emptyTables(): Tables {
-  return {
-    cluster: new ObjectTable(),
-    node: new ObjectTable(),
-    service: new ObjectTable(),
-    task: new ObjectTable(),
-    network: new ObjectTable(),
-    secret: new ObjectTable(),
-    config: new ObjectTable(),
-  }
 }
 
 /** An observed state replaces another when it is further on, or the same and newer. */
@@ -62,12 +46,7 @@ function supersedes(next: TaskStatus, current: TaskStatus): boolean {
 
 export class Store implements StoreView {
   #index = 0
-  #tables = emptyTables()
-  #services = new GroupedObjects<ObjectsByKind['service']>()
-  #tasks = new GroupedObjects<Task>()
-  #claims = new Map<string, StoreObject>()
-  #reservations = new Reservations()
-  #hash = new StateHash()
+  #state = new StoreState()
   readonly #listeners = new Set<(events: readonly StoreEvent[]) => void>()
 
   get index(): number {
@@ -75,72 +54,72 @@ export class Store implements StoreView {
   }
 
   get<K extends ObjectKind>(kind: K, id: string): ObjectsByKind[K] | undefined {
-    return this.#tables[kind].get(id)
+    return this.#state.tables[kind].get(id)
   }
 
   list<K extends ObjectKind>(kind: K): readonly ObjectsByKind[K][] {
-    return this.#tables[kind].toArray()
+    return this.#state.tables[kind].toArray()
   }
 
   count(kind: ObjectKind): number {
-    return this.#tables[kind].size
+    return this.#state.tables[kind].size
   }
 
   byName<K extends 'service' | 'network' | 'secret' | 'config'>(kind: K, name: string): ObjectsByKind[K] | undefined {
-    const holder = this.#claims.get(nameKey(kind, name))
+    const holder = this.#state.claims.get(nameKey(kind, name))
     return holder && this.get(kind, holder.id)
   }
 
   cluster(): ObjectsByKind['cluster'] | undefined {
-    return this.#tables.cluster.toArray()[0]
+    return this.#state.tables.cluster.toArray()[0]
   }
 
   tasksOfService(serviceId: string): readonly Task[] {
-    return this.#tasks.get(`service/${serviceId}`)
+    return this.#state.tasks.get(`service/${serviceId}`)
   }
 
   tasksOfNode(nodeId: string): readonly Task[] {
-    return this.#tasks.get(`node/${nodeId}`)
+    return this.#state.tasks.get(`node/${nodeId}`)
   }
 
   tasksOfSlot(serviceId: string, slot: number): readonly Task[] {
-    return this.#tasks.get(`slot/${serviceId}/${slot}`)
+    return this.#state.tasks.get(`slot/${serviceId}/${slot}`)
   }
 
   servicesUsingSecret(secretId: string): readonly ObjectsByKind['service'][] {
-    return this.#services.get(`secret/${secretId}`)
+    return this.#state.services.get(`secret/${secretId}`)
   }
 
   servicesUsingConfig(configId: string): readonly ObjectsByKind['service'][] {
-    return this.#services.get(`config/${configId}`)
+    return this.#state.services.get(`config/${configId}`)
   }
 
   servicesUsingNetwork(networkId: string): readonly ObjectsByKind['service'][] {
-    return this.#services.get(`network/${networkId}`)
+    return this.#state.services.get(`network/${networkId}`)
   }
 
   tasksUsingNetwork(networkId: string): readonly Task[] {
-    return this.#tasks.get(`network/${networkId}`)
+    return this.#state.tasks.get(`network/${networkId}`)
   }
 
   ingressNetwork(): ObjectsByKind['network'] | undefined {
-    const holder = this.#claims.get(INGRESS_NETWORK_KEY)
+    const holder = this.#state.claims.get(INGRESS_NETWORK_KEY)
     return holder && this.get('network', holder.id)
   }
 
   servicePublishing(protocol: string, publishedPort: number): ObjectsByKind['service'] | undefined {
-    const holder = this.#claims.get(`port/${portKey(protocol, publishedPort)}`)
+    const holder = this.#state.claims.get(`port/${portKey(protocol, publishedPort)}`)
     return holder && this.get('service', holder.id)
   }
 
   /** Objects that `stateHash` would have to look at: some milliseconds for a hundred. */
   get unhashed(): number {
-    return this.#hash.pending
+    return this.#state.hash.pending
   }
 
   /** Hash of the whole state: equal on all managers at an equal index. */
   stateHash(): string {
-    return this.#hash.value()
+    return this.#state.hash.value()
   }
 
   /** Listeners are called synchronously after each applied entry, with what it changed; they must not throw. */
@@ -168,49 +147,32 @@ export class Store implements StoreView {
       }
       return { kind: 'applied', index }
     })
-    this.#hash.work(MAX_HASHES_PER_ENTRY)
+    this.#state.hash.work(MAX_HASHES_PER_ENTRY)
     this.#publish(events)
     return results
   }
 
   /** Replaces the whole state by a snapshot's; subscribers hear the differences. */
   restore(index: number, objects: Iterable<StoreObject>): void {
-    const before = OBJECT_KINDS.flatMap((kind): readonly StoreObject[] => this.list(kind))
+    atOnce(this.restoring(index, objects))
+  }
+
+  /** The same in steps: readers see the old state until the last one. Nothing is applied meanwhile. */
+  *restoring(index: number, objects: Iterable<StoreObject>): Steps<void> {
+    const next = new StoreState()
+    for (const object of objects) {
+      next.insert(object)
+      yield
+    }
+    const events = yield* differences(index, this.#state, next)
     this.#index = index
-    this.#tables = emptyTables()
-    this.#services = new GroupedObjects()
-    this.#tasks = new GroupedObjects()
-    this.#claims = new Map()
-    this.#reservations = new Reservations()
-    this.#hash = new StateHash()
-    for (const object of objects) this.#insert(object)
-    this.#publish(this.#differences(index, before))
+    this.#state = next
+    this.#publish(events)
   }
 
   #publish(events: readonly StoreEvent[]): void {
     if (events.length === 0) return
     for (const listener of [...this.#listeners]) listener(events)
-  }
-
-  #differences(index: number, before: readonly StoreObject[]): readonly StoreEvent[] {
-    const old = new Map(before.map((object) => [keyOf(object), object]))
-    const events: StoreEvent[] = []
-    for (const kind of OBJECT_KINDS) {
-      for (const object of this.list(kind)) {
-        const was = old.get(keyOf(object))
-        old.delete(keyOf(object))
-        const same =
-          was?.meta.version === object.meta.version &&
-          (was.kind === 'task' ? was.statusVersion : 0) === (object.kind === 'task' ? object.statusVersion : 0)
-        if (same) continue
-        const change = was ? 'update' : 'create'
-        events.push({ index, kind: change, objectKind: kind, id: object.id, old: was, new: object })
-      }
-    }
-    for (const gone of old.values()) {
-      events.push({ index, kind: 'remove', objectKind: gone.kind, id: gone.id, old: gone, new: undefined })
-    }
-    return events
   }
 
   #change(index: number, time: string, change: Change, events: StoreEvent[]): Refusal | undefined {
@@ -265,7 +227,7 @@ export class Store implements StoreView {
       const message = `${old.kind} '${nameOf(old)}' is in use by service ${nameOf(user)}`
       return { code: 'IN_USE', message, objectKind: old.kind, id: old.id }
     }
-    this.#delete(old)
+    this.#state.delete(old)
     events.push({ index, kind: 'remove', objectKind: old.kind, id: old.id, old, new: undefined })
     return undefined
   }
@@ -300,7 +262,7 @@ export class Store implements StoreView {
   #replace(index: number, old: StoreObject | undefined, next: StoreObject, events: StoreEvent[]): Refusal | undefined {
     const claimed = claims(next)
     for (const claim of claimed) {
-      const holder = this.#claims.get(claim.key)
+      const holder = this.#state.claims.get(claim.key)
       if (holder && holder.id !== next.id) {
         const message = `${claim.what} is already in use by ${holder.kind} '${nameOf(holder)}' (${holder.id})`
         return { code: claim.code, message, objectKind: next.kind, id: next.id }
@@ -308,8 +270,8 @@ export class Store implements StoreView {
     }
     const obstacle = this.#shortage(old, next) ?? this.#overlap(old, next)
     if (obstacle) return obstacle
-    if (old) this.#delete(old)
-    this.#insert(next, claimed)
+    if (old) this.#state.delete(old)
+    this.#state.insert(next, claimed)
     const kind = old ? 'update' : 'create'
     events.push({ index, kind, objectKind: next.kind, id: next.id, old, new: next })
     return undefined
@@ -320,7 +282,7 @@ export class Store implements StoreView {
     if (next.kind !== 'task' || !occupiesNode(next)) return undefined
     if (old?.kind === 'task' && occupiesNode(old)) return undefined
     const node = this.get('node', next.nodeId)
-    if (!node || this.#reservations.fits(node, reservationOf(next))) return undefined
+    if (!node || this.#state.reservations.fits(node, reservationOf(next))) return undefined
     const message = `insufficient resources on node ${node.id}`
     return { code: 'RESOURCES_CONFLICT', message, objectKind: 'task', id: next.id }
   }
@@ -336,66 +298,47 @@ export class Store implements StoreView {
     return { code: 'ADDRESS_CONFLICT', message, objectKind: 'network', id: next.id }
   }
 
-  #insert(object: StoreObject, claimed = claims(object)): void {
-    for (const claim of claimed) this.#claims.set(claim.key, object)
-    this.#hash.changed(keyOf(object), object)
-    switch (object.kind) {
-      case 'service':
-        for (const key of serviceGroups(object)) this.#services.put(key, object)
-        this.#tables.service.put(object)
-        break
-      case 'task':
-        for (const key of taskGroups(object)) this.#tasks.put(key, object)
-        this.#reservations.add(object)
-        this.#tables.task.put(object)
-        break
-      case 'cluster':
-        this.#tables.cluster.put(object)
-        break
-      case 'node':
-        this.#tables.node.put(object)
-        break
-      case 'network':
-        this.#tables.network.put(object)
-        break
-      case 'secret':
-        this.#tables.secret.put(object)
-        break
-      case 'config':
-        this.#tables.config.put(object)
-        break
-    }
-  }
-
-  #delete(object: StoreObject): void {
-    for (const claim of claims(object)) {
-      if (this.#claims.get(claim.key)?.id === object.id) this.#claims.delete(claim.key)
-    }
-    this.#hash.changed(keyOf(object), undefined)
-    this.#tables[object.kind].delete(object.id)
-    if (object.kind === 'service') for (const key of serviceGroups(object)) this.#services.delete(key, object.id)
-    if (object.kind === 'task') {
-      for (const key of taskGroups(object)) this.#tasks.delete(key, object.id)
-      this.#reservations.subtract(object)
-    }
-  }
-
   #undo(events: readonly StoreEvent[]): void {
     for (const event of events.toReversed()) {
-      if (event.new) this.#delete(event.new)
-      if (event.old) this.#insert(event.old)
+      if (event.new) this.#state.delete(event.new)
+      if (event.old) this.#state.insert(event.old)
     }
   }
+}
+
+/** What turns one state into the other. */
+function* differences(index: number, before: StoreState, after: StoreState): Steps<StoreEvent[]> {
+  const events: StoreEvent[] = []
+  for (const objectKind of OBJECT_KINDS) {
+    const [old, present] = [before.tables[objectKind], after.tables[objectKind]]
+    for (const object of present.toArray()) {
+      yield
+      const was: StoreObject | undefined = old.get(object.id)
+      if (was && isSameVersion(was, object)) continue
+      const { id } = object
+      events.push({ index, kind: was ? 'update' : 'create', objectKind, id, old: was, new: object })
+    }
+  }
+  for (const objectKind of OBJECT_KINDS) {
+    for (const gone of before.tables[objectKind].toArray()) {
+      yield
+      const { id } = gone
+      if (!after.tables[objectKind].get(id))
+        events.push({ index, kind: 'remove', objectKind, id, old: gone, new: undefined })
+    }
+  }
+  return events
+}
+
+function isSameVersion(a: StoreObject, b: StoreObject): boolean {
+  const statusVersion = (object: StoreObject) => (object.kind === 'task' ? object.statusVersion : 0)
+  return a.meta.version === b.meta.version && statusVersion(a) === statusVersion(b)
 }
 
 /** The object with its times and version filled in; a spec version of 0 becomes the index of this entry. */
 function stamped(object: StoreObject, meta: StoreObject['meta']): StoreObject {
   if (object.kind === 'service' && object.specVersion === 0) return { ...object, meta, specVersion: meta.version }
   return { ...object, meta }
-}
-
-function keyOf(object: StoreObject): string {
-  return `${object.kind}/${object.id}`
 }
 
 function nameOf(object: StoreObject): string {
