@@ -1,7 +1,8 @@
 // The stack commands against swarmd's API over a real store. No loops run: the tests make the tasks.
 // biome-ignore-all lint/suspicious/noTemplateCurlyInString: they are the compose files' variables
 
-import { mkdirSync, statSync, writeFileSync } from 'node:fs'
+import { createHash } from 'node:crypto'
+import { mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import type { Service, Task } from '../../src/api/objects.ts'
@@ -269,11 +270,31 @@ t.test('a kept plan is carried out as it is, and not at all once something has m
   const make = () => served.stack(['plan', '-q', '--resolve-image', 'never', '--out', file, '-c', compose, 'st'])
   t.equal((await make()).exitCode, 2)
   t.equal(statSync(file).mode & 0o777, 0o600)
+  const text = readFileSync(file, 'utf8')
+  t.notMatch(text, Buffer.from('secret').toString('base64'), 'no contents of secrets')
+  t.match(text, createHash('sha256').update('secret').digest('hex'), 'but what they are known by')
   served.write('s.txt', 'other')
   const deploy = (...words: readonly string[]) => served.stack(['deploy', '-d', '--plan', file, ...words])
   t.match(await deploy('other'), { exitCode: 1, stderr: 'the plan is one for stack st: leave out other\n' })
-  t.match(await deploy('-c', compose), { exitCode: 1, stderr: /^--compose-file is for making a plan/ })
-  t.equal((await deploy()).exitCode, 0)
+  t.match(await deploy('-c', compose, '--prune'), { exitCode: 1, stderr: /^--prune is for making a plan/ })
+  t.match(await deploy('--env-file', compose), { exitCode: 1, stderr: /^--env-file is for making a plan/ })
+  t.match(await deploy(), {
+    exitCode: 1,
+    stderr:
+      'the plan creates secrets (st_s), and no plan holds the contents of secrets: name the Compose files again with --compose-file. Nothing was changed.\n',
+  })
+  t.match(await deploy('-c', compose), {
+    exitCode: 1,
+    stderr: 'secret st_s is not what it was when the plan was made. Nothing was changed.\n',
+  })
+  const without = served.write('without.yml', 'services: {web: {image: "nginx:1"}}\n')
+  t.match(await deploy('-c', without), {
+    exitCode: 1,
+    stderr: 'secret st_s is not in the Compose files. Nothing was changed.\n',
+  })
+  t.equal(served.cluster.store.list('network').length, 0)
+  served.write('s.txt', 'secret')
+  t.equal((await deploy('-c', compose)).exitCode, 0)
   const data = served.cluster.store.byName('secret', 'st_s')?.spec.Data ?? ''
   t.equal(Buffer.from(data, 'base64').toString(), 'secret', 'as it was when the plan was made')
   t.match(await deploy(), {
@@ -282,6 +303,7 @@ t.test('a kept plan is carried out as it is, and not at all once something has m
       /^the stack has moved since the plan was made:\n {2}network st_default is new\n {2}secret st_s is new\n {2}service st_web is new\n/,
   })
   await make()
+  served.write('s.txt', 'what an unchanged secret is read for no more')
   const service = served.service('st_web')
   setUpdateStatus(served, service, { State: 'completed' })
   t.equal((await deploy()).exitCode, 0, 'how far an update is moves nothing')

@@ -74,7 +74,7 @@ export const stackCommands: readonly Command[] = [
       {
         name: 'plan',
         type: textType,
-        help: 'Deploy what a file of "stack plan --out" says, if nothing has moved since',
+        help: 'Deploy what a file of "stack plan --out" says, if nothing has moved since (with --compose-file for new secrets)',
       },
       pruneFlag,
       quietFlag('Suppress progress output'),
@@ -107,7 +107,7 @@ export const stackCommands: readonly Command[] = [
     examples: `  swarmctl stack plan -c compose.yml web
   swarmctl stack plan -q -c compose.yml web        # 2: there is something to do
   swarmctl stack plan -c compose.yml --prune --format json web
-  swarmctl stack plan -c compose.yml -o plan.json web    # it has secrets in it`,
+  swarmctl stack plan -c compose.yml -o plan.json web`,
     flags: [
       ...composeFlags,
       {

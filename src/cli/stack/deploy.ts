@@ -6,6 +6,7 @@ import type { StackPlan } from '../../api/stack-plan.ts'
 import type { InfoJson, NetworkJson } from '../api-types.ts'
 import type { ApiClient } from '../client.ts'
 import { CliError, type Context } from '../command.ts'
+import { convertSecrets } from '../compose/convert-objects.ts'
 import { isUserDefinedNetwork } from '../compose/names.ts'
 import type { Flags } from '../flags.ts'
 import { PROGRAM } from '../help.ts'
@@ -14,7 +15,7 @@ import { carryOut, removeSurplus } from './carry-out.ts'
 import { checkImages, readCompose } from './compose-input.ts'
 import { type DesiredStack, desiredStack, type ImageChoice, pinImages, wantedStack } from './desired-stack.ts'
 import { makePlan } from './make-plan.ts'
-import { readPlan, requireUnmoved, writePlan } from './plan-file.ts'
+import { readPlan, requireUnmoved, withContents, writePlan } from './plan-file.ts'
 import { hasChanges, planText } from './plan-text.ts'
 import { checkStackName, orUndefined, stackServices } from './stack-objects.ts'
 import { waitForServices } from './wait.ts'
@@ -35,7 +36,7 @@ export async function deployStack(context: Context, flags: Flags, operands: read
   const prepared =
     file === undefined
       ? await prepare(context, client, flags, operands)
-      : await asPlanned(client, flags, operands, file)
+      : await asPlanned(context, client, flags, operands, file)
   const { stack, desired, plan, warnings } = prepared
   const deployed = await carryOut(context, client, desired, plan, {
     sendAuth: flags.on('with-registry-auth'),
@@ -89,6 +90,7 @@ async function prepare(
 
 /** A plan from a file, provided that what it rests on is as it was. */
 async function asPlanned(
+  context: Context,
   client: ApiClient,
   flags: Flags,
   operands: readonly string[],
@@ -99,13 +101,18 @@ async function asPlanned(
   if (operands.length > 0 && (operands.length > 1 || operands[0] !== stack)) {
     throw new CliError(`the plan is one for stack ${stack}: leave out ${operands.join(' ')}`)
   }
-  for (const name of ['compose-file', 'prune', 'resolve-image', 'env-file'].filter((each) => flags.changed(each))) {
+  const forFiles = flags.changed('compose-file') ? [] : ['env-file']
+  for (const name of [...forFiles, 'prune', 'resolve-image'].filter((each) => flags.changed(each))) {
     throw new CliError(`--${name} is for making a plan: it has no meaning beside --plan`)
   }
   await requireManager(client)
   const plan = await makePlan(client, stack, wantedStack(kept.desired))
   requireUnmoved(stack, kept.plan, plan)
-  return { stack, desired: kept.desired, plan, warnings: new Map() }
+  const given = flags.changed('compose-file')
+    ? async () => convertSecrets(stack, await readCompose(context, flags, { onWarning: () => {} }))
+    : undefined
+  const secrets = await withContents({ desired: kept.desired, plan }, given)
+  return { stack, desired: { ...kept.desired, secrets }, plan, warnings: new Map() }
 }
 
 function imageChoice(flags: Flags): ImageChoice {

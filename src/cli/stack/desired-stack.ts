@@ -95,8 +95,24 @@ export function authOf(context: Context, { Spec }: WantedService): Promise<strin
   return registryAuth(context.config, context.environment, image)
 }
 
+/** A secret without its contents, by whose digest they are known again. */
+export interface DigestedSecret extends Omit<SecretSpec, 'Data'> {
+  /** SHA-256 in hexadecimal; '' where a driver has them */
+  readonly Digest: string
+}
+
+export function digested({ Data, ...rest }: SecretSpec): DigestedSecret {
+  return { ...rest, Digest: digestOf(Data) }
+}
+
 /** Contents stay here: only their digests are compared. */
-export function wantedStack({ networks, secrets, configs, services, prune }: DesiredStack): WantedStack {
+export function wantedStack({
+  networks,
+  secrets,
+  configs,
+  services,
+  prune,
+}: Omit<DesiredStack, 'secrets'> & { readonly secrets: readonly (SecretSpec | DigestedSecret)[] }): WantedStack {
   return {
     Networks: networks.own,
     Secrets: secrets.map((spec) => ({ ...withoutContents(spec), ...(spec.Driver ? { Driver: spec.Driver } : {}) })),
@@ -106,7 +122,12 @@ export function wantedStack({ networks, secrets, configs, services, prune }: Des
   }
 }
 
-function withoutContents({ Name = '', Labels = {}, Data, Templating }: SecretSpec): WantedPayload {
-  const Digest = Data === undefined ? '' : createHash('sha256').update(Buffer.from(Data, 'base64')).digest('hex')
+function withoutContents(spec: SecretSpec | DigestedSecret): WantedPayload {
+  const { Name = '', Labels = {}, Templating } = spec
+  const Digest = 'Digest' in spec ? spec.Digest : digestOf(spec.Data)
   return { Name, Labels, Digest, ...(Templating ? { Templating } : {}) }
+}
+
+function digestOf(data: string | undefined): string {
+  return data === undefined ? '' : createHash('sha256').update(Buffer.from(data, 'base64')).digest('hex')
 }
