@@ -171,6 +171,8 @@ t.test('new contents of a secret take the place of the old, which stay as long a
     /^Creating secret st_s\.2 \(in place of st_s, whose contents differ\)\nUpdating service st_api/,
   )
   t.same(secrets().toSorted(compareText), ['st_s', 'st_s.2'])
+  const labels = served.cluster.store.byName('secret', 'st_s.2')?.spec.Labels
+  t.match(labels, { 'io.swarmctl.version-of': 'st_s' })
   t.match(used(), [
     { SecretName: 'st_s.2', SecretID: served.cluster.store.byName('secret', 'st_s.2')?.id, File: { Name: 's' } },
   ])

@@ -151,6 +151,10 @@ t.test('swarmctl exec finds a task by service and slot, and ends as the command 
 
 t.test('at the leader as well', async (t) => {
   t.match(await leader.swarmctl(['exec', 'seen-one.2', '--', 'sh', '-c', 'exit 3']), { code: 3 })
+  const powers = async (...flags: readonly string[]) =>
+    (await leader.swarmctl(['exec', ...flags, 'seen-one.2', '--', 'grep', 'CapEff', '/proc/self/status'])).stdout
+  t.match(await powers(), /^CapEff:\s+[0-9a-f]{16}\n$/)
+  t.not(await powers('--privileged'), await powers())
   t.match(await leader.swarmctl(['exec', '-i', 'seen-one.1', 'cat'], { input: 'typed\n' }), {
     code: 0,
     stdout: 'typed\n',
@@ -187,14 +191,13 @@ t.test('an image of one machine comes to the nodes that lack it, without what th
   t.teardown(() =>
     Promise.all(cluster.lab.hosts.map((host) => host.docker(['rmi', 'seen-pushed:7'], { to: 'engine' }))),
   )
+  const toOne = await cluster.swarmctl(leader, 'image', 'push', '--node', follower.name, 'seen-pushed:7')
+  t.match(toOne, /^seen-pushed:7: \S+: loaded \(1 of \d+ layers, 3\d\d(?:\.\d)?KiB\)\n$/)
   const pushed = await cluster.swarmctl(leader, 'image', 'push', 'seen-pushed:7')
-  for (const { name } of cluster.lab.hosts.filter((host) => host !== leader)) {
+  t.match(pushed, new RegExp(`${follower.name}: already there`))
+  for (const { name } of cluster.lab.hosts.filter((host) => host !== leader && host !== follower)) {
     t.match(pushed, new RegExp(`^seen-pushed:7: ${name}: loaded \\(1 of \\d+ layers, 3\\d\\d(?:\\.\\d)?KiB\\)$`, 'm'))
   }
-  t.match(
-    await cluster.swarmctl(leader, 'image', 'push', 'seen-pushed:7'),
-    new RegExp(`${follower.name}: already there`),
-  )
   const there = await follower.docker(['run', '--rm', 'seen-pushed:7', 'wc', '-c', '/new'], { to: 'engine' })
   t.match(there.stdout, /^300000 /)
   const unknown = await leader.swarmctl(['image', 'push', 'seen-nothing:1'])

@@ -575,6 +575,12 @@ t.test('listings filter as Docker does', async (t) => {
   t.same(listNodes(store, parseFilters('{"role":["worker"]}')), [])
   t.equal(listNodes(store, parseFilters('{"name":["manager"],"membership":["accepted"]}')).length, 1)
   t.throws(() => listNodes(store, parseFilters('{"role":["boss"]}')), { message: "Invalid role filter: 'boss'" })
+  const [first] = store.list('node')
+  const relabelled = { ...first!, spec: { ...first!.spec, Labels: { zone: 'a', ssd: '' } } }
+  cluster.apply([{ kind: 'update', object: relabelled, expectedVersion: first!.meta.version }])
+  const byLabel = (...labels: readonly string[]) =>
+    listNodes(store, parseFilters(JSON.stringify({ 'node.label': labels }))).length
+  t.same([byLabel('zone'), byLabel('zone=a', 'ssd'), byLabel('zone=b'), byLabel('zone=a', 'rack')], [1, 1, 0, 0])
   await createNetwork(control, { Name: 'frontend' })
   t.equal(
     listNetworks(store, parseFilters('{"name":["tend"],"scope":["swarm"],"dangling":["true"]}')).length,

@@ -545,3 +545,23 @@ t.test('at most sixteen questions to drivers are under way, and the others follo
   const secrets = worker.heardOf('assignments').flatMap(({ set }) => set.filter(({ kind }) => kind === 'secret'))
   t.equal(secrets.length, 40)
 })
+
+t.test('workers are told whose API a service gets that binds the engine’s socket, and when that changes', async (t) => {
+  const cluster = await Dispatched.start(node('n1'))
+  const worker = await cluster.session('n1')
+  const sockets = () => worker.heardOf('cluster').map(({ taskSocket }) => taskSocket)
+  t.same(new Set(sockets()), new Set(['swarmd']))
+  const before = sockets().length
+  const set = async (Labels: Readonly<Record<string, string>>) => {
+    const object = cluster.store.cluster()!
+    const changed = { ...object, spec: { ...object.spec, Labels } }
+    await cluster.write([{ kind: 'update', object: changed, expectedVersion: object.meta.version }])
+    await cluster.clock.advance(10)
+  }
+  await set({ 'io.swarmctl.task-docker-socket': 'engine' })
+  t.same(sockets().slice(before), ['engine'])
+  await set({ 'io.swarmctl.task-docker-socket': 'engine', other: 'x' })
+  t.equal(sockets().length, before + 1, 'what workers do not keep to is no news')
+  await set({})
+  t.same(sockets().slice(before), ['engine', 'swarmd'])
+})

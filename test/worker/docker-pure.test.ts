@@ -70,6 +70,14 @@ t.test('an image reference without a tag means latest, and a digest outweighs a 
   t.strictSame(splitReference(`nginx:1@${digest}`), { name: 'nginx', tag: digest })
 })
 
+t.test('a mount of type cluster, which CSI would make, fails the task by its name', async (t) => {
+  const mount = { Type: 'cluster' as const, Source: 'group:fast', Target: '/srv', ClusterOptions: {} }
+  t.throws(() => checkFeatures({ Image: 'x', Mounts: [mount] }, '1.51'), {
+    code: 'TASK_FAILED',
+    message: 'mounts of type "cluster" are not supported on this node',
+  })
+})
+
 t.test("a bind of the engine's socket is given swarmd's, and follows it where it can", async (t) => {
   const asked = { Type: 'bind' as const, Source: '/var/run/docker.sock', Target: '/sock', ReadOnly: true }
   const mountOf = (dockerSocket: SocketSource | undefined) => {
