@@ -280,7 +280,7 @@ export const serviceCommands: readonly Command[] = [
     name: 'create',
     usage: '[OPTIONS] IMAGE [COMMAND] [ARG...]',
     summary: 'Create a new service',
-    examples: `  ${PROGRAM} service create --name web --replicas 3 -p 8080:80 nginx\n  ${PROGRAM} service create --mode global --mount type=bind,src=/,dst=/h busybox\n  ${PROGRAM} service create -p 127.0.0.1:8080:80 --network name=n,ip=10.0.9.10 nginx`,
+    examples: `  ${PROGRAM} service create --name web --replicas 3 -p 8080:80 nginx\n  ${PROGRAM} service create --mode global --mount type=bind,src=/,dst=/h busybox\n  ${PROGRAM} service create -p 127.0.0.1:8080:80 nginx\n  ${PROGRAM} service create --network name=net,ip=10.0.9.10 nginx`,
     flags: createFlags,
     operands: OPERANDS_SOME,
     stopAtOperand: true,
