@@ -522,26 +522,33 @@ t.test(
   },
 )
 
-t.test('at most sixteen questions to drivers are under way, and the others follow', async (t) => {
+t.test('at most sixteen questions to a driver are under way; another one’s tasks do not wait for it', async (t) => {
   const cluster = await Dispatched.start(node('n1'))
   const waiting: (() => void)[] = []
-  cluster.driver = () =>
-    new Promise((resolve) => {
-      waiting.push(() => resolve(Buffer.from('x')))
-    })
+  cluster.driver = ({ Name }) =>
+    Name === 'quick'
+      ? Promise.resolve(Buffer.from('q'))
+      : new Promise((resolve) => {
+          waiting.push(() => resolve(Buffer.from('x')))
+        })
   await cluster.write([
     { kind: 'create', object: driven('s') },
+    { kind: 'create', object: aSecret('q', { spec: { Name: 'q', Driver: { Name: 'quick' } } }) },
     { kind: 'create', object: aService('s1') },
   ])
-  await cluster.write(
-    ids('t', 40).map((id) => ({ kind: 'create', object: assigned(id, 'n1', { spec: needs('s') }) }) as const),
-  )
+  const create = (id: string, secret: string) =>
+    ({ kind: 'create', object: assigned(id, 'n1', { spec: needs(secret) }) }) as const
+  await cluster.write(ids('t', 40).map((id) => create(id, 's')))
   const worker = await cluster.session('n1')
   t.equal(waiting.length, 16)
-  for (let answered = 0; answered < 40; answered++) {
+  await cluster.write([create('z', 'q'), { kind: 'remove', objectKind: 'task', id: 't039' }])
+  await cluster.clock.advance(10)
+  t.match(worker.heardOf('assignments').at(-1)?.set[0], { kind: 'secret', secret: { id: 'q.z' } })
+  for (let answered = 0; answered < 39; answered++) {
     waiting[answered]?.()
     await cluster.clock.advance(5)
   }
+  t.equal(waiting.length, 39, 'for a task that is gone nobody was asked')
   const secrets = worker.heardOf('assignments').flatMap(({ set }) => set.filter(({ kind }) => kind === 'secret'))
   t.equal(secrets.length, 40)
 })

@@ -3,9 +3,10 @@
 
 import { readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
+import { type Clock, sleep } from '../../lib/clock.ts'
 import { CodedError, errorCode, errorMessage } from '../../lib/errors.ts'
 import type { Engine } from '../api/engine.ts'
-import { asList, asObject, asText, parseJson } from '../api/engine-json.ts'
+import { asList, asObject, asText, type JsonObject, parseJson } from '../api/engine-json.ts'
 
 export interface PluginPlaces {
   /** NAME.sock, or NAME/NAME.sock; also the sockets of managed plugins, below their ids */
@@ -35,15 +36,16 @@ export interface PluginAddress {
   readonly managed: boolean
 }
 
+const ENGINE_WAIT_MS = 3_000
 const NAME = /^[A-Za-z0-9][\w.-]*$/
 
 /** @throws {CodedError} PLUGIN_NOT_FOUND, PLUGIN_DISABLED, PLUGIN_INVALID */
 export async function findPlugin(
   name: string,
   capability: string,
-  { engine, places }: { readonly engine: Engine; readonly places: PluginPlaces },
+  { engine, places, clock }: { readonly engine: Engine; readonly places: PluginPlaces; readonly clock: Clock },
 ): Promise<PluginAddress> {
-  const managed = await managedPlugin(name, capability, engine, places.sockets)
+  const managed = managedPlugin(name, capability, await pluginsOf(engine, clock), places.sockets)
   if (managed) return managed
   // What is no plain name is no file either.
   if (NAME.test(name)) {
@@ -64,18 +66,23 @@ function pathsOf(folder: string, name: string, end: string): readonly string[] {
   return [join(folder, `${name}${end}`), join(folder, name, `${name}${end}`)]
 }
 
-async function managedPlugin(
+/** Of an engine that does not answer none: it has no say in those of the other kind. */
+async function pluginsOf(engine: Engine, clock: Clock): Promise<readonly JsonObject[]> {
+  const answered = new AbortController()
+  const late = sleep(clock, ENGINE_WAIT_MS, answered.signal).then(() => undefined)
+  const answer = await Promise.race([engine.get('/v1.41/plugins').catch(() => undefined), late])
+  answered.abort()
+  return asList(parseJson(answer?.body ?? '')).map(asObject)
+}
+
+function managedPlugin(
   name: string,
   capability: string,
-  engine: Engine,
+  plugins: readonly JsonObject[],
   sockets: string,
-): Promise<PluginAddress | undefined> {
+): PluginAddress | undefined {
   const full = name.includes(':') ? name : `${name}:latest`
-  // An engine that does not answer has no say in plugins of the other kind.
-  const answer = await engine.get('/v1.41/plugins').catch(() => undefined)
-  const found = asList(parseJson(answer?.body ?? ''))
-    .map(asObject)
-    .find((plugin) => plugin.Name === full)
+  const found = plugins.find((plugin) => plugin.Name === full)
   if (!found) return undefined
   if (found.Enabled !== true)
     throw new CodedError('PLUGIN_DISABLED', `plugin ${JSON.stringify(full)} found but disabled`)

@@ -31,7 +31,11 @@ export class SecretPlugins implements SecretDrivers {
   }
 
   async get({ Name: name = '' }: Driver, asked: SecretRequest, signal: AbortSignal): Promise<Uint8Array> {
-    const plugin = await findPlugin(name, CAPABILITY, { engine: this.#engine, places: this.#places })
+    const plugin = await findPlugin(name, CAPABILITY, {
+      engine: this.#engine,
+      places: this.#places,
+      clock: this.#clock,
+    })
     if (!plugin.managed && !this.#activated.has(plugin.url)) {
       const { Implements } = asObject(await this.#call(plugin, '/Plugin.Activate', undefined, signal))
       if (!asList(Implements).includes(CAPABILITY)) throw notImplemented(name, CAPABILITY)

@@ -11,12 +11,13 @@ import type { Log } from '../../lib/log.ts'
 import { Scope } from '../../lib/scope.ts'
 import type { Proposer, StoreView } from '../store/types.ts'
 import { type SecretDrivers, secretRequest } from './secret-request.ts'
+import { Turnstile } from './turnstile.ts'
 
 /** How long a driver that does not answer is asked again; a worker waits meanwhile, its task PREPARING. */
 const PATIENCE_MS = 20_000
 const PAUSE_MS = { first: 500, max: 4_000 }
 const WRITE_AGAIN_MS = 1_000
-/** So many questions at one time. */
+/** So many questions to one driver at one time. */
 const MAX_ASKING = 16
 
 export interface DriverSecretsOptions {
@@ -50,8 +51,7 @@ export function awaitsSecrets(task: Task): boolean {
 export class DriverSecrets {
   readonly #options: DriverSecretsOptions
   readonly #entries = new Map<string, Entry>()
-  readonly #line = new Set<() => void>()
-  #asking = 0
+  readonly #asking = new Turnstile(MAX_ASKING)
   /** While this manager leads. */
   #scope: Scope | undefined
 
@@ -101,13 +101,7 @@ export class DriverSecrets {
     const { view, log, came } = this.#options
     const { secretId, taskId } = entry
     try {
-      await this.#turn(signal)
-      try {
-        entry.value = await this.#ask(entry, signal)
-      } finally {
-        this.#asking--
-        for (const next of [...this.#line].slice(0, 1)) next()
-      }
+      entry.value = await this.#ask(entry, signal)
       if (!signal.aborted) came(taskId)
     } catch (error) {
       if (signal.aborted) return
@@ -116,20 +110,6 @@ export class DriverSecrets {
       log.warn({ taskId, secretId, reason, code: errorCode(error) }, 'a secret can not be had')
       await this.#reject(taskId, reason, signal)
     }
-  }
-
-  async #turn(signal: AbortSignal): Promise<void> {
-    while (this.#asking >= MAX_ASKING && !signal.aborted) {
-      await new Promise<void>((resolve) => {
-        const next = () => {
-          this.#line.delete(next)
-          resolve()
-        }
-        this.#line.add(next)
-        signal.addEventListener('abort', next, { once: true })
-      })
-    }
-    this.#asking++
   }
 
   /** @throws {CodedError} what the driver says, or does not */
@@ -143,7 +123,9 @@ export class DriverSecrets {
       signal.throwIfAborted()
       if (!secret?.spec.Driver || !task) throw new CodedError('SECRET_DRIVER', 'the secret is gone')
       try {
-        const value = await drivers.get(secret.spec.Driver, secretRequest(secret, task), signal)
+        const { Driver: driver } = secret.spec
+        const asked = () => drivers.get(driver, secretRequest(secret, task), signal)
+        const value = await this.#asking.pass(driver.Name ?? '', signal, asked)
         if (value.length > 0 && value.length < MAX_SECRET_BYTES) return value
         throw new CodedError(
           'SECRET_DRIVER',
