@@ -33,6 +33,29 @@ t.test('a replicated service gets its slots, spread over the nodes', async (t) =
   await cluster.stop()
 })
 
+t.test('a task that gets neither addresses nor ports has a node after two entries, others after three', async (t) => {
+  const cluster = await SmallCluster.start({ nodes: 2 })
+  await cluster.write([{ kind: 'create', object: aNetwork('net', { spec: { Name: 'net' } }) }])
+  const port = (PublishedPort: number) => ({ EndpointSpec: { Ports: [{ TargetPort: 80, PublishedPort }] } })
+  const networks = { ContainerSpec: { Image: 'ok' }, Networks: [{ Target: 'net' }] }
+  const ways = async (id: string): Promise<string> => {
+    await cluster.untilRunning(id, 1)
+    const states = cluster.events.flatMap(({ new: task }) =>
+      task?.kind === 'task' && task.serviceId === id ? [task.status.state] : [],
+    )
+    return [...new Set(states.slice(0, states.indexOf('assigned')))].join()
+  }
+  await cluster.create('plain', replicatedSpec(1))
+  t.equal(await ways('plain'), 'pending')
+  t.match(cluster.running('plain')[0], { attachments: [], endpoint: { ports: [] } })
+  await cluster.create('attached', replicatedSpec(1, { TaskTemplate: networks }))
+  t.equal(await ways('attached'), 'new,pending')
+  await cluster.create('published', replicatedSpec(1, port(8080)))
+  t.equal(await ways('published'), 'new,pending')
+  t.equal(cluster.log.refused, 0)
+  await cluster.stop()
+})
+
 t.test('scaling up fills the lowest free slots, scaling down keeps the nodes even and leaves no history', async (t) => {
   const cluster = await SmallCluster.start({ nodes: 2 })
   await cluster.create('web', replicatedSpec(4))
@@ -507,6 +530,11 @@ t.test('a service that can not have its ports says so, and gets them when they a
   const message = 'no free tcp port left between 30000 and 32767'
   await cluster.until(() => cluster.tasks('b')[0]?.status.error === message, 'an explanation')
   t.match(cluster.service('b').problem, { source: 'allocator', code: 'PORTS_EXHAUSTED', message })
+  await cluster.create('c', { ...replicatedSpec(1), EndpointSpec: { Ports: [{ TargetPort: 80 }] } })
+  await cluster.until(() => cluster.service('c').problem !== undefined, 'its problem')
+  await cluster.update('c', ({ EndpointSpec: _, ...rest }) => rest)
+  await cluster.untilRunning('c', 1)
+  t.equal(cluster.service('c').problem, undefined, 'who wants no port any more has no problem either')
   await cluster.write([{ kind: 'remove', objectKind: 'service', id: 'a' }])
   await cluster.untilRunning('b', 1)
   t.equal(cluster.service('b').problem, undefined)

@@ -65,7 +65,8 @@ function watchForImpossible(cluster: SmallCluster, fail: (what: string) => void)
   cluster.store.subscribe((events) => {
     for (const { kind, old, new: next } of events) {
       if (next?.kind !== 'task') continue
-      if (kind === 'create' && next.status.state !== 'new') fail(`${next.id} was born ${next.status.state}`)
+      if (kind === 'create' && !['new', 'pending'].includes(next.status.state))
+        fail(`${next.id} was born ${next.status.state}`)
       if (old?.kind !== 'task') continue
       if (compareTaskStates(next.status.state, old.status.state) < 0) fail(`${next.id}: observed state fell`)
       if (compareTaskStates(next.desiredState, old.desiredState) < 0) fail(`${next.id}: desired state fell`)

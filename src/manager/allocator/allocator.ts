@@ -16,6 +16,7 @@ import { awaitsAddresses, isAttachment } from '../store/indexes.ts'
 import type { Change, StoreEvent, StoreView, Transaction } from '../store/types.ts'
 import { AddressBook } from './address-book.ts'
 import { ANYWHERE, type Region, SERVICE_BLOCK } from './address-pool.ts'
+import { ALLOCATOR, PENDING_MESSAGE } from './awaits-allocator.ts'
 import { allocatePorts, needsPorts, portKeyOf } from './ports.ts'
 import { reportedRoutes } from './reported-routes.ts'
 import { addressHolder, hasWished, unsuitableAddress, wishedAddresses } from './static-addresses.ts'
@@ -27,12 +28,11 @@ const MAX_TASKS_PER_LOOK = 200
 const STARVED_RETRY_MS = 5_000
 /** Keys of plain containers' places begin with it; all others are ids of services. */
 const ATTACHMENT = 'attachment/'
-const PENDING_MESSAGE = 'pending task scheduling'
 
 type Attached = { readonly attachments: readonly Attachment[] } | { readonly problem: Problem }
 
 export class Allocator implements Controller {
-  readonly name = 'allocator'
+  readonly name = ALLOCATOR
   readonly #addresses = new AddressBook()
   /** Ports given to a service in a proposal that is under way. */
   readonly #proposed = new Map<string, readonly string[]>()

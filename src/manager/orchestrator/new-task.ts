@@ -3,6 +3,7 @@
 import type { Cluster, Service, Task, TaskOrigin } from '../../api/objects.ts'
 import type { TaskState } from '../../api/spec.ts'
 import { formatTime } from '../../lib/clock.ts'
+import { awaitsAllocator, PENDING_MESSAGE } from '../allocator/awaits-allocator.ts'
 import { isJob } from './service-settings.ts'
 
 const MAX_DETAIL = 200
@@ -27,6 +28,9 @@ export function newTask(service: Service, cluster: Cluster | undefined, request:
   const template = spec.TaskTemplate ?? {}
   const logDriver = template.LogDriver ?? cluster?.spec.TaskDefaults?.LogDriver
   const detail = origin.detail?.slice(0, MAX_DETAIL)
+  const [state, message] = awaitsAllocator(service)
+    ? (['new', 'created'] as const)
+    : (['pending', PENDING_MESSAGE] as const)
   return {
     kind: 'task',
     id,
@@ -39,7 +43,7 @@ export function newTask(service: Service, cluster: Cluster | undefined, request:
     slot,
     nodeId,
     desiredState,
-    status: { state: 'new', timestamp: time, message: 'created', error: '', container: undefined, ports: [] },
+    status: { state, timestamp: time, message, error: '', container: undefined, ports: [] },
     statusVersion: 0,
     endpoint: { spec: spec.EndpointSpec ?? {}, ports: [], virtualIps: [] },
     attachments: [],
