@@ -133,6 +133,13 @@ t.test('the daemon comes from -H, then --context, DOCKER_HOST, DOCKER_CONTEXT, t
   )
 })
 
+t.test('an earlier state is gone back to by force only', async (t) => {
+  t.match(await swarmctl(['swarm', 'init', '--from-snapshot', '3']), {
+    code: 1,
+    stderr: '--from-snapshot is for --force-new-cluster\n',
+  })
+})
+
 t.test('an old daemon is not asked for what it cannot do', async (t) => {
   const refused = await swarmctl(['service', 'create', '-d', '--oom-score-adj', '5', 'x'], {
     DOCKER_API_VERSION: '1.41',

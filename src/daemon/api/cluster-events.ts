@@ -144,20 +144,26 @@ class NodeStreams {
     const { path } = nodeQuery(NOBODY, target, LOCAL, { since, until: '' })
     const engine = engines.of(node)
     const outgoing = engine.request({ method: 'GET', path, headers: { host: 'docker' } })
-    signal.addEventListener('abort', () => outgoing.destroy(), { once: true })
-    const incoming = await opened(engine, outgoing)
-    if (since === '') this.#since.set(node.id, unixTime(clock.wallMs()))
-    await new Promise<void>((resolve) => {
-      const pass = (lines: string) => {
-        for (const line of linesOf(lines)) {
-          if (signal.aborted) return
-          this.#since.set(node.id, after(line))
-          write(withNode(line, node))
+    const stop = () => outgoing.destroy()
+    signal.addEventListener('abort', stop, { once: true })
+    try {
+      const incoming = await opened(engine, outgoing)
+      if (incoming.statusCode !== 200) return
+      if (since === '') this.#since.set(node.id, unixTime(clock.wallMs()))
+      await new Promise<void>((resolve) => {
+        const pass = (lines: string) => {
+          for (const line of linesOf(lines)) {
+            if (signal.aborted) return
+            this.#since.set(node.id, after(line))
+            write(withNode(line, node))
+          }
         }
-      }
-      passLines(incoming, (lines) => Promise.resolve(lines), pass, resolve)
-    })
-    outgoing.destroy()
+        passLines(incoming, (lines) => Promise.resolve(lines), pass, resolve)
+      })
+    } finally {
+      signal.removeEventListener('abort', stop)
+      outgoing.destroy()
+    }
   }
 }
 
