@@ -5,7 +5,6 @@ import { dirname, join } from 'node:path'
 import type { NodeDescription } from '../api/spec.ts'
 import { SystemClock, sleep } from '../lib/clock.ts'
 import { CodedError, errorCode, errorMessage } from '../lib/errors.ts'
-import { isDiskFull } from '../lib/level-file.ts'
 import { createLog, type Log } from '../lib/log.ts'
 import { SystemRandom } from '../lib/random.ts'
 import { VERSION } from '../lib/version.ts'
@@ -18,7 +17,7 @@ import { ApiServer } from './api/api-server.ts'
 import type { ListenAddress } from './api/connections.ts'
 import { Engine } from './api/engine.ts'
 import { refuseEnginesSwarm } from './api/swarm-routes.ts'
-import { DirectoryLock } from './directory-lock.ts'
+import { lockDirectory } from './directory-lock.ts'
 import { DiskWatch } from './disk/disk-watch.ts'
 import { ReserveFile } from './disk/reserve-file.ts'
 import type { MetricsServer } from './metrics/metrics-server.ts'
@@ -80,23 +79,12 @@ async function listen(server: ApiServer, address: ListenAddress, group: number |
 
 async function run(options: DaemonOptions, log: Log): Promise<void> {
   await mkdir(options.dataRoot, { recursive: true, mode: 0o711 })
-  const lock = await lockDataRoot(options.dataRoot)
+  const lock = await lockDirectory(options.dataRoot)
   try {
     await writePidfile(options.pidfile)
     await serve(options, log)
   } finally {
-    await lock.release()
-  }
-}
-
-/** On a full disk even the lock needs the room that a manager's reserve holds. */
-async function lockDataRoot(dataRoot: string): Promise<DirectoryLock> {
-  try {
-    return await DirectoryLock.take(dataRoot)
-  } catch (error) {
-    if (!isDiskFull(error)) throw error
-    await rm(join(dataRoot, 'swarm', RESERVE_FILE), { force: true })
-    return await DirectoryLock.take(dataRoot)
+    lock.release()
   }
 }
 

@@ -1,12 +1,10 @@
 // Takes the data plane off a machine: for a node whose swarmd is gone for good, and for what a crash has left behind.
 
-import { once } from 'node:events'
 import { readFile, rm } from 'node:fs/promises'
-import { createServer, type Server } from 'node:net'
 import { join } from 'node:path'
 import { type Clock, SystemClock, sleep } from '../lib/clock.ts'
-import { errorCode } from '../lib/errors.ts'
 import { silentLog } from '../lib/log.ts'
+import { SocketLock } from '../lib/socket-lock.ts'
 import { callControl } from './control-client.ts'
 import { CONTROL_FILE } from './control-protocol.ts'
 import { driverName, forgetInstance, instanceOf, stateLockPath } from './instance.ts'
@@ -34,22 +32,16 @@ export async function removeDataPlane(options: NetOptions, say: (line: string) =
   try {
     await removeAll(options, control, clock, say)
   } finally {
-    lock.close()
+    lock.release()
   }
 }
 
 /** While it is held, no swarmd-net starts on this state. The last one's holder ends a moment after its server. undefined: one runs. */
-async function takeLock(stateDirectory: string, clock: Clock): Promise<Server | undefined> {
+async function takeLock(stateDirectory: string, clock: Clock): Promise<SocketLock | undefined> {
   const deadlineMs = clock.nowMs() + LOCK_TIMEOUT_MS
   for (;;) {
-    const server = createServer((socket) => socket.destroy())
-    server.listen({ path: stateLockPath(stateDirectory) })
-    try {
-      await once(server, 'listening')
-      return server
-    } catch (error) {
-      if (errorCode(error) !== 'EADDRINUSE') throw error
-    }
+    const lock = await SocketLock.take(stateLockPath(stateDirectory))
+    if (lock) return lock
     if (clock.nowMs() > deadlineMs) return undefined
     await sleep(clock, POLL_MS)
   }
