@@ -6,8 +6,8 @@ import { join } from 'node:path'
 import type { ManagerAddress } from '../api/dispatcher.ts'
 import type { Cluster, Network, Node } from '../api/objects.ts'
 import type { SwarmSpec } from '../api/spec.ts'
-import { type Clock, sleep } from '../lib/clock.ts'
-import { CodedError, errorCode, errorMessage } from '../lib/errors.ts'
+import type { Clock } from '../lib/clock.ts'
+import { CodedError } from '../lib/errors.ts'
 import type { Log } from '../lib/log.ts'
 import type { Random } from '../lib/random.ts'
 import { Scope } from '../lib/scope.ts'
@@ -21,6 +21,7 @@ import { unlockKeyBytes } from '../manager/ca/unlock-key.ts'
 import type { SecretDrivers } from '../manager/dispatcher/secret-request.ts'
 import { Manager, nodeOfRaftId } from '../manager/manager.ts'
 import { OWN_FEATURE_LEVEL } from '../manager/membership/feature-level.ts'
+import { Seat } from '../manager/membership/seat.ts'
 import { ConnectionRaftTransport, RAFT_PATH, RAFT_SNAPSHOT_PATH } from '../raft/connection-raft-transport.ts'
 import { LevelRecordStore } from '../raft/level-record-store.ts'
 import { RaftStorage } from '../raft/raft-storage.ts'
@@ -34,22 +35,11 @@ import { Autolock } from './identity/autolock.ts'
 import type { CurrentIdentity } from './identity/identity.ts'
 import type { IdentityFile } from './identity/identity-file.ts'
 import { serveCaOn } from './identity/serve-ca.ts'
-import { askMember, type MemberCall, serveMembers } from './member-routes.ts'
+import { askMember, serveMembers } from './member-routes.ts'
 import type { Membership } from './membership-file.ts'
 import { RecordKeyFile } from './record-key.ts'
 
-/**
- * Who is refused as a manager is being demoted or removed: the worker's session tells this node so in a moment, and ends
- * this part in its own way.
- */
-const WILL_PASS: ReadonlySet<string> = new Set(['NODE_FORBIDDEN', 'role', 'removed'])
-
-/** A member that knows no leader for so long asks whether it still is one. */
-const LONELY_MS = 5_000
-
 const FORWARD_TIMEOUT_MS = 10_000
-const RETRY_MS = 500
-const HAND_OVER_TIMEOUT_MS = 3000
 
 /** What a new cluster begins with. */
 export interface FirstState {
@@ -86,15 +76,13 @@ export class ManagerPart {
   readonly #port: ControlPort
   readonly #client: PeerClient
   readonly #autolock: Autolock
+  readonly #seat: Seat
   #listening = false
-  /** The consensus has taken this member in. */
-  #joined: boolean
 
   private constructor(options: ManagerPartOptions, codec: RecordCodec, autolock: Autolock) {
     const { identity, membership, clock, random, log } = options
     this.#options = options
     this.#autolock = autolock
-    this.#joined = membership.joined
     const { credentials } = identity
     this.#client = new PeerClient({ credentials, clock })
     this.#transport = new ConnectionRaftTransport({
@@ -114,6 +102,16 @@ export class ManagerPart {
       secretDrivers: options.secretDrivers,
       clock,
       random,
+      log,
+    })
+    this.#seat = new Seat({
+      manager: this.manager,
+      raftId: membership.raftId,
+      address: membership.advertiseAddress,
+      joined: membership.joined,
+      managers: options.managers,
+      ask: (...asked) => askMember(this.#client, ...asked),
+      clock,
       log,
     })
     this.#port = new ControlPort({
@@ -205,13 +203,10 @@ export class ManagerPart {
     ]
     if (!this.#listening) await this.listen()
     scope.spawn('manager', (running) => this.manager.run({ signal: running }))
-    scope.spawn('membership', async (running) => {
-      await this.#refresh(running)
-      await this.#watchMembership(running)
-    })
+    scope.spawn('membership', (running) => this.#seat.keep(running))
     scope.spawn('autolock', (running) => this.#autolock.follow(this.manager, running))
     const handOver = async (): Promise<void> => {
-      await this.#handOver()
+      await this.#seat.handOver()
       stop.abort()
     }
     signal.addEventListener('abort', () => void handOver(), { once: true })
@@ -226,90 +221,14 @@ export class ManagerPart {
     }
   }
 
-  /**
-   * Asks the managers to take this member in, until one of them does.
-   * @throws {CodedError} what can't pass: FEATURE_LEVEL, NODE_FORBIDDEN …
-   */
-  async join(signal: AbortSignal): Promise<void> {
-    await this.#ask('add', signal)
-    this.#joined = !signal.aborted
+  /** As `Seat.join`. */
+  join(signal: AbortSignal): Promise<void> {
+    return this.#seat.join(signal)
   }
 
-  /** Leaves the consensus, which goes on without this member; gives up at `signal`. */
-  async leave(signal: AbortSignal): Promise<void> {
-    if ((this.manager.status()?.conf.voters.length ?? 0) < 2) return
-    await this.#handOver()
-    try {
-      await this.#ask('leave', signal)
-    } catch (error) {
-      // It is done, and the answer was lost with the connections of a manager that is none any more.
-      if (errorCode(error) !== 'role') throw error
-    }
-  }
-
-  /** Tells the leader where this manager is now and what it can do. */
-  async #refresh(signal: AbortSignal): Promise<void> {
-    await this.manager.raft.ready
-    const known = this.manager.store.get('node', this.manager.nodeId)?.manager
-    const { membership } = this.#options
-    if (!this.#joined) return
-    if (known?.address === membership.advertiseAddress && known.featureLevel === OWN_FEATURE_LEVEL) return
-    await this.#ask('refresh', signal)
-  }
-
-  /**
-   * A member that was taken out while it was away hears of it from nobody: its own log ends before, and the others have no
-   * member of its name. The leader's answer to `refresh` ends this part then, and another one joins anew.
-   */
-  async #watchMembership(signal: AbortSignal): Promise<void> {
-    const { clock } = this.#options
-    for (let lonely = false; !signal.aborted; ) {
-      await sleep(clock, LONELY_MS, signal)
-      const status = this.manager.status()
-      const leaderless = this.#joined && status !== undefined && status.leader === undefined
-      if (leaderless && lonely) await this.#ask('refresh', signal, this.#options.managers().length + 1)
-      lonely = leaderless
-    }
-  }
-
-  /** @param attempts gives up after so many */
-  async #ask(what: MemberCall, signal: AbortSignal, attempts = Number.POSITIVE_INFINITY): Promise<void> {
-    const { membership, clock, log } = this.#options
-    const { raftId, advertiseAddress: address } = membership
-    const request = { raftId, address, featureLevel: OWN_FEATURE_LEVEL }
-    let leader: ManagerAddress | undefined
-    for (let attempt = 0; !signal.aborted && attempt < attempts; attempt++) {
-      const managers = this.#options.managers()
-      const target = leader ?? managers[attempt % Math.max(managers.length, 1)]
-      leader = undefined
-      try {
-        if (target) {
-          await askMember(this.#client, target, what, request, signal)
-          return
-        }
-      } catch (error) {
-        if (signal.aborted) return
-        if (error instanceof CodedError && errorCode(error) === 'NOT_LEADER') {
-          leader = error.details.leader as ManagerAddress | undefined
-          if (leader && attempt < 3) continue
-        } else if (!(error instanceof CodedError) || !error.retryable) {
-          const code = errorCode(error) ?? ''
-          if (code !== 'CONNECTION_LOST' && (what === 'leave' || !WILL_PASS.has(code))) throw error
-        }
-        log.warn({ manager: target?.address, what, reason: errorMessage(error) }, 'not taken into consensus yet')
-      }
-      await sleep(clock, RETRY_MS, signal)
-    }
-  }
-
-  async #handOver(): Promise<void> {
-    if (!this.manager.isLeader || (this.manager.status()?.peers.length ?? 0) === 0) return
-    const { clock, log } = this.#options
-    try {
-      await Promise.race([this.manager.raft.transferLeadership(), sleep(clock, HAND_OVER_TIMEOUT_MS)])
-    } catch (error) {
-      log.warn({ reason: errorMessage(error) }, 'leadership not handed over')
-    }
+  /** As `Seat.leave`. */
+  leave(signal: AbortSignal): Promise<void> {
+    return this.#seat.leave(signal)
   }
 
   #serve(): void {

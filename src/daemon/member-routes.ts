@@ -5,24 +5,15 @@ import type { ManagerAddress } from '../api/dispatcher.ts'
 import { CodedError, errorCode, errorMessage } from '../lib/errors.ts'
 import { type PeerClient, readBody } from '../lib/tls-request.ts'
 import type { Manager } from '../manager/manager.ts'
+import type { MemberCall, SeatRequest } from '../manager/membership/seat.ts'
 import type { ControlPort } from './control-port.ts'
-
-export interface MemberRequest {
-  readonly raftId: string
-  /** host:port */
-  readonly address: string
-  readonly featureLevel: number
-}
-
-/** Join the consensus; say where the member is now; leave the cluster. */
-export type MemberCall = 'add' | 'refresh' | 'leave'
 
 const PREFIX = '/member/'
 const MAX_BODY_BYTES = 64 * 1024
 /** Catching up is part of the answer. */
 const REQUEST_TIMEOUT_MS = 90_000
 
-function parseRequest(body: Buffer): MemberRequest {
+function parseRequest(body: Buffer): SeatRequest {
   const value: unknown = JSON.parse(body.toString('utf8'))
   if (
     typeof value === 'object' &&
@@ -74,7 +65,7 @@ export async function askMember(
   client: PeerClient,
   target: ManagerAddress,
   what: MemberCall,
-  request: MemberRequest,
+  request: SeatRequest,
   signal: AbortSignal,
 ): Promise<void> {
   const response = await client.request(

@@ -3,16 +3,16 @@
 
 import type { ManagerAddress } from '../../src/api/dispatcher.ts'
 import type { Cluster, Node } from '../../src/api/objects.ts'
-import { type Clock, sleep } from '../../src/lib/clock.ts'
+import type { Clock } from '../../src/lib/clock.ts'
 import type { Connection, Dialer, PeerIdentity } from '../../src/lib/connection.ts'
-import { CodedError, errorMessage } from '../../src/lib/errors.ts'
+import { CodedError } from '../../src/lib/errors.ts'
 import type { Log } from '../../src/lib/log.ts'
 import type { SeededRandom } from '../../src/lib/random.ts'
 import { Scope } from '../../src/lib/scope.ts'
 import { ingressNetwork } from '../../src/manager/allocator/ingress-network.ts'
 import { type Access, authorizeNode } from '../../src/manager/ca/authorize.ts'
 import { Manager, nodeOfRaftId } from '../../src/manager/manager.ts'
-import { OWN_FEATURE_LEVEL } from '../../src/manager/membership/feature-level.ts'
+import { type MemberCall, Seat, type SeatRequest } from '../../src/manager/membership/seat.ts'
 import { ConnectionRaftTransport, RAFT_PATH, RAFT_SNAPSHOT_PATH } from '../../src/raft/connection-raft-transport.ts'
 import type { RaftConfig } from '../../src/raft/raft-node-types.ts'
 import { RaftStorage } from '../../src/raft/raft-storage.ts'
@@ -23,26 +23,15 @@ import type { SimulatedNetwork } from './network.ts'
 
 const MEMBER_PATH = '/member'
 const ROLE_PATH = '/role'
-const RETRY_MS = 500
-const LONELY_MS = 5_000
-const HAND_OVER_TIMEOUT_MS = 3_000
 const CLOSE_FORBIDDEN = 4003
-/** Who is refused as a manager is being demoted or removed, and hears of it in another way. */
-const WILL_PASS: ReadonlySet<string> = new Set(['CONNECTION_FORBIDDEN', 'NODE_FORBIDDEN'])
-
 const ACCESS: Readonly<Record<string, Access>> = {
   [RAFT_PATH]: 'raft',
   [RAFT_SNAPSHOT_PATH]: 'raft',
   [MEMBER_PATH]: 'manager',
 }
 
-type MemberCall = 'add' | 'refresh' | 'leave'
-
-interface MemberRequest {
+interface MemberQuestion extends SeatRequest {
   readonly what: MemberCall
-  readonly raftId: string
-  readonly address: string
-  readonly featureLevel: number
 }
 
 export interface ManagerPartOptions {
@@ -69,12 +58,11 @@ export class ManagerPart {
   readonly #transport: ConnectionRaftTransport
   /** Open connections of others with what they were let in for. */
   readonly #accepted = new Map<Connection, Access>()
-  #joined: boolean
+  readonly #seat: Seat
 
   constructor(options: ManagerPartOptions) {
     const { nodeId, raftId, address, dialer, disk, clock, random, log, raftConfig } = options
     this.#options = options
-    this.#joined = options.joined
     this.#transport = new ConnectionRaftTransport({ id: raftId, dialer, clock, random, log, nodeIdOf: nodeOfRaftId })
     const keys = { current: { id: 'k1', key: new Uint8Array(32).fill(7) } }
     this.manager = new Manager({
@@ -88,6 +76,8 @@ export class ManagerPart {
       random,
       log,
     })
+    const { manager } = this
+    this.#seat = new Seat({ ...options, manager, ask: (...asked) => this.#ask(...asked) })
   }
 
   async bootstrap(cluster: Cluster, node: Node): Promise<void> {
@@ -112,12 +102,9 @@ export class ManagerPart {
       }),
     ]
     scope.spawn('manager', (running) => this.manager.run({ signal: running }))
-    scope.spawn('membership', async (running) => {
-      await this.#refresh(running)
-      await this.#watchMembership(running)
-    })
+    scope.spawn('membership', (running) => this.#seat.keep(running))
     const handOver = async (): Promise<void> => {
-      await this.#handOver()
+      await this.#seat.handOver()
       stop.abort()
     }
     if (signal.aborted) void handOver()
@@ -131,65 +118,19 @@ export class ManagerPart {
     }
   }
 
-  /** Asks the managers to take this member in, until one of them does. */
-  async join(signal: AbortSignal): Promise<void> {
-    await this.#ask('add', signal)
-    this.#joined = !signal.aborted
+  join(signal: AbortSignal): Promise<void> {
+    return this.#seat.join(signal)
   }
 
-  async #refresh(signal: AbortSignal): Promise<void> {
-    await this.manager.raft.ready
-    const { nodeId, address } = this.#options
-    const known = this.manager.store.get('node', nodeId)?.manager
-    if (!this.#joined || (known?.address === address && known.featureLevel === OWN_FEATURE_LEVEL)) return
-    await this.#ask('refresh', signal)
-  }
-
-  /** A member that knows no leader for long may have been taken out: the leader's answer ends this part then. */
-  async #watchMembership(signal: AbortSignal): Promise<void> {
-    const { clock } = this.#options
-    for (let lonely = false; !signal.aborted; ) {
-      await sleep(clock, LONELY_MS, signal)
-      const status = this.manager.status()
-      const leaderless = this.#joined && status !== undefined && status.leader === undefined
-      if (leaderless && lonely) await this.#ask('refresh', signal, this.#options.managers().length + 1)
-      lonely = leaderless
-    }
-  }
-
-  async #ask(what: MemberCall, signal: AbortSignal, attempts = Infinity): Promise<void> {
-    const { raftId, address, clock, dialer, log } = this.#options
-    const request: MemberRequest = { what, raftId, address, featureLevel: OWN_FEATURE_LEVEL }
-    let leader: ManagerAddress | undefined
-    for (let attempt = 0; !signal.aborted && attempt < attempts; attempt++) {
-      const managers = this.#options.managers()
-      const target = leader ?? managers[attempt % Math.max(managers.length, 1)]
-      leader = undefined
-      try {
-        if (target) {
-          await call({ dialer, clock }, { target, path: MEMBER_PATH }, request, signal)
-          return
-        }
-      } catch (error) {
-        if (signal.aborted) return
-        if (!(error instanceof CodedError)) throw error
-        if (error.code === 'NOT_LEADER') {
-          leader = error.details.leader as ManagerAddress | undefined
-          if (leader && attempt < 3) continue
-        } else if (!error.retryable && !WILL_PASS.has(error.code)) throw error
-        log.info({ manager: target?.address, what, reason: errorMessage(error) }, 'not taken into consensus yet')
-      }
-      await sleep(clock, RETRY_MS, signal)
-    }
-  }
-
-  async #handOver(): Promise<void> {
-    if (!this.manager.isLeader || (this.manager.status()?.peers.length ?? 0) === 0) return
-    const { clock, log } = this.#options
+  /** A connection that is refused is what an answer by HTTPS is, with its reason. */
+  async #ask(target: ManagerAddress, what: MemberCall, request: SeatRequest, signal: AbortSignal): Promise<void> {
+    const { dialer, clock } = this.#options
     try {
-      await Promise.race([this.manager.raft.transferLeadership(), sleep(clock, HAND_OVER_TIMEOUT_MS)])
+      await call({ dialer, clock }, { target, path: MEMBER_PATH }, { what, ...request }, signal)
     } catch (error) {
-      log.info({ reason: errorMessage(error) }, 'leadership not handed over')
+      if (!(error instanceof CodedError) || error.code !== 'CONNECTION_FORBIDDEN') throw error
+      const { retryable, details, message } = error
+      throw new CodedError(String(details.reason), message, { retryable })
     }
   }
 
@@ -220,7 +161,7 @@ export class ManagerPart {
   }
 
   async #member(connection: Connection, request: unknown): Promise<unknown> {
-    const { what, ...rest } = request as MemberRequest
+    const { what, ...rest } = request as MemberQuestion
     const member = { ...rest, nodeId: connection.peer?.nodeId ?? '' }
     if (what === 'add') await this.manager.addMember(member)
     else if (what === 'leave') await this.manager.releaseMember(member)
