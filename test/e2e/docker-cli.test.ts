@@ -11,6 +11,7 @@ import type { LabHost } from '../../lab/lab-host.ts'
 import { type RunResult, run } from '../../lab/run.ts'
 import { isModern, NEWEST_DOCKER, OLDEST_DOCKER } from '../support/docker-clients.ts'
 import { freshCluster } from './support/fresh-cluster.ts'
+import { listingsAgree } from './support/listings.ts'
 import { waitFor } from './support/wait-for.ts'
 
 const WAIT_MS = 120_000
@@ -233,6 +234,52 @@ configs:
   await succeeds(NEW, follower, 'stack', 'rm', 'clistack')
   await until('no container is left', async () => (await containersOf('clistack_web')).length === 0)
   t.notMatch(await succeeds(NEW, leader, 'secret', 'ls'), 'clistack')
+})
+
+t.test('docker and swarmctl list and show the same', async (t) => {
+  const file = join(folder, 'listed.yml')
+  writeFileSync(
+    file,
+    `version: "3.8"
+services:
+  web:
+    image: hello:1
+    ports: ["7200:8080", {target: 8080, published: 7201, mode: host}]
+    networks: [net]
+    secrets: [s]
+    configs: [{source: c, target: /etc/c}]
+    deploy: {replicas: 2, labels: {tier: front}, update_config: {delay: 1s}, placement: {preferences: [{spread: node.labels.z}]}}
+  all:
+    image: busybox
+    deploy: {mode: global}
+networks:
+  net: {attachable: true}
+secrets:
+  s: {file: ./secret}
+configs:
+  c: {file: ./config}
+`,
+  )
+  await succeeds(OLD, leader, 'stack', 'deploy', '--resolve-image', 'never', '-c', file, 'listed')
+  const create = (name: string, ...flags: string[]) =>
+    succeeds(OLD, leader, 'service', 'create', '-d', '--no-resolve-image', '--name', name, ...flags)
+  await create('listed-nowhere', '--constraint', 'node.labels.none==here', 'busybox')
+  const fails = ['--restart-condition', 'on-failure', '--restart-max-attempts', '1', '--restart-delay', '0s']
+  await create('listed-failing', ...fails, 'busybox', 'false')
+  await create('listed-job', '--mode', 'replicated-job', '--replicas', '2', 'busybox', 'true')
+  await until('they are what they will be', async () => {
+    const lines = await succeeds(OLD, leader, 'service', 'ls', '--format', '{{.Name}} {{.Replicas}}')
+    const failed = await succeeds(OLD, leader, 'service', 'ps', '-q', '-f', 'desired-state=shutdown', 'listed-failing')
+    const whole = ['listed_web 2/2', 'listed_all 3/3', 'listed-job 0/2 (2/2 completed)']
+    return whole.every((line) => lines.includes(line)) && failed.split('\n').length === 2
+  })
+  const services = ['listed_web', 'listed_all', 'listed-nowhere', 'listed-failing', 'listed-job', 'cli-web']
+  await listingsAgree(t, follower, {
+    ...{ services, stack: 'listed', secret: 'listed_s', config: 'listed_c', network: 'listed_net' },
+    nodes: lab.hosts.map(({ name }) => name),
+  })
+  await succeeds(OLD, leader, 'service', 'rm', 'listed-nowhere', 'listed-failing', 'listed-job')
+  await succeeds(OLD, leader, 'stack', 'rm', 'listed')
 })
 
 t.test('nodes are demoted, leave, are removed, join with the new token only, and are promoted', async (t) => {
