@@ -109,7 +109,11 @@ t.test('images, volumes, disk use and counts of all nodes, each object with its 
   ])
   const label = encodeURIComponent(JSON.stringify({ label: ['io.swarmctl.node=other', 'a=b'] }))
   t.match((await seen(`/images/json?all=1&filters=${label}`)).json, [{ Labels: { 'io.swarmctl.node': 'other' } }])
-  t.match(there.engine.seen.at(-1), /all=1&filters=%7B%22label%22%3A%5B%22a%3Db%22%5D%7D$/, 'without that filter')
+  t.match(
+    there.engine.seen.at(-1),
+    /all=1&filters=%7B%22label%22%3A%7B%22a%3Db%22%3Atrue%7D%7D$/,
+    'without that filter',
+  )
 
   const volumes = { Volumes: [{ Name: 'data', Labels: null }], Warnings: null }
   here.engine.answers.set('/volumes', volumes)
@@ -197,6 +201,13 @@ t.test('events of all nodes are one stream: of nodes that go and come, and the c
   t.match(there.engine.seen.at(-1), /scope/)
   stream.close()
 
+  const filters = encodeURIComponent(JSON.stringify({ type: { volume: true }, event: ['create'] }))
+  await seen(`/events?since=0&until=1&filters=${filters}`)
+  t.match(
+    decodeURIComponent(there.engine.seen.at(-1) ?? ''),
+    'filters={"type":{"volume":true},"event":{"create":true},"scope":{"local":true}}',
+    'in one form: the engine takes no mixture',
+  )
   const past = await seen('/events?since=0&until=1')
   t.match(past.text, /"io\.swarmctl\.node":"manager-1"[\s\S]*"io\.swarmctl\.node":"other"/)
   t.match(await seen('/events?since=5&until=1'), { status: 400, message: /cannot be after/ })

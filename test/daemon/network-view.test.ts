@@ -149,8 +149,14 @@ t.test("host-mode ports that the node's own data plane publishes are shown as th
 
 t.test("a filter by a cluster network's id is the engine's own id to the engine", async (t) => {
   const { call, seen } = await serve(t)
-  await call('GET', `/containers/json?filters=${encodeURIComponent(JSON.stringify({ network: [FRONT, 'back'] }))}`)
-  t.ok(seen.includes(`GET /containers/json {"network":["${id('1')}","back"]}`), seen.join('\n'))
+  await call(
+    'GET',
+    `/containers/json?filters=${encodeURIComponent(JSON.stringify({ label: { a: true }, network: { [FRONT]: true, back: true } }))}`,
+  )
+  t.ok(
+    seen.includes(`GET /containers/json {"label":{"a":true},"network":{"${id('1')}":true,"back":true}}`),
+    seen.join('\n'),
+  )
 })
 
 t.test('a worker shows its parts of cluster networks as overlays, and nothing that is hidden', async (t) => {

@@ -192,7 +192,7 @@ t.test('an image of one machine comes to the nodes that lack it, without what th
     Promise.all(cluster.lab.hosts.map((host) => host.docker(['rmi', 'seen-pushed:7'], { to: 'engine' }))),
   )
   const toOne = await cluster.swarmctl(leader, 'image', 'push', '--node', follower.name, 'seen-pushed:7')
-  t.match(toOne, /^seen-pushed:7: \S+: loaded \(1 of \d+ layers, 3\d\d(?:\.\d)?KiB\)\n$/)
+  t.match(toOne, /^seen-pushed:7: \S+: sending 1 of \d+ layers\nseen-pushed:7: \S+: loaded \(1 of .*\)\n$/)
   const pushed = await cluster.swarmctl(leader, 'image', 'push', 'seen-pushed:7')
   t.match(pushed, new RegExp(`${follower.name}: already there`))
   for (const { name } of cluster.lab.hosts.filter((host) => host !== leader && host !== follower)) {

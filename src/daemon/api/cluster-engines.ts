@@ -3,10 +3,11 @@
 import type { ServerResponse } from 'node:http'
 import type { Node } from '../../api/objects.ts'
 import { type Clock, sleep } from '../../lib/clock.ts'
+import { filterText, parseFilters } from '../../manager/control/filters.ts'
 import { acceptedMinor, type Target } from './api-version.ts'
 import type { ClusterAccess } from './cluster-access.ts'
 import { Engine } from './engine.ts'
-import { asList, asObject, asText, parseJson } from './engine-json.ts'
+import { asList, asObject, parseJson } from './engine-json.ts'
 
 /** On a listing: hostnames of nodes that did not answer in time. */
 export const MISSING_HEADER = 'X-Swarmd-Missing-Nodes'
@@ -93,20 +94,21 @@ export function nodeQuery(
   parameters: Readonly<Record<string, string>> = {},
 ): NodeQuery {
   const version = `/v1.${acceptedMinor(target.minor)}`
-  const given = parseJson(target.query.get('filters') ?? '{}')
-  const filters = asObject(given)
-  const labels = Array.isArray(filters.label) ? filters.label.map(asText) : Object.keys(asObject(filters.label))
+  const filters = new Map(parseFilters(target.query.get('filters') ?? ''))
+  const labels = filters.get('label') ?? []
   const chosen = labels.flatMap((label) =>
     label.startsWith(`${NODE_LABEL}=`) ? [label.slice(NODE_LABEL.length + 1)] : [],
   )
   const nodes = readyNodes(view).filter((node) => chosen.every((name) => isNamed(node, name)))
   const isSame = chosen.length === 0 && Object.keys(over).length === 0 && Object.keys(parameters).length === 0
-  // What is no JSON is for the engine to refuse.
   if (isSame) return { nodes, path: `${version}${target.path}${target.search}` }
-  const { label: _label, ...rest } = filters
-  const left = labels.filter((label) => !label.startsWith(`${NODE_LABEL}=`))
+  filters.set(
+    'label',
+    labels.filter((label) => !label.startsWith(`${NODE_LABEL}=`)),
+  )
+  for (const [name, values] of Object.entries(over)) filters.set(name, values)
   const query = new URLSearchParams(target.query)
-  query.set('filters', JSON.stringify({ ...rest, ...(left.length > 0 && { label: left }), ...over }))
+  query.set('filters', filterText(filters))
   for (const [name, value] of Object.entries(parameters)) query.set(name, value)
   return { nodes, path: `${version}${target.path}?${query.toString()}` }
 }

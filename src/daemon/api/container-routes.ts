@@ -1,7 +1,8 @@
 // The engine's containers, shown with the networks of the cluster that they are on.
 
+import { filterText, parseFilters } from '../../manager/control/filters.ts'
 import { type Call, parameter, sendJson, sendText } from './call.ts'
-import { asList, asObject, asText, parseJson } from './engine-json.ts'
+import { asList, asObject, parseJson } from './engine-json.ts'
 import { namesOf } from './network-names.ts'
 import type { NetworkParts } from './network-parts.ts'
 import { networkIdsOf, shownContainer } from './network-view.ts'
@@ -38,14 +39,15 @@ async function inspect(server: ServerContext, call: Call): Promise<void> {
 
 /** The query of a request whose filter `network` may name networks by the cluster's ids, for the engine. */
 export async function engineSearch(parts: NetworkParts, call: Call): Promise<string> {
-  const given = asObject(parseJson(parameter(call, 'filters')))
-  if (given.network === undefined) return call.search
-  const wanted = Array.isArray(given.network) ? given.network.map(asText) : Object.keys(asObject(given.network))
+  if (!/"network"/.test(parameter(call, 'filters'))) return call.search // and what can't be read is for the engine to refuse
+  const given = parseFilters(parameter(call, 'filters'))
+  const wanted = given.get('network')
+  if (wanted === undefined) return call.search
   const values = await Promise.all(
     wanted.map(async (value) => (CLUSTER_ID.test(value) ? ((await parts.find(value))?.engineId ?? value) : value)),
   )
   const query = new URLSearchParams(call.query)
-  query.set('filters', JSON.stringify({ ...given, network: values }))
+  query.set('filters', filterText(new Map([...given, ['network', values]])))
   return `?${query.toString()}`
 }
 

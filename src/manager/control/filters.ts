@@ -25,6 +25,12 @@ export function parseFilters(parameter: string | undefined, accepted?: readonly 
   return filters
 }
 
+/** As the engine takes them: a set of values each, all in the same form. */
+export function filterText(filters: Filters): string {
+  const sets = [...filters].map(([name, values]) => [name, Object.fromEntries(values.map((value) => [value, true]))])
+  return JSON.stringify(Object.fromEntries(sets.filter(([, set]) => Object.keys(set as object).length > 0)))
+}
+
 function valuesOf(values: unknown): readonly string[] {
   if (values === null) return []
   if (Array.isArray(values) && values.every((each) => typeof each === 'string')) return values
