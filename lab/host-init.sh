@@ -1,7 +1,8 @@
 #!/bin/bash
 # The first process of a lab host (pid 1 of its pid namespace): makes the machine's file tree look like a machine of
 # its own, says "ready", and then only reaps orphans. SIGKILL to it is a power loss: everything in the host dies.
-#   host-init.sh DIR HOSTNAME    DIR holds the host's disk
+#   host-init.sh DIR HOSTNAME [ENGINE]    DIR holds the host's disk; ENGINE: what unpack-engine.sh has made, for a host with
+#                                         the engine of another release
 set -eu
 dir=$1
 hostname "$2"
@@ -47,6 +48,19 @@ for entry in /opt/*/; do
   mkdir "/run$entry" && mount --rbind "$entry" "/run$entry"
 done
 mount --rbind /run/opt /opt
+
+# the engine of another release above the machine's programs: neither a chroot (in which no container could be started) nor an
+# installation, and everything else on the host stays as it is
+if [ -n "${3-}" ]; then
+  mkdir -p /run/usr
+  mount --rbind /usr /run/usr
+  mount -t overlay overlay -o "ro,lowerdir=$3/usr:/run/usr" /usr
+  for point in $(mounts_below /run/usr | sort); do
+    mount --rbind "$point" "/usr${point#/run/usr}"
+  done
+  umount -R -l /run/usr
+  rmdir /run/usr
+fi
 
 mount --make-rshared / # as systemd leaves it; a group of this host's own, nothing leads back to the machine
 echo 1 >/proc/sys/net/ipv4/ip_forward

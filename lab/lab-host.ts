@@ -100,7 +100,9 @@ export class LabHost {
     const log = openSync(this.paths.initLog, 'a')
     const script = join(projectRoot, 'lab/host-init.sh')
     const flags = ['--mount', '--uts', '--ipc', '--pid', '--fork', '--kill-child', '--mount-proc']
-    const unshare = ['unshare', ...flags, '--propagation', 'private', 'bash', script, this.paths.dir, this.name]
+    const own = readState(this.#labDir)?.hosts.find((host) => host.name === this.name)
+    const init = ['bash', script, this.paths.dir, this.name, own?.engineRoot ?? '']
+    const unshare = ['unshare', ...flags, '--propagation', 'private', ...init]
     const [program = '', ...args] = [...inNetns(this.plan.netns), ...unshare]
     const child = spawn(program, args, { detached: true, stdio: ['ignore', 'pipe', log], env: hostEnv(), cwd: '/' })
     closeSync(log)

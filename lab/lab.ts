@@ -6,6 +6,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync, st
 import { join, resolve } from 'node:path'
 import { removeCgroups } from './cgroups.ts'
 import { loadImages } from './engine-api.ts'
+import { unpackedEngines } from './engine-releases.ts'
 import { buildImages, type ImageSet } from './images.ts'
 import { LabHost, swarmdProgram, type UnexpectedExit } from './lab-host.ts'
 import * as layout from './layout.ts'
@@ -26,6 +27,8 @@ export interface LabOptions {
   readonly liveRestore?: boolean
   /** More flags for every engine. */
   readonly engineArgs?: readonly string[]
+  /** Debian releases (`trixie`, `sid`) whose engine a host has, by the host's name; the machine's own unless told. */
+  readonly engines?: Readonly<Record<string, string>>
   /** The images that are loaded into every engine; `base` unless told. */
   readonly images?: ImageSet | false
   /** Starts `swarmd` everywhere, with these options. Default: `{}` if it is built, else false. */
@@ -74,8 +77,12 @@ export class Lab {
     if (managers + workers < 1 || managers + workers > layout.HOSTS_MAX) {
       throw new Error(`a lab has 1 to ${layout.HOSTS_MAX} hosts, not ${managers + workers}`)
     }
+    const plans = layout.planHosts(name, managers, workers)
+    const unknown = Object.keys(options.engines ?? {}).find((host) => !plans.some((plan) => plan.name === host))
+    if (unknown !== undefined) throw new Error(`no host "${unknown}" in a lab of ${plans.length} to give an engine to`)
     await preflight({ labDir: dir })
     refuseOther(name, dir)
+    const engineRoots = await unpackedEngines(options.engines ?? {}, log)
     await Lab.down({ name, dir })
 
     mkdirSync(join(dir, 'docker-config'), { recursive: true })
@@ -88,12 +95,13 @@ export class Lab {
       liveRestore: options.liveRestore ?? false,
       engineArgs: options.engineArgs ?? [],
       client: { netns: layout.clientNetns(name), address: layout.clientAddress(name) },
-      hosts: layout.planHosts(name, managers, workers).map((plan) => ({
+      hosts: plans.map((plan) => ({
         name: plan.name,
         role: plan.role,
         address: plan.address,
         netns: plan.netns,
         engineSocket: layout.hostPaths(dir, plan.name).engineSocket,
+        ...(engineRoots.has(plan.name) && { engineRoot: engineRoots.get(plan.name) ?? '' }),
         swarmdSocket: layout.hostPaths(dir, plan.name).swarmdSocket,
         pids: { init: null, engine: null, swarmd: null },
         startTicks: { init: null, engine: null, swarmd: null },

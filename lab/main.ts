@@ -33,6 +33,7 @@ options, before or after the command, but before HOST where arguments follow it:
   --no-swarmd              engines only (up)
   --no-images              load no images (up)
   --live-restore           engines keep containers running while they restart (up)
+  --engine HOST=RELEASE    the engine of another Debian release on this host: --engine n2=sid; repeatable (up)
   --one-way                (cut, heal)
 `
 
@@ -44,6 +45,7 @@ const OPTIONS = {
   'no-swarmd': { type: 'boolean' },
   'no-images': { type: 'boolean' },
   'live-restore': { type: 'boolean' },
+  engine: { type: 'string', multiple: true },
   'one-way': { type: 'boolean' },
   help: { type: 'boolean', short: 'h' },
 } as const
@@ -121,6 +123,7 @@ interface UpFlags {
   readonly 'no-swarmd'?: boolean | undefined
   readonly 'no-images'?: boolean | undefined
   readonly 'live-restore'?: boolean | undefined
+  readonly engine?: readonly string[] | undefined
 }
 
 async function up(name: string, dir: string, flags: UpFlags): Promise<number> {
@@ -145,6 +148,7 @@ async function up(name: string, dir: string, flags: UpFlags): Promise<number> {
     managers: count(flags.managers ?? '3', '--managers'),
     workers: count(flags.workers ?? '2', '--workers'),
     liveRestore: flags['live-restore'] ?? false,
+    engines: Object.fromEntries((flags.engine ?? []).map(hostAndRelease)),
     ...(flags['no-images'] && { images: false as const }),
     ...(flags['no-swarmd'] && { swarmd: false as const }),
     log: say,
@@ -251,6 +255,12 @@ function target(word: string): Target {
 function need(word: string | undefined, what: string): string {
   if (word === undefined) throw new Error(`${what} is missing; "help" shows the commands`)
   return word
+}
+
+function hostAndRelease(text: string): readonly [string, string] {
+  const [, host, release] = /^(n\d{1,2})=([a-z]+)$/.exec(text) ?? []
+  if (!host || !release) throw new Error(`--engine takes a host and a release, as n2=sid, not "${text}"`)
+  return [host, release]
 }
 
 function count(text: string, flag: string): number {

@@ -24,6 +24,8 @@ export interface HostRecord {
   /** As `ip netns exec` takes it. */
   readonly netns: string
   readonly engineSocket: string
+  /** Where the engine of another Debian release lies unpacked; absent: the machine's own. */
+  readonly engineRoot?: string
   readonly swarmdSocket: string
   readonly pids: {
     /** The first process of the host; null while the host has no power. */
