@@ -28,6 +28,14 @@ export class ClusterCheckers {
     return this.#hashes.get(index)
   }
 
+  /** A new cluster goes on with the state of one manager: what others knew beyond that has never been. */
+  beginAnew(): void {
+    this.#hashes.clear()
+    this.#tasks.clear()
+    this.#highest = 0
+    this.#highestAcknowledged = 0
+  }
+
   /** A manager has applied an entry; `onNew` is called if it is the first one to. */
   observe(manager: string, store: Store, events: readonly StoreEvent[], onNew: () => void): void {
     this.#compare(manager, store)

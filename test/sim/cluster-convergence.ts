@@ -3,6 +3,7 @@
 
 import type { Node, Service, Task } from '../../src/api/objects.ts'
 import { compareTaskStates } from '../../src/api/spec.ts'
+import { addressHolder, hasWished, wishedAddresses } from '../../src/manager/allocator/static-addresses.ts'
 import type { Manager } from '../../src/manager/manager.ts'
 import { nodeMeetsExpressions } from '../../src/manager/scheduler/constraint.ts'
 import { dataPlaneComplaints } from './cluster-data-plane.ts'
@@ -82,6 +83,10 @@ function ofService(service: Service, { store }: Manager): readonly string[] {
         compareTaskStates(task.desiredState, 'running') <= 0 && compareTaskStates(task.status.state, 'running') <= 0,
     )
   const found: string[] = []
+  const lacks = (spec.TaskTemplate?.Networks ?? []).some(
+    ({ Target = '' }) => !hasWished(service, store.get('network', Target)),
+  )
+  if (lacks && !service.problem) found.push(`service ${spec.Name} has not the address that it asks for`)
   if (service.rebalance?.state === 'running') found.push(`service ${spec.Name} is still being rebalanced`)
   const placement = spec.TaskTemplate?.Placement
   const meets = (node: Node) => nodeMeetsExpressions(node, placement?.Constraints)
@@ -89,14 +94,18 @@ function ofService(service: Service, { store }: Manager): readonly string[] {
   const wanted = spec.Mode?.Replicated?.Replicas
   // Nobody starts again what a fault has ended where the policy says so.
   const rests = spec.TaskTemplate?.RestartPolicy?.Condition === 'none'
-  const lasts = !rests && !mayWait(store, service)
+  const waits = waitsForAddress(service, store)
+  const lasts = !rests && !waits && !mayWait(store, service)
   const sound = isSound(spec.TaskTemplate) && live.every((task) => isSound(task.spec))
   const hostPort = (spec.EndpointSpec?.Ports ?? []).some((port) => port.PublishMode === 'host')
   const perNode = Math.min(placement?.MaxReplicas || Infinity, hostPort ? 1 : Infinity)
   // A known trap: the new task of start-first may need the place that the old one has, or there may be no place at all.
   const startFirst = [spec.UpdateConfig, spec.RollbackConfig].some((config) => config?.Order === 'start-first')
   const trapped = (perNode < Infinity || open.length === 0) && startFirst
-  if (service.problem && !(trapped && service.problem.code === 'START_FIRST_BLOCKED')) {
+  const isKnown = waits
+    ? service.problem?.code === 'ADDRESS_CONFLICT'
+    : trapped && service.problem?.code === 'START_FIRST_BLOCKED'
+  if (service.problem && !isKnown) {
     found.push(`service ${spec.Name}: ${service.problem.message}`)
   }
   if (wanted === undefined) {
@@ -117,6 +126,15 @@ function ofService(service: Service, { store }: Manager): readonly string[] {
       found.push(`${spec.Name}: ${service.updateStatus?.State}`)
   }
   return found
+}
+
+/** Another has the address that it asks for. Whoever asks for one that is free has it. */
+function waitsForAddress(service: Service, store: Manager['store']): boolean {
+  return (service.spec.TaskTemplate?.Networks ?? []).some(({ Target = '' }) => {
+    const network = store.get('network', Target)
+    if (!network || hasWished(service, network)) return false
+    return addressHolder(store, network, wishedAddresses(service.spec.Labels, network), service.id) !== undefined
+  })
 }
 
 function isUnderWay(service: Service): boolean {

@@ -103,6 +103,12 @@ export class Daemon {
     await this.#part.bootstrap(cluster, node)
   }
 
+  /** As `swarm init --force-new-cluster`; before `run`. */
+  async beginAnew(): Promise<void> {
+    this.#part = this.#createPart()
+    await this.#part.beginAnew()
+  }
+
   /**
    * Until `signal` aborts.
    * @throws {CodedError} NODE_REMOVED

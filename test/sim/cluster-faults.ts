@@ -55,6 +55,7 @@ export class ClusterFaults {
     this.#calmDown()
     network.healAll()
     for (const machine of machines) {
+      if (machine.isLost) continue
       if (!machine.on) machine.powerOn()
       if (!machine.engine.up) machine.engine.goUp()
       machine.dataPlane.goUp()

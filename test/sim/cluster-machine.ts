@@ -51,6 +51,8 @@ export class SimMachine {
   /** The machine itself is on; something may be happening to it. */
   on = true
   busy = false
+  /** It stays off, whatever is healed. */
+  isLost = false
 
   constructor(options: MachineOptions) {
     const { host, clock, random } = options
@@ -106,6 +108,27 @@ export class SimMachine {
     this.#run(daemon)
   }
 
+  /** swarmd goes on as the only manager, with another member of the consensus, on what this machine's disk has. */
+  async beginAnew(raftId: string): Promise<void> {
+    const { files } = this
+    if (!files) throw new Error(`${this.host} is in no cluster`)
+    await this.stop()
+    files.raftId = raftId
+    files.joined = true
+    this.#managers = [{ nodeId: files.nodeId, address: this.address }]
+    const daemon = this.#make()
+    await daemon.beginAnew()
+    this.#run(daemon)
+  }
+
+  /** Another machine takes the place of this one, which is off for good. */
+  replace(): void {
+    this.files = undefined
+    this.raftDisk.erase()
+    this.workerDisk.erase()
+    for (const { taskId } of this.engine.containers()) this.engine.destroy(taskId)
+  }
+
   /** The node's record is in the store: it has a certificate. */
   join(files: NodeFiles, managers: readonly ManagerAddress[]): void {
     this.files = files
@@ -151,6 +174,7 @@ export class SimMachine {
   }
 
   powerOn(): void {
+    if (this.isLost) return
     this.on = true
     this.#options.network.powerOn(this.host)
     this.engine.goUp()

@@ -12,6 +12,7 @@ import { Scope } from '../../src/lib/scope.ts'
 import { ingressNetwork } from '../../src/manager/allocator/ingress-network.ts'
 import { type Access, authorizeNode } from '../../src/manager/ca/authorize.ts'
 import { Manager, nodeOfRaftId } from '../../src/manager/manager.ts'
+import { OWN_FEATURE_LEVEL } from '../../src/manager/membership/feature-level.ts'
 import { type MemberCall, Seat, type SeatRequest } from '../../src/manager/membership/seat.ts'
 import { ConnectionRaftTransport, RAFT_PATH, RAFT_SNAPSHOT_PATH } from '../../src/raft/connection-raft-transport.ts'
 import type { RaftConfig } from '../../src/raft/raft-node-types.ts'
@@ -20,6 +21,7 @@ import { RecordCodec } from '../../src/raft/record-codec.ts'
 import { answer, call } from './cluster-calls.ts'
 import type { SimulatedDisk } from './disk.ts'
 import type { SimulatedNetwork } from './network.ts'
+import { simulatedSecretDriver } from './simulated-secret-driver.ts'
 
 const MEMBER_PATH = '/member'
 const ROLE_PATH = '/role'
@@ -72,6 +74,7 @@ export class ManagerPart {
       storage: new RaftStorage({ records: disk.attach(), codec: new RecordCodec({ keys, random }), clock }),
       transport: this.#transport,
       raftConfig,
+      secretDrivers: simulatedSecretDriver(clock, random.fork()),
       clock,
       random,
       log,
@@ -84,6 +87,11 @@ export class ManagerPart {
     const { raftId, address } = this.#options
     this.manager.store.restore(0, [cluster, node, ingressNetwork({ cluster, id: 'ingress', wallMs: 0 })])
     await this.manager.raft.bootstrap({ id: raftId, address })
+  }
+
+  /** Goes on alone with what is on this disk. */
+  beginAnew(): Promise<void> {
+    return this.manager.beginAnew(OWN_FEATURE_LEVEL, {})
   }
 
   /** Until `signal` aborts; a leader hands over first. */

@@ -2,9 +2,12 @@
 // handlers as the API.
 
 import { DEPENDS_ON_LABEL } from '../../src/api/depends-on.ts'
-import type { Node, Service } from '../../src/api/objects.ts'
+import type { Network, Node, Service } from '../../src/api/objects.ts'
+import { publishLabel } from '../../src/api/publish-addresses.ts'
 import { DRAIN_LABEL, RESTART_MAX_DELAY_LABEL } from '../../src/api/service-labels.ts'
-import type { ServiceSpec, UpdateConfig } from '../../src/api/spec.ts'
+import type { Labels, PortConfig, ServiceSpec, UpdateConfig } from '../../src/api/spec.ts'
+import { staticAddressLabel } from '../../src/api/static-addresses.ts'
+import { formatAddress, parseCidr } from '../../src/lib/cidr.ts'
 import { CodedError } from '../../src/lib/errors.ts'
 import type { SeededRandom } from '../../src/lib/random.ts'
 import type { ControlContext } from '../../src/manager/control/context.ts'
@@ -88,11 +91,14 @@ export class Operator {
   #create({ view }: OperatorContext): Operation {
     const name = `s${++this.#made}`
     if (this.#random.float() < 0.1) {
-      const Data = Buffer.from(`secret of ${name}`).toString('base64')
+      const content =
+        this.#made % 2 === 0
+          ? { Data: Buffer.from(`secret of ${name}`).toString('base64') }
+          : { Driver: { Name: 'vault' } }
       return {
         text: `create secret ${name}`,
         scope: { kind: 'other' },
-        perform: (context) => createSecret(context, { Name: name, Data }),
+        perform: (context) => createSecret(context, { Name: name, ...content }),
       }
     }
     if (this.#random.float() < 0.15) {
@@ -126,7 +132,7 @@ export class Operator {
     return random.float() < 0.3 ? `${one()},${one()}` : one()
   }
 
-  #spec(Name: string, secrets: readonly Named[], networks: readonly Named[], dependsOn: string): ServiceSpec {
+  #spec(Name: string, secrets: readonly Named[], networks: readonly Network[], dependsOn: string): ServiceSpec {
     const random = this.#random
     const global = random.float() < 0.2
     const secret = random.float() < 0.3 ? this.#pick(secrets) : undefined
@@ -141,11 +147,13 @@ export class Operator {
           : port < 0.35
             ? [{ TargetPort: 80, PublishMode: 'ingress' as const, Protocol: 'tcp' as const }]
             : undefined
+    const addresses = { ...this.#ownAddress(attached[0]), ...this.#publishedAt(Ports) }
     const drain = random.float()
     const restart = random.float()
     return {
       Name,
       Labels: {
+        ...addresses,
         ...(dependsOn !== '' && { [DEPENDS_ON_LABEL]: dependsOn }),
         ...(drain < 0.3 && { [DRAIN_LABEL]: drain < 0.1 ? '0s' : '5s' }),
         ...(restart < 0.3 && { [RESTART_MAX_DELAY_LABEL]: restart < 0.1 ? '0s' : '30s' }),
@@ -182,6 +190,20 @@ export class Operator {
       RollbackConfig: this.#updateConfig(false),
       ...(Ports && { EndpointSpec: { Ports } }),
     }
+  }
+
+  /** Of a few that services may well both ask for. */
+  #ownAddress(network: Network | undefined): Labels {
+    const cidr = parseCidr(network?.allocated?.subnets[0]?.subnet ?? '')
+    if (!network || !cidr || this.#random.float() > 0.4) return {}
+    const value = cidr.base + BigInt(200 + this.#random.below(6))
+    return { [staticAddressLabel(network.spec.Name ?? '')]: formatAddress({ family: cidr.family, value }) }
+  }
+
+  #publishedAt(ports: readonly PortConfig[] | undefined): Labels {
+    const { PublishedPort: published = 0, Protocol: protocol = 'tcp' } = ports?.[0] ?? {}
+    if (published === 0 || this.#random.float() > 0.4) return {}
+    return { [publishLabel({ protocol, published })]: '127.0.0.1' }
   }
 
   #updateConfig(update: boolean): UpdateConfig {

@@ -22,6 +22,8 @@ export interface ClusterProfile {
   readonly dataPlaneEveryMs: number
   /** Disks that are nearly full for a while, those of all managers at times. */
   readonly diskFullEveryMs: number
+  /** After the storm all managers but one are lost, and that one is made a new cluster. */
+  readonly losesMajority: boolean
   /** Workers that join when others have been at work for a while. */
   readonly lateWorkers: number
   /** The cluster rebalances by itself when a node comes; so many moves at one time. */
@@ -94,5 +96,6 @@ export function drawClusterProfile(random: SeededRandom): ClusterProfile {
     rebalanceOnJoin: random.float() < 0.5,
     rebalanceAtOnce: 1 + random.below(4),
     diskFullEveryMs: every(0.4, 4_000, 30_000),
+    losesMajority: random.float() < 0.25,
   }
 }

@@ -16,6 +16,7 @@ import { AvailabilityWatch } from './cluster-availability.ts'
 import { ClusterCheckers } from './cluster-checkers.ts'
 import { complaints } from './cluster-convergence.ts'
 import { DataPlaneWatch } from './cluster-data-plane.ts'
+import { loseMajority } from './cluster-disaster.ts'
 import { ClusterFaults } from './cluster-faults.ts'
 import { Transcript, transcriptLog } from './cluster-log.ts'
 import { SimMachine } from './cluster-machine.ts'
@@ -79,6 +80,8 @@ class ClusterSimulation {
   readonly #operationRandom: SeededRandom
   #phase: 'forming' | 'calm' | 'storm' | 'healed' = 'forming'
   #failure: Error | undefined
+  /** Members of a cluster that was given up: what they know is not the state of this one. */
+  #oldRaftIds: ReadonlySet<string> = new Set()
   #operations = 0
   #lateMs = 0
   #acknowledged = 0
@@ -120,9 +123,8 @@ class ClusterSimulation {
       this.#availability.forget()
       this.#faults.begin()
       await this.#advance(this.#profile.stormMs)
-      this.#phase = 'healed'
-      this.#transcript.write('', 'everything is healed')
-      this.#faults.heal()
+      if (this.#profile.losesMajority) await this.#loseMajority()
+      else this.#heal()
       await this.#converge()
     } catch (error) {
       this.#fail(error)
@@ -160,7 +162,9 @@ class ClusterSimulation {
         transcriptLog(this.#transcript, host, isAlive, (message) =>
           this.#fail(new ClusterViolation('nothing fails unseen', message)),
         ),
-      onManager: (_machine, manager) => this.#follow(host, manager),
+      onManager: ({ files }, manager) => {
+        if (!this.#oldRaftIds.has(files?.raftId ?? '')) this.#follow(host, manager)
+      },
       onStopSignal: (_machine, taskId) => this.#stopSignal(taskId),
       onFailure: (_machine, error) =>
         this.#fail(new ClusterViolation('nothing fails unseen', `swarmd on ${host} ended: ${stackOf(error)}`)),
@@ -191,8 +195,10 @@ class ClusterSimulation {
   }
 
   #trace(events: readonly StoreEvent[]): void {
+    const isOneHistory = this.#oldRaftIds.size === 0
     for (const event of events) {
-      this.#dataPlanes.observe(event, this.#machines, this.#clock.nowMs())
+      // What ran by a history that is lost is unknown to the managers until its node has come back.
+      if (isOneHistory) this.#dataPlanes.observe(event, this.#machines, this.#clock.nowMs())
       const line = describeEvent(event)
       if (line) this.#transcript.write('', line)
     }
@@ -262,10 +268,12 @@ class ClusterSimulation {
   }
 
   /** As the CA does it: the record first, then the node comes with its certificate. */
-  async #join(machine: SimMachine): Promise<void> {
+  async #join(
+    machine: SimMachine,
+    role: 'manager' | 'worker' = machine.host.startsWith('m') ? 'manager' : 'worker',
+  ): Promise<void> {
     const leader = this.#leader()
     if (!leader) return
-    const role = machine.host.startsWith('m') ? 'manager' : 'worker'
     const node = this.#newNode(machine, role)
     let done = false
     const joined = this.#propose(leader, [{ kind: 'create', object: node }])
@@ -330,14 +338,7 @@ class ClusterSimulation {
       void this.#rejoin(machine, idle)
       return
     }
-    const context: OperatorContext = {
-      view: manager.store,
-      proposer: { propose: (transaction) => this.#propose(machine, transaction, 'userProposer') },
-      clock: this.#clock,
-      random: this.#operationRandom,
-      objectId: this.#operationRandom.id(),
-      sight: { leaderId: manager.nodeId, reachability: (nodeId) => manager.reachability(nodeId) },
-    }
+    const context = this.#contextOf(machine, manager)
     const operation = this.#operator.draw(context, this.#phase === 'calm')
     const { scope, image } = operation
     if (scope.kind === 'node') this.#availability.forget()
@@ -349,6 +350,17 @@ class ClusterSimulation {
     void this.#track(machine, operation.text, () => operation.perform(context)).finally(() => {
       if (scope.kind === 'service') this.#availability.changed(scope.name)
     })
+  }
+
+  #contextOf(machine: SimMachine, manager: Manager): OperatorContext {
+    return {
+      view: manager.store,
+      proposer: { propose: (transaction) => this.#propose(machine, transaction, 'userProposer') },
+      clock: this.#clock,
+      random: this.#operationRandom,
+      objectId: this.#operationRandom.id(),
+      sight: { leaderId: manager.nodeId, reachability: (nodeId) => manager.reachability(nodeId) },
+    }
   }
 
   async #track(machine: SimMachine, text: string, perform: () => Promise<unknown>): Promise<void> {
@@ -387,6 +399,30 @@ class ClusterSimulation {
         this.#fail(error)
       }
       this.#lookLater()
+    })
+  }
+
+  #heal(): void {
+    this.#phase = 'healed'
+    this.#transcript.write('', 'everything is healed')
+    this.#faults.heal()
+  }
+
+  async #loseMajority(): Promise<void> {
+    await loseMajority({
+      machines: this.#machines,
+      random: this.#operationRandom,
+      advance: (durationMs) => this.#advance(durationMs),
+      until: (...what) => this.#until(...what),
+      trace: (host, what) => this.#transcript.write(host, what),
+      cut: (a, b) => this.#network.cut(a.host, b.host),
+      heal: () => this.#heal(),
+      onBegin: (oldRaftIds) => {
+        this.#oldRaftIds = oldRaftIds
+        this.#checkers.beginAnew()
+      },
+      contextOf: (leader) => this.#contextOf(leader, leader.manager!),
+      join: (machine, role) => this.#join(machine, role),
     })
   }
 
