@@ -175,6 +175,13 @@ t.test('an image or a volume by its name, wherever it is', async (t) => {
   })
 })
 
+t.test('where no node answers there is no empty list', async (t) => {
+  const { here, seen } = await twoMachines(t)
+  here.cluster.dialed = () => Promise.reject(new Error('no way there'))
+  for (const path of ['/images/json', '/containers/json', '/events?since=1'])
+    t.match(await seen(path), { status: 503, message: 'no answer from manager-1, other' })
+})
+
 t.test('events of all nodes are one stream: of nodes that go and come, and the cluster’s once', async (t) => {
   const { here, there, seen } = await twoMachines(t)
   const stream = await open(here.socket, '/events', CLUSTER)

@@ -102,7 +102,15 @@ t.test('docker events, images, volumes, disk use and info of all nodes at one so
   t.teardown(() =>
     Promise.all(cluster.lab.hosts.map((host) => host.docker(['volume', 'rm', 'seen-data'], { to: 'engine' }))),
   )
-  const volumes = await docker(follower, ['volume', 'ls', '--filter', 'name=seen-', '--format', '{{.Name}}'])
+  const list = () => docker(follower, ['volume', 'ls', '--filter', 'name=seen-', '--format', '{{.Name}}'])
+  const volumes = await waitFor(
+    'every node answers',
+    async () => {
+      const answer = await list()
+      return nodesOf(answer.stdout).length === names.length ? answer : undefined
+    },
+    DEADLINE_MS,
+  )
   const expected = names.map((name) => (name === follower.name ? 'seen-data' : `${name}/seen-data`))
   t.same(nodesOf(volumes.stdout), expected.toSorted())
   const inspected = await docker(follower, ['volume', 'inspect', '-f', '{{.Name}}', `${leader.name}/seen-data`])

@@ -3,6 +3,7 @@
 import type { ServerResponse } from 'node:http'
 import type { Node } from '../../api/objects.ts'
 import { type Clock, sleep } from '../../lib/clock.ts'
+import { CodedError } from '../../lib/errors.ts'
 import { filterText, parseFilters } from '../../manager/control/filters.ts'
 import { acceptedMinor, type Target } from './api-version.ts'
 import type { ClusterAccess } from './cluster-access.ts'
@@ -39,13 +40,13 @@ export class ClusterEngines {
   }
 
   /** Every one of the nodes' answers to a GET, the path with its version. */
-  async ask(nodes: readonly Node[], path: string): Promise<readonly NodeAnswer[]> {
+  async ask(nodes: readonly Node[], path: string, withinMs = ANSWER_MS): Promise<readonly NodeAnswer[]> {
     return await Promise.all(
       nodes.map(async (node) => {
         const engine = this.of(node)
         const answered = new AbortController()
         try {
-          const late = sleep(this.#clock, ANSWER_MS, answered.signal).then(() => ({ status: 0, body: '' }))
+          const late = sleep(this.#clock, withinMs, answered.signal).then(() => ({ status: 0, body: '' }))
           const { status, body } = await Promise.race([engine.get(path), late])
           return { node, engine, status, body }
         } catch {
@@ -111,6 +112,13 @@ export function nodeQuery(
   query.set('filters', filterText(filters))
   for (const [name, value] of Object.entries(parameters)) query.set(name, value)
   return { nodes, path: `${version}${target.path}?${query.toString()}` }
+}
+
+/** @throws {CodedError} NODE_UNREACHABLE where not one of them has answered */
+export function requireAnswer(answers: readonly NodeAnswer[]): void {
+  if (answers.length === 0 || answers.some(({ status }) => status !== 0)) return
+  const names = answers.map(({ node }) => nameOf(node)).join(', ')
+  throw new CodedError('NODE_UNREACHABLE', `no answer from ${names}`, { retryable: true })
 }
 
 /** The first that refused: what one node refuses all would, such as a filter that nobody knows. */

@@ -8,7 +8,15 @@ import { encodeEvent, matchesEvent } from '../../manager/control/events.ts'
 import { equalsOne, parseFilters } from '../../manager/control/filters.ts'
 import type { StoreEvent } from '../../manager/store/types.ts'
 import type { Target } from './api-version.ts'
-import { type ClusterEngines, NODE_LABEL, nameOf, nodeQuery, refusalOf, tellMissing } from './cluster-engines.ts'
+import {
+  type ClusterEngines,
+  NODE_LABEL,
+  nameOf,
+  nodeQuery,
+  refusalOf,
+  requireAnswer,
+  tellMissing,
+} from './cluster-engines.ts'
 import type { EventHub } from './event-hub.ts'
 import { aborted, eventSpan, inOrder, MAX_BUFFERED_BYTES, opened, passLines, recorded, timeOf } from './events-route.ts'
 import type { ManagerState } from './node-state.ts'
@@ -44,6 +52,7 @@ export async function streamClusterEvents(
   const isWanted = span.sinceMs !== undefined || isPast
   const asked = isWanted ? past.nodes : past.nodes.filter(({ id }) => id === state.nodeId)
   const answers = asksNodes ? await engines.ask(asked, past.path) : []
+  requireAnswer(answers)
   const refused = refusalOf(answers)
   if (isWanted) tellMissing(response, answers)
   response.writeHead(refused?.status ?? 200, { 'Content-Type': 'application/json' })

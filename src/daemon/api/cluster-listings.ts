@@ -13,9 +13,13 @@ import {
   nameOf,
   nodeQuery,
   refusalOf,
+  requireAnswer,
   tellMissing,
 } from './cluster-engines.ts'
 import { asList, asObject, asText, type JsonObject, parseJson } from './engine-json.ts'
+
+/** An engine looks at every file of its containers and volumes. */
+const MEASURED_MS = 60_000
 
 const PATHS = ['/containers/json', '/images/json', '/volumes', '/system/df', '/info'] as const
 export type ListingPath = (typeof PATHS)[number]
@@ -33,7 +37,8 @@ export async function sendListing(
   response: ServerResponse,
 ): Promise<void> {
   const { nodes, path } = nodeQuery(view, target)
-  const answers = await engines.ask(nodes, path)
+  const answers = await engines.ask(nodes, path, kind === '/system/df' ? MEASURED_MS : undefined)
+  requireAnswer(answers)
   tellMissing(response, answers)
   const refused = refusalOf(answers)
   response.writeHead(refused?.status ?? 200, { 'content-type': 'application/json' })
