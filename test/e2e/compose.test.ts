@@ -60,6 +60,11 @@ const CONTAINED = `services:
     memswap_limit: 96m
     cpu_quota: 60000
     cpu_period: 100000
+    pull_policy: missing
+    ports: ["127.0.0.1:7480:80"]
+    networks: {default: {ipv4_address: 10.46.0.46}}
+networks:
+  default: {ipam: {config: [{subnet: 10.46.0.0/24}]}}
 `
 
 const POWERFUL = `services:
@@ -100,6 +105,11 @@ t.test('containers have what the file says, and Docker’s own clients do not ta
   }
   t.match(await containerOf('contained_app'), wanted)
   const before = await labelsOf('contained_app')
+  t.match(before, {
+    'io.swarmctl.publish.7480/tcp': '127.0.0.1',
+    'io.swarmctl.network.contained_default.ip': '10.46.0.46',
+    'io.swarmctl.pull-policy': 'missing',
+  })
   for (const [i, client] of DOCKER_CLIENTS.entries()) {
     const argv = [client, 'service', 'update', '--env-add', `X=${i}`, '--no-resolve-image', 'contained_app']
     const { code, stderr } = await run(argv, { env: leader.clientEnv('swarmd'), timeoutMs: WAIT_MS })
@@ -109,6 +119,8 @@ t.test('containers have what the file says, and Docker’s own clients do not ta
   const after = await containerOf('contained_app')
   t.match(after, wanted)
   t.match(after, { Config: { Env: /X=1/ } })
+  const { stdout } = await swarmctl('service', 'inspect', '--format', '{{json .Endpoint.VirtualIPs}}', 'contained_app')
+  t.match(stdout, '"Addr":"10.46.0.46/24"', 'its own address stays')
 })
 
 t.test('what reaches the host needs the cluster’s leave', async (t) => {

@@ -5,7 +5,7 @@ import t from 'tap'
 import type { LabHost } from '../../lab/lab-host.ts'
 import { freshCluster } from './support/fresh-cluster.ts'
 import { fetchFrom, type Inside, insideOf, pings } from './support/inside.ts'
-import { ask } from './support/outside.ts'
+import { ask, askOn } from './support/outside.ts'
 
 const WAIT_MS = 120_000
 const cluster = await freshCluster(t, { workers: ['n2', 'n3'] })
@@ -186,6 +186,105 @@ t.test('host-mode ports are published beside overlay networks', async (t) => {
   t.ok((await answerOf(n1, 7403)).hostname, 'beside the port that every node has')
   await removeService('oa-both')
 })
+
+t.test(
+  'ports are open on the addresses that they are published on, and a service has the address that it asks for',
+  async (t) => {
+    const create = (name: string, ...flags: string[]) =>
+      cluster.swarmctl(n1, ...['service', 'create', '-d', '--no-resolve-image', '--name', name], ...flags)
+    const hostPort = (published: number) => `published=${published},target=8080,mode=host,host-ip=127.0.0.1`
+    await network('oa-own', '--subnet', '10.45.0.0/24')
+    await Promise.all([
+      create(
+        'oa-local',
+        ...['--mode', 'global', '--network', 'name=oa-own,ip=10.45.0.77', '-p', '127.0.0.1:7405:8080'],
+        ...['-p', `${n2.address}:7406:8080`, '-p', hostPort(7407), 'hello:1'],
+      ),
+      create('oa-bridged', '--mode', 'global', '-p', hostPort(7408), 'hello:1'),
+      create('oa-never', '--label', 'io.swarmctl.pull-policy=never', '--restart-condition', 'none', 'absent:9'),
+    ])
+    const [tasks] = await Promise.all(
+      ['oa-local', 'oa-bridged'].map((name) =>
+        cluster.waitFor(
+          `${name} runs everywhere`,
+          async () => {
+            const found = await insideOf(cluster, name)
+            return found.length === count && found
+          },
+          WAIT_MS,
+        ),
+      ),
+    )
+    const byLoopback = (host: LabHost, port: number) =>
+      cluster.waitFor(
+        `${host.name} answers at 127.0.0.1:${port}`,
+        () => askOn(host, `http://127.0.0.1:${port}/`),
+        WAIT_MS,
+      )
+    for (const { host, containerId } of tasks ?? []) {
+      t.ok((await byLoopback(host, 7405)).hostname)
+      t.equal((await byLoopback(host, 7407)).hostname, containerId.slice(0, 12), 'its own')
+      t.ok((await byLoopback(host, 7408)).hostname)
+      for (const port of [7405, 7407, 7408]) {
+        await t.rejects(
+          ask(lab, host.address, port),
+          /refused|Failed to connect/,
+          `${host.name} refuses others at ${port}`,
+        )
+        await t.rejects(askOn(host, `http://${host.address}:${port}/`), /refused|Failed to connect/, 'and itself')
+      }
+      t.match((await host.exec(['ss', '-Hltn', 'sport = :7405'])).stdout, / 127\.0\.0\.1:7405 /)
+    }
+    t.ok((await answerOf(n2, 7406)).hostname, 'an address that one node has')
+    await t.rejects(ask(lab, n1.address, 7406), /refused|Failed to connect/)
+    const status = async () =>
+      (await cluster.api<{ Status: { Message?: string } }>(n1, 'GET', '/nodes/n1')).Status.Message
+    const told = await cluster.waitFor('n1 says that it has not', async () => (await status()) ?? '', WAIT_MS)
+    t.match(told, `published port 7406/tcp is for ${n2.address}, which this node does not have`)
+
+    t.match(
+      await cluster.swarmctl(n1, 'service', 'ls', '--format', '{{.Ports}}'),
+      `${n2.address}:7406->8080/tcp, 127.0.0.1:7405->8080/tcp`,
+    )
+    t.match(
+      await cluster.swarmctl(n1, 'service', 'ps', 'oa-bridged', '--format', '{{.Ports}}'),
+      '127.0.0.1:7408->8080/tcp',
+    )
+    t.match(await cluster.docker(n1, 'ps', '--format', '{{.Ports}}'), '127.0.0.1:7407->8080/tcp')
+
+    const [inside] = tasks ?? []
+    t.ok(inside && (await fetchFrom(inside, '10.45.0.77')).hostname, 'by its own address')
+    const [{ Services: services }] = JSON.parse(await cluster.docker(n1, 'network', 'inspect', '-v', 'oa-own')) as [
+      { Services: Record<string, { VIP: string }> },
+    ]
+    t.equal(services['oa-local']?.VIP, '10.45.0.77')
+    const taken = await n1.swarmctl(['service', 'create', '-d', '--network', 'name=oa-own,ip=10.45.0.77', 'hello:1'])
+    t.match(taken.stderr, 'address 10.45.0.77 of network oa-own is in use by service oa-local')
+
+    const label = 'io.swarmctl.publish.7405/tcp'
+    await cluster.docker(n1, 'service', 'update', '-d', '--label-add', `${label}=${n1.address}`, 'oa-local')
+    t.ok((await answerOf(n1, 7405)).hostname, 'moved to another address, without a new task')
+    t.same(
+      (await insideOf(cluster, 'oa-local')).map(({ taskId }) => taskId),
+      tasks?.map(({ taskId }) => taskId),
+    )
+    await t.rejects(askOn(n1, 'http://127.0.0.1:7405/'), /refused|Failed to connect/)
+    await cluster.docker(n1, 'service', 'update', '-d', '--label-rm', label, 'oa-local')
+    t.ok((await answerOf(n2, 7405)).hostname, 'and to every one')
+
+    const never = ['service', 'ps', '--no-trunc', '--format', '{{.CurrentState}} {{.Error}}', 'oa-never']
+    const said = await cluster.waitFor(
+      'the task fails',
+      async () => {
+        const shown = await cluster.docker(n1, ...never)
+        return shown.startsWith('Rejected') && shown
+      },
+      WAIT_MS,
+    )
+    t.match(said, /No such image: absent:9/)
+    await removeService('oa-local', 'oa-bridged', 'oa-never')
+  },
+)
 
 t.test("a task whose network's name its node's engine has for another one fails, and says so", async (t) => {
   await n2.docker(['network', 'create', 'oa-clash'], { to: 'engine' })
