@@ -28,9 +28,11 @@ export async function* streamSource(
       if (!dataPlane) throw new CodedError('DATA_PLANE_UNAVAILABLE', 'this node has no data plane')
       yield Buffer.from(JSON.stringify(await dataPlane.probe(request.request, signal)))
       return
-    default:
-      throw new CodedError('STREAM_UNKNOWN', 'this node does not know such a stream')
+    case 'tunnel': // goes both ways, and so is not served here
+      break
   }
+  // Of a newer manager, perhaps.
+  throw new CodedError('STREAM_UNKNOWN', 'this node does not know such a stream')
 }
 
 async function containerOf(
