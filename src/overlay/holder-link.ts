@@ -39,13 +39,16 @@ export class HolderLink {
   #pid = 0
   #closed = false
   #started: () => void = () => {}
-  readonly #hasStarted: Promise<void>
+  #orphaned: () => void = () => {}
+  /** False: the holder has died before everything was here. */
+  readonly #hasStarted: Promise<boolean>
 
   constructor(options: HolderLinkOptions) {
     this.#options = options
     if (!process.send) throw new CodedError('NO_HOLDER', 'this command is for swarmd-net itself')
     this.#hasStarted = new Promise((resolve) => {
-      this.#started = resolve
+      this.#started = () => resolve(true)
+      this.#orphaned = () => resolve(false)
     })
     this.#channel = {
       get connected() {
@@ -56,6 +59,7 @@ export class HolderLink {
     const channel = this.#channel
     process.on('message', (message, handle) => this.#onMessage(channel, message as FromHolder, handle))
     process.on('disconnect', () => this.#onGone(channel))
+    if (!process.connected) process.nextTick(() => this.#onGone(channel)) // it died while this process was starting
     this.#send({ kind: 'hello', pid: process.pid })
   }
 
@@ -69,9 +73,10 @@ export class HolderLink {
       const timer = this.#options.clock.setTimer(START_TIMEOUT_MS, () =>
         reject(new CodedError('HOLDER_SILENT', 'the holder does not answer')),
       )
-      void this.#hasStarted.then(() => {
+      void this.#hasStarted.then((whole) => {
         timer.cancel()
-        resolve()
+        if (whole) resolve()
+        else reject(new CodedError('HOLDER_SILENT', 'the holder has died before it had handed everything over'))
       })
     })
   }
@@ -162,6 +167,10 @@ export class HolderLink {
 
   #onGone(channel: Channel): void {
     if (channel !== this.#channel || this.#closed) return
+    if (this.#pid === 0) {
+      this.#orphaned() // with part of the sockets there is nothing to go on with: another swarmd-net opens them all
+      return
+    }
     if (this.#options.supervised) {
       this.#options.onStop()
       return

@@ -262,7 +262,10 @@ export function parentChannel(): Channel {
       if (process.connected) process.send?.(message, handle, {}, sent)
     },
     onMessage: (listener) => void process.on('message', (message, handle) => listener(message as FromServer, handle)),
-    onClose: (listener) => void process.once('disconnect', listener),
+    onClose: (listener) => {
+      if (process.connected) process.once('disconnect', listener)
+      else process.nextTick(listener) // it died while this process was starting: nobody will say so again
+    },
   }
 }
 

@@ -281,6 +281,24 @@ t.test('a container starts while the server is being replaced', async (t) => {
   t.match(await docker('exec', 'client', 'ping', '-c', '1', '-W', '2', '10.0.1.40'), ' 0% packet loss')
 })
 
+t.test(
+  'server and holder killed, one a moment after the other too: ports are served on, and another can start',
+  async (t) => {
+    for (const pause of ['0', '0.02']) {
+      const { pid, holderPid } = await version()
+      await host.exec(['sh', '-c', `kill -9 ${holderPid}; sleep ${pause}; kill -9 ${pid}`])
+      t.match(await curl('127.0.0.1:8080'), 'hello version=1', 'the kernel goes on')
+      // a holder that had been handed part of the sockets ends; one that had been handed all of them has started a server
+      const settled = async () => (await processes()) === '' || (await callControl(control, 'Version', {})).pid !== pid
+      await waitFor('nobody is left, or another server', settled, WAIT_MS)
+      if ((await processes()) === '') start()
+      t.not((await version()).pid, pid)
+      t.same((await callControl(control, 'Report', {})).report.problems, [], 'no port was taken from it')
+      t.match(await curl('127.0.0.1:8080'), 'hello version=1', `taken over after ${pause} s`)
+    }
+  },
+)
+
 t.test('a published port is held against others, and what others hold is not served but told', async (t) => {
   const listen = (at: number) =>
     `require('net').createServer().on('error',e=>{console.log(e.code);process.exit()}).listen(${at},'0.0.0.0',()=>{console.log('listens');process.exit()})`
