@@ -1,5 +1,6 @@
 // `swarmctl exec`: a command in a task's container, on whichever node that is.
 
+import { spawnSync } from 'node:child_process'
 import type { Duplex, Readable } from 'node:stream'
 import { sleep } from '../lib/clock.ts'
 import type { ApiClient } from './client.ts'
@@ -49,7 +50,7 @@ async function exec(context: Context, flags: Flags, operands: readonly string[])
     headers: CLUSTER_VIEW,
     body: { Detach: false, Tty: isTerminal },
   })
-  const restore = isTerminal ? followTerminal(context, client, path) : undefined
+  const restore = isTerminal ? followTerminal(context, client, path, isInteractive) : undefined
   try {
     if (isInteractive) sendInput(context.stdin, connection)
     else if (!isTerminal) connection.end()
@@ -95,8 +96,8 @@ interface Terminal {
   off(event: 'resize', listener: () => void): unknown
 }
 
-/** Keys go to the command as they are, and it hears of the window's size. Answers how to undo that. */
-function followTerminal(context: Context, client: ApiClient, path: string): () => void {
+/** The command hears of the window's size and, where it has an input, gets keys as they are. Answers how to undo that. */
+function followTerminal(context: Context, client: ApiClient, path: string, isInteractive: boolean): () => void {
   const input = context.stdin as typeof context.stdin & { setRawMode?(raw: boolean): unknown }
   const output = context.stdout as typeof context.stdout & Terminal
   let isOver = false
@@ -114,13 +115,18 @@ function followTerminal(context: Context, client: ApiClient, path: string): () =
     }
   }
   const resize = () => void send()
-  input.setRawMode?.(true)
+  if (isInteractive) {
+    input.setRawMode?.(true)
+    // Node leaves the terminal to write a carriage return before each line feed: the command's own terminal does, unless the command,
+    // an editor say, does not want it. What ends raw mode, also at a signal, takes this back.
+    spawnSync('stty', ['-opost'], { stdio: ['inherit', 'ignore', 'ignore'] })
+  }
   resize()
   output.on('resize', resize)
   return () => {
     isOver = true
     output.off('resize', resize)
-    input.setRawMode?.(false)
+    if (isInteractive) input.setRawMode?.(false)
   }
 }
 

@@ -4,12 +4,15 @@ import { randomBytes } from 'node:crypto'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import type { LabHost } from '../../lab/lab-host.ts'
+import { type LabHost, swarmctlProgram } from '../../lab/lab-host.ts'
+import { projectRoot } from '../../lab/layout.ts'
+import { run } from '../../lab/run.ts'
 import { sharedCluster } from './support/cluster.ts'
 import { waitFor } from './support/wait-for.ts'
 
 const CLUSTER_SOCKET = 'unix:///run/swarmd/cluster.sock'
 const DEADLINE_MS = 60_000
+const terminalProgram = join(projectRoot, 'test/e2e/support/terminal.py')
 const FILE_BYTES = 8 * 1024 * 1024
 
 const cluster = await sharedCluster()
@@ -133,29 +136,84 @@ t.test('docker events, images, volumes, disk use and info of all nodes at one so
 
 t.test('swarmctl exec finds a task by service and slot, and ends as the command does', async (t) => {
   for (const host of [follower]) {
-    const run = (words: readonly string[], input = '') => host.swarmctl(['exec', ...words], { input })
-    t.match(await run(['seen-one.2', '--', 'sh', '-c', 'echo out; echo err >&2; exit 3']), {
+    const execute = (words: readonly string[], input = '') => host.swarmctl(['exec', ...words], { input })
+    t.match(await execute(['seen-one.2', '--', 'sh', '-c', 'echo out; echo err >&2; exit 3']), {
       code: 3,
       stdout: 'out\n',
       stderr: 'err\n',
     })
-    t.match(await run(['-i', '-e', 'A=1', 'seen-one.1', 'sh', '-c', 'cat; echo $A'], 'typed\n'), {
+    t.match(await execute(['-i', '-e', 'A=1', 'seen-one.1', 'sh', '-c', 'cat; echo $A'], 'typed\n'), {
       code: 0,
       stdout: 'typed\n1\n',
     })
-    t.match(await run(['seen-one', 'true']), { code: 1, stderr: /seen-one fits more than one task: seen-one\.\d\./ })
-    t.match(await run(['seen-one.9', 'true']), { code: 1, stderr: /no task of seen-one\.9 is running/ })
-    t.match(await run(['seen-none', 'true']), { code: 1, stderr: /No such container: seen-none/ })
-    t.match(await run(['seen-plain', 'true']), {
+    t.match(await execute(['seen-one', 'true']), {
+      code: 1,
+      stderr: /seen-one fits more than one task: seen-one\.\d\./,
+    })
+    t.match(await execute(['seen-one.9', 'true']), { code: 1, stderr: /no task of seen-one\.9 is running/ })
+    t.match(await execute(['seen-none', 'true']), { code: 1, stderr: /No such container: seen-none/ })
+    t.match(await execute(['seen-plain', 'true']), {
       code: 1,
       stderr: /container seen-plain is on more than one node: say which/,
     })
     const other = cluster.lab.hosts.find((each) => each !== host)!
-    t.match(await run([`${other.name}/seen-plain`, '--', 'hostname']), { code: 0, stdout: /^[0-9a-f]{12}\n$/ })
-    t.match(await run(['seen-one.1', '--', 'no-such-program']), { code: 126, stdout: /no-such-program/ })
+    t.match(await execute([`${other.name}/seen-plain`, '--', 'hostname']), { code: 0, stdout: /^[0-9a-f]{12}\n$/ })
+    t.match(await execute(['seen-one.1', '--', 'no-such-program']), { code: 126, stdout: /no-such-program/ })
     t.match(await cluster.swarmctl(host, 'logs', 'seen-one'), '')
   }
 })
+
+t.test(
+  'on a terminal: its size and each change of it, keys as they are, the exit code; and the terminal is left as it was',
+  async (t) => {
+    const other = cluster.lab.hosts.find((each) => each !== follower)!
+    const [, name = ''] =
+      (await listed(follower)).find(([node, what]) => node === other.name && /^seen-all/.test(what)) ?? []
+    const onTerminal = async (steps: readonly object[], ...words: readonly string[]) => {
+      const argv = ['python3', terminalProgram, JSON.stringify(steps), process.execPath, swarmctlProgram, ...words]
+      const { stdout, stderr } = await run(argv, { env: follower.clientEnv('swarmd'), timeoutMs: 2 * DEADLINE_MS })
+      if (stdout === '') throw new Error(stderr)
+      return JSON.parse(stdout) as { readonly output: string }
+    }
+    const size = { type: 'stty size\n', again: true }
+    // the shell gives its terminal to what it starts a moment after it has shown the line
+    const interrupt = { type: '\x03', again: true }
+    const session = [
+      { size: [31, 97] },
+      { ...size, until: '31 97' },
+      { size: [40, 121] },
+      { ...size, until: '40 121' },
+      { type: 'cat\n', until: 'cat\r\n' },
+      { ...interrupt, until: '\\^C' },
+      { type: 'echo code=$?\n', until: 'code=130' },
+      { type: 'stty -opost; printf "one\\ntwo"; stty opost\n', until: 'one\ntwo' },
+      { type: 'exit 7\n', until: 'exit 7' },
+    ]
+    const task = ['exec', '-it', name, 'sh']
+    const here = { type: 'echo here\n', until: 'here\r\nhere' }
+    const [used, killed, watched] = await Promise.all([
+      onTerminal(session, ...task),
+      onTerminal([here, { kill: 15 }], ...task),
+      onTerminal(
+        [
+          { type: '', until: 'there' },
+          { ...interrupt, until: '\\^C' },
+        ],
+        'exec',
+        '-t',
+        name,
+        'sh',
+        '-c',
+        'echo there; cat',
+      ),
+    ])
+    t.match(used, { failed: null, code: 7, restored: true, modes: { echo: false, lines: false, signals: false } })
+    t.match(killed, { failed: null, code: -15, restored: true }, 'also when swarmctl is killed')
+    t.match(watched, { failed: null, code: -2, restored: true }, 'without -i Ctrl-C is swarmctl’s')
+    const absent = await onTerminal([], 'exec', '-it', 'seen-none', 'sh')
+    t.match(absent, { code: 1, output: /No such container: seen-none/, restored: true })
+  },
+)
 
 t.test('at the leader as well', async (t) => {
   t.match(await leader.swarmctl(['exec', 'seen-one.2', '--', 'sh', '-c', 'exit 3']), { code: 3 })
