@@ -1,10 +1,11 @@
 // One manager alone, on a disk in memory: what it does with its own member of the consensus.
 
 import t from 'tap'
-import { errorCode } from '../../src/lib/errors.ts'
+import { CodedError, errorCode } from '../../src/lib/errors.ts'
 import { silentLog } from '../../src/lib/log.ts'
 import { SeededRandom } from '../../src/lib/random.ts'
 import type { Manager } from '../../src/manager/manager.ts'
+import { Seat } from '../../src/manager/membership/seat.ts'
 import { encodeEntry, encodeTransaction } from '../../src/manager/store/entry.ts'
 import { Store } from '../../src/manager/store/store.ts'
 import { StoreMachine } from '../../src/manager/store/store-machine.ts'
@@ -36,6 +37,35 @@ t.test("snapshots are taken as often as the cluster's spec says, from the moment
   await after.write(40, 'c')
   t.ok(after.manager.raft.metrics.snapshotsTaken >= 1, 'a restart keeps to it')
   await after.stop()
+})
+
+t.test('a manager that is not let in by one asks the next; what can not pass ends it', async (t) => {
+  const clock = new VirtualClock()
+  const { manager, stop } = await startManager(clock, new SimulatedDisk({ clock, random: new SeededRandom(2) }), {})
+  const managers = ['m1', 'm2', 'm3'].map((nodeId) => ({ nodeId, address: `${nodeId}:2377` }))
+  const joins = async (...answers: readonly (string | undefined)[]) => {
+    const asked: string[] = []
+    const seat = new Seat({
+      manager,
+      raftId: 'n1-1',
+      address: '127.0.0.1:2377',
+      joined: false,
+      managers: () => managers,
+      ask: async ({ nodeId }, what) => {
+        const code = answers[asked.push(`${what} ${nodeId}`) - 1]
+        const details = code === 'NOT_LEADER' ? { leader: managers[2] } : {}
+        if (code !== undefined) throw new CodedError(code, code, { details, retryable: code === 'NOT_LEADER' })
+      },
+      clock,
+      log: silentLog,
+    })
+    await clock.wait(seat.join(new AbortController().signal), 10_000, 'its place')
+    return asked
+  }
+  t.same(await joins('CONNECTION_UNTRUSTED', 'role', 'expired'), ['add m1', 'add m2', 'add m3', 'add m1'])
+  t.same(await joins('NOT_LEADER'), ['add m1', 'add m3'])
+  await t.rejects(joins('CONNECTION_LOST', 'FEATURE_LEVEL'), { code: 'FEATURE_LEVEL' })
+  await stop()
 })
 
 t.test(

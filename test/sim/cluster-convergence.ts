@@ -20,6 +20,7 @@ export function complaints(machines: readonly SimMachine[], seenOrphans: Set<str
   return [
     ...ofManagers(leader, managers),
     ...ofNodes(leader, machines),
+    ...ofTrust(leader, machines),
     ...leader.store.list('service').flatMap((service) => ofService(service, leader)),
     ...ofTasks(leader),
     ...ofContainers(leader, machines, seenOrphans),
@@ -66,6 +67,19 @@ function ofNodes(leader: Manager, machines: readonly SimMachine[]): readonly str
       !files || nodes.some((node) => node.id === files.nodeId && node.role === files.role)
         ? []
         : [`${host} is ${files.role} ${files.nodeId}`],
+    ),
+  ]
+}
+
+/** A rotation of the root ends once every node has changed, and then each has a certificate of the root that is. */
+function ofTrust({ store }: Manager, machines: readonly SimMachine[]): readonly string[] {
+  const { certPem, rotation } = store.cluster()?.rootCa ?? {}
+  return [
+    ...(rotation ? ['the root is still being rotated'] : []),
+    ...machines.flatMap(({ host, files }) =>
+      !files || (files.certificate.issuerPem === certPem && files.certificate.rootsPem.join() === certPem)
+        ? []
+        : [`${host} has a certificate of another root, or trusts another one`],
     ),
   ]
 }

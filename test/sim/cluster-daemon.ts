@@ -4,7 +4,7 @@
 import type { ManagerAddress } from '../../src/api/dispatcher.ts'
 import type { Cluster, Node } from '../../src/api/objects.ts'
 import { type Clock, sleep } from '../../src/lib/clock.ts'
-import type { Dialer, PeerIdentity } from '../../src/lib/connection.ts'
+import type { Connection, Dialer, DialOptions } from '../../src/lib/connection.ts'
 import { CodedError, errorCode } from '../../src/lib/errors.ts'
 import type { Log } from '../../src/lib/log.ts'
 import type { SeededRandom } from '../../src/lib/random.ts'
@@ -16,7 +16,8 @@ import { Agent, type ClusterMessage } from '../../src/worker/agent.ts'
 import type { SimulatedDataPlane } from '../../src/worker/simulated-data-plane.ts'
 import type { SimulatedEngine } from '../../src/worker/simulated-engine.ts'
 import { SimulatedExecutor } from '../../src/worker/simulated-executor.ts'
-import { askRole, ManagerPart } from './cluster-manager.ts'
+import { type Certificate, type CertifiedPeer, isWanted, tlsInfoOf, verifies } from './cluster-certificate.ts'
+import { askCertificate, ManagerPart } from './cluster-manager.ts'
 import { SimulatedWorkerStorage } from './cluster-storage.ts'
 import type { SimulatedDisk } from './disk.ts'
 import type { SimulatedNetwork } from './network.ts'
@@ -26,6 +27,7 @@ export interface NodeFiles {
   readonly nodeId: string
   readonly clusterId: string
   role: 'manager' | 'worker'
+  certificate: Certificate
   raftId: string
   joined: boolean
 }
@@ -64,9 +66,9 @@ export class Daemon {
   #renewalWanted = false
 
   constructor(options: DaemonOptions) {
-    const { host, files, network, engine, dataPlane, workerDisk, clock, random, log, managers } = options
+    const { host, files, engine, dataPlane, workerDisk, clock, random, log, managers } = options
     this.#options = options
-    this.#dialer = { dial: (dial) => network.dialer(host, this.#identity()).dial(dial) }
+    this.#dialer = { dial: (dial) => this.#dial(dial) }
     this.#agent = new Agent({
       nodeId: files.nodeId,
       dialer: this.#dialer,
@@ -80,10 +82,13 @@ export class Daemon {
       address: host,
       dataPathAddress: host,
       featureLevel: OWN_FEATURE_LEVEL,
-      describe: (description) =>
-        options.isShortOfDisk()
-          ? { ...description, DiskPressure: [{ Path: '/data', FreeBytes: 1, SizeBytes: 100, RefusesWrites: true }] }
-          : description,
+      describe: (description) => ({
+        ...description,
+        TLSInfo: tlsInfoOf(files.certificate),
+        ...(options.isShortOfDisk() && {
+          DiskPressure: [{ Path: '/data', FreeBytes: 1, SizeBytes: 100, RefusesWrites: true }],
+        }),
+      }),
       onClusterChange: (message) => this.#onCluster(message),
     })
   }
@@ -207,9 +212,33 @@ export class Daemon {
     })
   }
 
-  #identity(): PeerIdentity {
-    const { nodeId, clusterId, role } = this.#options.files
-    return { nodeId, clusterId, role }
+  /** What the node's files say whenever somebody looks. */
+  #identity(): CertifiedPeer {
+    const { files } = this.#options
+    const { nodeId, clusterId } = files
+    return {
+      nodeId,
+      clusterId,
+      get role() {
+        return files.role
+      },
+      get certificate() {
+        return files.certificate
+      },
+    }
+  }
+
+  async #dial(dial: DialOptions): Promise<Connection> {
+    const { host, network, files } = this.#options
+    const connection = await network.dialer(host, { ...this.#identity() }).dial(dial)
+    const { certificate, role, clusterId } = connection.peer as CertifiedPeer
+    const isManager = role === 'manager' && clusterId === files.clusterId
+    if (isManager && verifies(files.certificate, certificate)) return connection
+    connection.destroy()
+    throw new CodedError(
+      'CONNECTION_UNTRUSTED',
+      `${dial.address} is ${isManager ? 'of a root that is not trusted' : 'no manager'}`,
+    )
   }
 
   /** Resolves when a renewed certificate says another role than now, or at the signal. */
@@ -231,7 +260,8 @@ export class Daemon {
   }
 
   #onCluster(message: ClusterMessage): void {
-    if (message.role !== this.#options.files.role) this.#requestRenewal()
+    const { role, certificate } = this.#options.files
+    if (message.role !== role || !isWanted(certificate, message)) this.#requestRenewal()
   }
 
   #requestRenewal(): void {
@@ -242,11 +272,11 @@ export class Daemon {
   /** Asks the managers, one after the other, until one of them has a certificate for this node. */
   async #renewals(signal: AbortSignal): Promise<void> {
     const { files, clock, log } = this.#options
+    signal.addEventListener('abort', () => this.#renew?.(), { once: true })
     for (let attempt = 0; !signal.aborted; ) {
       if (!this.#renewalWanted) {
         await new Promise<void>((resolve) => {
           this.#renew = resolve
-          signal.addEventListener('abort', () => resolve(), { once: true })
         })
         continue
       }
@@ -254,8 +284,12 @@ export class Daemon {
       const target = managers[attempt++ % Math.max(managers.length, 1)]
       try {
         if (target) {
-          files.role = await askRole({ dialer: this.#dialer, clock }, target, signal)
+          // What is asked for from here on was said of another certificate than the one that comes.
           this.#renewalWanted = false
+          const renewed = await askCertificate({ dialer: this.#dialer, clock }, target, signal)
+          files.role = renewed.role
+          files.certificate = renewed.certificate
+          this.#agent.refreshDescription()
           attempt = 0
           log.info({ role: files.role }, 'certificate renewed')
           for (const listener of [...this.#roleListeners]) listener()
@@ -263,6 +297,7 @@ export class Daemon {
         }
       } catch (error) {
         if (!(error instanceof CodedError)) throw error
+        this.#renewalWanted = true
       }
       await sleep(clock, RENEWAL_RETRY_MS, signal)
     }

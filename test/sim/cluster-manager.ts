@@ -19,12 +19,13 @@ import type { RaftConfig } from '../../src/raft/raft-node-types.ts'
 import { RaftStorage } from '../../src/raft/raft-storage.ts'
 import { RecordCodec } from '../../src/raft/record-codec.ts'
 import { answer, call } from './cluster-calls.ts'
+import { type Certificate, type CertifiedPeer, issueCertificate, verifies } from './cluster-certificate.ts'
 import type { SimulatedDisk } from './disk.ts'
 import type { SimulatedNetwork } from './network.ts'
 import { simulatedSecretDriver } from './simulated-secret-driver.ts'
 
 const MEMBER_PATH = '/member'
-const ROLE_PATH = '/role'
+const CERTIFICATE_PATH = '/certificate'
 const CLOSE_FORBIDDEN = 4003
 const ACCESS: Readonly<Record<string, Access>> = {
   [RAFT_PATH]: 'raft',
@@ -43,7 +44,7 @@ export interface ManagerPartOptions {
   readonly joined: boolean
   /** `host:port` */
   readonly address: string
-  readonly identity: PeerIdentity
+  readonly identity: CertifiedPeer
   readonly network: SimulatedNetwork
   readonly dialer: Dialer
   readonly disk: SimulatedDisk
@@ -144,6 +145,10 @@ export class ManagerPart {
 
   /** @throws {CodedError} CONNECTION_FORBIDDEN, as the one who dials sees it */
   #accept(connection: Connection, path: string): void {
+    if (!verifies(this.#options.identity.certificate, (connection.peer as CertifiedPeer).certificate)) {
+      connection.destroy()
+      throw new CodedError('CONNECTION_UNTRUSTED', 'the certificate is of a root that is not trusted')
+    }
     const access = ACCESS[path] ?? 'node'
     const refusal = this.#refusal(connection.peer, access)
     if (refusal) {
@@ -157,7 +162,7 @@ export class ManagerPart {
     else if (path === '/session') manager.acceptSession(connection)
     else if (path === '/bulk') manager.dispatcher.acceptStream(connection)
     else if (path === MEMBER_PATH) this.#serve(connection, (request) => this.#member(connection, request))
-    else this.#serve(connection, async () => this.#roleOf(connection))
+    else this.#serve(connection, async () => this.#certify(connection))
   }
 
   #serve(connection: Connection, respond: (request: unknown) => Promise<unknown>): void {
@@ -177,11 +182,12 @@ export class ManagerPart {
     return {}
   }
 
-  /** What a renewed certificate would say. */
-  #roleOf(connection: Connection): unknown {
-    const node = this.manager.store.get('node', connection.peer?.nodeId ?? '')
-    if (!node) throw new CodedError('NODE_REMOVED', 'the node is not part of the cluster')
-    return { role: node.role }
+  #certify(connection: Connection): Certified {
+    const { store } = this.manager
+    const node = store.get('node', connection.peer?.nodeId ?? '')
+    const cluster = store.cluster()
+    if (!node || !cluster) throw new CodedError('NODE_REMOVED', 'the node is not part of the cluster')
+    return { role: node.role, certificate: issueCertificate(cluster) }
   }
 
   #refusal(peer: PeerIdentity | undefined, access: Access): ReturnType<typeof authorizeNode> {
@@ -200,12 +206,16 @@ export class ManagerPart {
   }
 }
 
-/** A node asks what its certificate should say now. @throws {CodedError} */
-export async function askRole(
+interface Certified {
+  readonly role: 'manager' | 'worker'
+  readonly certificate: Certificate
+}
+
+/** A node asks for a new certificate. @throws {CodedError} */
+export async function askCertificate(
   environment: { readonly dialer: Dialer; readonly clock: Clock },
   target: ManagerAddress,
   signal: AbortSignal,
-): Promise<'manager' | 'worker'> {
-  const reply = await call(environment, { target, path: ROLE_PATH }, {}, signal)
-  return (reply as { readonly role: 'manager' | 'worker' }).role
+): Promise<Certified> {
+  return (await call(environment, { target, path: CERTIFICATE_PATH }, {}, signal)) as Certified
 }

@@ -6,10 +6,12 @@ import type { Network, Node, Service } from '../../src/api/objects.ts'
 import { publishLabel } from '../../src/api/publish-addresses.ts'
 import { DRAIN_LABEL, RESTART_MAX_DELAY_LABEL } from '../../src/api/service-labels.ts'
 import type { Labels, PortConfig, ServiceSpec, UpdateConfig } from '../../src/api/spec.ts'
-import { staticAddressLabel } from '../../src/api/static-addresses.ts'
+import { staticAddresses, staticAddressLabel } from '../../src/api/static-addresses.ts'
 import { formatAddress, parseCidr } from '../../src/lib/cidr.ts'
 import { CodedError } from '../../src/lib/errors.ts'
 import type { SeededRandom } from '../../src/lib/random.ts'
+import { makeJoinToken } from '../../src/manager/ca/join-token.ts'
+import { requireCluster, updateCluster } from '../../src/manager/control/cluster.ts'
 import type { ControlContext } from '../../src/manager/control/context.ts'
 import { createNetwork, removeNetwork } from '../../src/manager/control/networks.ts'
 import { removeNode, updateNode } from '../../src/manager/control/nodes.ts'
@@ -17,6 +19,7 @@ import { beginRebalance, planRebalance, rebalanceOrder, stopRebalance } from '..
 import { createSecret, removeUnused } from '../../src/manager/control/secrets-configs.ts'
 import { createService, removeService, updateService } from '../../src/manager/control/services.ts'
 import { ClusterMap } from '../../src/manager/scheduler/cluster-map.ts'
+import { noExternalCa } from '../support/no-external-ca.ts'
 import type { ClusterProfile } from './cluster-profile.ts'
 import { PROGRAMS } from './cluster-programs.ts'
 
@@ -40,6 +43,19 @@ export interface Operation {
   readonly perform: (context: OperatorContext) => Promise<unknown>
 }
 
+const ROOT_ROTATION: Operation = {
+  text: 'rotate the root',
+  scope: { kind: 'other' },
+  perform: async (context) => {
+    const cluster = requireCluster(context.view)
+    const { CAConfig } = cluster.spec
+    const spec = { ...cluster.spec, CAConfig: { ...CAConfig, ForceRotate: (CAConfig?.ForceRotate ?? 0) + 1 } }
+    const rotate = { workerToken: false, managerToken: false, unlockKey: false }
+    const newToken = (digest: string) => makeJoinToken(digest, context.random)
+    await updateCluster(context, cluster.meta.version, spec, rotate, newToken, noExternalCa)
+  },
+}
+
 interface Named {
   readonly id: string
   readonly spec: { readonly Name?: string }
@@ -59,6 +75,7 @@ export class Operator {
   draw(context: OperatorContext, calm: boolean): Operation {
     const { view } = context
     const services = view.list('service')
+    if (this.#random.float() < 0.03) return ROOT_ROTATION
     if (!calm && this.#random.float() < this.#profile.nodeOperationShare) return this.#nodeOperation(context)
     if (services.length === 0 || (services.length < this.#profile.maxServices && this.#random.float() < 0.3))
       return this.#create(context)
@@ -195,8 +212,8 @@ export class Operator {
   /** Of a few that services may well both ask for. */
   #ownAddress(network: Network | undefined): Labels {
     const cidr = parseCidr(network?.allocated?.subnets[0]?.subnet ?? '')
-    if (!network || !cidr || this.#random.float() > 0.4) return {}
-    const value = cidr.base + BigInt(200 + this.#random.below(6))
+    if (!network || !cidr || this.#random.float() > 0.7) return {}
+    const value = cidr.base + BigInt(200 + this.#random.below(3))
     return { [staticAddressLabel(network.spec.Name ?? '')]: formatAddress({ family: cidr.family, value }) }
   }
 
@@ -286,6 +303,11 @@ export class Operator {
       const next = { ...spec, Labels: { ...labels, ...(dependsOn !== '' && { [DEPENDS_ON_LABEL]: dependsOn }) } }
       return { text: `${name} depends on ${dependsOn || 'nothing'}`, scope, perform: update(next) }
     }
+    const attached = network === undefined ? undefined : view.get('network', network)
+    if (kind < 0.98 && attached) {
+      const next = { ...spec, Labels: { ...spec.Labels, ...this.#ownAddress(attached) } }
+      return { text: `address of ${name} ${describe(next)}`, scope, perform: update(next) }
+    }
     const next = { ...spec, UpdateConfig: this.#updateConfig(true), RollbackConfig: this.#updateConfig(false) }
     return { text: `configure updates of ${name}`, scope, perform: update(next) }
   }
@@ -327,5 +349,6 @@ function describe({ Labels, TaskTemplate, Mode, UpdateConfig }: ServiceSpec): st
   const { Order, Parallelism, FailureAction } = UpdateConfig ?? {}
   const size = Mode?.Global ? 'global' : `×${Mode?.Replicated?.Replicas}`
   const after = Labels?.[DEPENDS_ON_LABEL] ? ` after ${Labels[DEPENDS_ON_LABEL]}` : ''
-  return `${TaskTemplate?.ContainerSpec?.Image}${health} ${size} (${Order}, ${Parallelism}, ${FailureAction})${after}`
+  const own = staticAddresses(Labels).map(({ network, addresses }) => ` at ${addresses.join()} of ${network}`)
+  return `${TaskTemplate?.ContainerSpec?.Image}${health} ${size} (${Order}, ${Parallelism}, ${FailureAction})${after}${own.join('')}`
 }

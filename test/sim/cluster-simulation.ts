@@ -7,12 +7,13 @@ import type { Node } from '../../src/api/objects.ts'
 import { CodedError, errorCode, errorMessage } from '../../src/lib/errors.ts'
 import { SeededRandom } from '../../src/lib/random.ts'
 import { nextNodeNumber } from '../../src/manager/allocator/node-number.ts'
-import { newNode } from '../../src/manager/ca/create-cluster.ts'
+import { createCluster, newNode } from '../../src/manager/ca/create-cluster.ts'
 import type { Manager } from '../../src/manager/manager.ts'
 import { OWN_FEATURE_LEVEL } from '../../src/manager/membership/feature-level.ts'
 import type { StoreEvent, Transaction } from '../../src/manager/store/types.ts'
 import { aCluster } from '../support/objects.ts'
 import { AvailabilityWatch } from './cluster-availability.ts'
+import { issueCertificate } from './cluster-certificate.ts'
 import { ClusterCheckers } from './cluster-checkers.ts'
 import { complaints } from './cluster-convergence.ts'
 import { DataPlaneWatch } from './cluster-data-plane.ts'
@@ -241,11 +242,21 @@ class ClusterSimulation {
       meta: { version: 1, createdAt: '', updatedAt: '' },
       spec: { Name: 'default', Labels, Orchestration: { TaskHistoryRetentionLimit: this.#profile.taskHistory } },
       featureLevel: OWN_FEATURE_LEVEL,
+      rootCa: createCluster({ wallMs: this.#clock.wallMs(), random: this.#random, featureLevel: OWN_FEATURE_LEVEL })
+        .rootCa,
     })
     const node = this.#newNode(first!, 'manager')
     const raftId = `${node.id}-${this.#random.id().slice(0, 8)}`
     const manager = { raftId, address: first!.address, featureLevel: OWN_FEATURE_LEVEL }
-    const files = { nodeId: node.id, clusterId: cluster.id, role: 'manager' as const, raftId, joined: true }
+    const certificate = issueCertificate(cluster)
+    const files = {
+      nodeId: node.id,
+      clusterId: cluster.id,
+      role: 'manager' as const,
+      certificate,
+      raftId,
+      joined: true,
+    }
     const made = { ...node, number: 1, manager, meta: { ...node.meta, version: 1 } }
     const booted = first!.bootstrap(cluster, made, files)
     let up = false
@@ -288,8 +299,13 @@ class ClusterSimulation {
   }
 
   #giveCertificate(machine: SimMachine, node: Node): void {
-    const clusterId = this.#leader()?.manager?.store.cluster()?.id ?? ''
-    machine.join({ nodeId: node.id, clusterId, role: node.role, raftId: '', joined: false }, this.#managers())
+    // The leader may have fallen since: any manager has the cluster, and who has an older one issues by it.
+    const clusters = this.#machines.flatMap((one) => one.manager?.store.cluster() ?? [])
+    const [cluster] = clusters.toSorted((a, b) => b.meta.version - a.meta.version)
+    if (!cluster) return
+    const certificate = issueCertificate(cluster)
+    const files = { nodeId: node.id, clusterId: cluster.id, role: node.role, certificate, raftId: '', joined: false }
+    machine.join(files, this.#managers())
   }
 
   #managers(): readonly ManagerAddress[] {

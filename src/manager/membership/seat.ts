@@ -35,9 +35,17 @@ export interface SeatOptions {
 
 /**
  * Who is refused as a manager is being demoted or removed: the worker's session tells this node so in a moment, and ends
- * this part in its own way.
+ * this part in its own way. One that is asked may be a worker since a moment ago, or its address another cluster's by now, and a
+ * clock may be wrong: nothing that ends a manager.
  */
-const WILL_PASS: ReadonlySet<string> = new Set(['NODE_FORBIDDEN', 'role', 'removed'])
+const WILL_PASS: ReadonlySet<string> = new Set([
+  'NODE_FORBIDDEN',
+  'role',
+  'removed',
+  'untrusted',
+  'expired',
+  'CONNECTION_UNTRUSTED',
+])
 
 /** A member that knows no leader for so long asks whether it still is one. */
 const LONELY_MS = 5_000
