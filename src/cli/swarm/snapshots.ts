@@ -1,5 +1,6 @@
 // `swarmctl swarm snapshots`: the states of the cluster that the manager's disk has, and what is in one.
 
+import { parseTime } from '../../lib/clock.ts'
 import type { Command, Context } from '../command.ts'
 import { type Flags, formatFlag, quietFlag } from '../flags.ts'
 import { renderListing, row } from '../output/listing.ts'
@@ -35,7 +36,7 @@ async function showSnapshots(context: Context, flags: Flags, [index]: readonly s
             Index: String(Index),
             Term: String(Term),
             Size: bytesSize(SizeBytes),
-            Replaced: ReplacedAt === '' ? '' : `${humanDuration(context.clock.wallMs() - Date.parse(ReplacedAt))} ago`,
+            Replaced: ReplacedAt === '' ? '' : `${humanDuration(context.clock.wallMs() - parseTime(ReplacedAt))} ago`,
             ReplacedAt,
           },
           {},
