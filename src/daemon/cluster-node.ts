@@ -10,6 +10,7 @@ import type { NodeDescription, SwarmSpec } from '../api/spec.ts'
 import { type Clock, sleep } from '../lib/clock.ts'
 import type { Dialer } from '../lib/connection.ts'
 import { CodedError, errorCode, errorMessage } from '../lib/errors.ts'
+import { isDiskFull } from '../lib/level-file.ts'
 import type { Log } from '../lib/log.ts'
 import type { Random } from '../lib/random.ts'
 import { Scope } from '../lib/scope.ts'
@@ -70,6 +71,7 @@ export interface ClusterNodeOptions {
 }
 
 const MANAGER_RETRY_MS = 1000
+const ROOM_RETRY_MS = 1000
 
 export class ClusterNode {
   readonly #options: ClusterNodeOptions
@@ -103,7 +105,7 @@ export class ClusterNode {
     })
     this.#renewer = new CertificateRenewer({
       identity: this.#identity,
-      file: options.identityFile,
+      save: (renewed, signal) => this.#whereThereIsRoom(() => options.identityFile.save(renewed), signal),
       managers: () => this.managers.map((manager) => manager.address),
       request: (target, request) => this.#client.request(target, request),
       clock,
@@ -212,7 +214,7 @@ export class ClusterNode {
   }
 
   async #begin(make: (part: ManagerPart) => Promise<void>): Promise<void> {
-    const part = await this.#createPart()
+    const part = await this.#createPart(undefined)
     // The port first: it is what most often fails, and then nothing is on disk yet.
     await part.listen()
     try {
@@ -273,7 +275,7 @@ export class ClusterNode {
     while (!signal.aborted) {
       if (this.#role() === 'manager') await this.#runPart(signal)
       else {
-        await this.#erasePart()
+        await this.#erasePart(signal)
         await this.#roleChanged(signal)
       }
     }
@@ -281,7 +283,7 @@ export class ClusterNode {
 
   /** Until the signal aborts, the role is taken away, or the consensus has removed this member. */
   async #runPart(signal: AbortSignal): Promise<void> {
-    const part = this.#part ?? (await this.#createPart())
+    const part = this.#part ?? (await this.#createPart(signal))
     this.#part = part
     const scope = new Scope(signal)
     try {
@@ -304,8 +306,11 @@ export class ClusterNode {
       await scope.close()
     }
     if (signal.aborted) return
-    await this.#remember({ ...this.#membership, raftId: '', joined: false })
-    await this.#erasePart()
+    // What the member kept is room for what follows.
+    await this.#options.disk.dropReserve()
+    await this.#whereThereIsRoom(() => this.#remember({ ...this.#membership, raftId: '', joined: false }), signal)
+    if (signal.aborted) return
+    await this.#erasePart(signal)
     if (this.#role() === 'manager') {
       // Removed from the consensus before the new certificate came, or removed while it is wanted again.
       this.#renewer.requestRenewal()
@@ -323,25 +328,27 @@ export class ClusterNode {
       throw new CodedError('DEMOTED', 'this node is not wanted as a manager')
     }
     if (signal.aborted) return
-    await this.#remember({ ...this.#membership, joined: true })
+    await this.#whereThereIsRoom(() => this.#remember({ ...this.#membership, joined: true }), signal)
+    if (signal.aborted) return
     this.#log.info({ raftId: this.#membership.raftId }, 'this node takes part in consensus')
   }
 
   /** A node that is no manager has nothing of the cluster's on its disk: its own key need not be sealed any more. */
-  async #erasePart(): Promise<void> {
+  async #erasePart(signal: AbortSignal | undefined): Promise<void> {
     const { directory, identityFile, disk, random } = this.#options
     await disk.dropReserve()
     await ManagerPart.erase(directory, random)
-    if (this.#role() === 'worker' && identityFile.unlockKey) await identityFile.seal(undefined)
+    if (this.#role() === 'manager' || !identityFile.unlockKey) return
+    await this.#whereThereIsRoom(() => identityFile.seal(undefined), signal)
   }
 
-  async #createPart(): Promise<ManagerPart> {
+  async #createPart(signal: AbortSignal | undefined): Promise<ManagerPart> {
     const { directory, identityFile, disk, forwarded, clock, random, log } = this.#options
     await mkdir(directory, { recursive: true, mode: 0o700 })
     if (!this.#membership.raftId) {
-      await this.#erasePart()
+      await this.#erasePart(signal)
       const raftId = `${this.nodeId}-${random.id().slice(0, 8)}`
-      await this.#remember({ ...this.#membership, raftId, joined: false })
+      await this.#whereThereIsRoom(() => this.#remember({ ...this.#membership, raftId, joined: false }), signal)
     }
     disk.keepReserve()
     return ManagerPart.create({
@@ -358,6 +365,26 @@ export class ClusterNode {
       random,
       log,
     })
+  }
+
+  /**
+   * What is to be on the disk waits on a full one: the reserve is given up for it, or somebody makes room.
+   * @param signal ends the waiting; undefined: nobody waits, and a full disk is an error
+   */
+  async #whereThereIsRoom(write: () => Promise<void>, signal: AbortSignal | undefined): Promise<void> {
+    const { disk, clock } = this.#options
+    for (;;) {
+      try {
+        await write()
+        return
+      } catch (error) {
+        if (!isDiskFull(error) || !signal) throw error
+        this.#log.warn({ reason: errorMessage(error) }, 'what this node is to remember waits for room on the disk')
+      }
+      if (signal.aborted) return
+      await disk.full()
+      await sleep(clock, ROOM_RETRY_MS, signal)
+    }
   }
 
   async #remember(membership: Membership): Promise<void> {

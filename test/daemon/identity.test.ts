@@ -431,7 +431,15 @@ t.test('certificates of two minutes are renewed again and again under one live c
       return client.request(target, options)
     }
     const log = { ...silentLog, warn }
-    const renewer = new CertificateRenewer({ identity, file, managers, request, clock, random, log })
+    const renewer = new CertificateRenewer({
+      identity,
+      save: (saved) => file.save(saved),
+      managers,
+      request,
+      clock,
+      random,
+      log,
+    })
     return renewer.run({ signal: stop.signal })
   }
   const running = [
@@ -488,7 +496,7 @@ t.test('a changed role is asked for at once; what cannot be renewed says what to
   const note = (_: unknown, message: string) => void messages.push(message)
   const renewer = new CertificateRenewer({
     identity: current,
-    file: new IdentityFile(join(directory, 'role'), random),
+    save: (saved) => new IdentityFile(join(directory, 'role'), random).save(saved),
     managers: () => [manager.address],
     request: client.request.bind(client),
     clock: systemClock,
@@ -511,7 +519,7 @@ t.test('a changed role is asked for at once; what cannot be renewed says what to
     const log = { ...silentLog, error: (_: unknown, message: string) => resolve(message) }
     const end = new AbortController()
     t.teardown(() => end.abort())
-    const options = { file: new IdentityFile(join(directory, 'expired'), random), clock: systemClock, random, log }
+    const options = { save: async () => {}, clock: systemClock, random, log }
     void new CertificateRenewer({
       ...options,
       identity: expired,

@@ -314,10 +314,25 @@ t.test('a cluster whose disks are small', beside, async (t) => {
       t.ok(await cluster.waitFor(words.join(' '), async () => (await attempt(...words)).code === 0, WAIT_MS))
     }
 
+    // One that has no room at all gives its reserve back for what it has to remember of its demotion.
+    const leader = await cluster.leader(n1)
+    const [demoted = n3] = others(leader)
+    const pid = async () => (await demoted.exec(['cat', '/run/swarmd.pid'])).stdout
+    const before = await pid()
+    await fill(demoted, 0)
+    await cluster.docker(leader, 'node', 'demote', demoted.name)
+    await cluster.waitFor(
+      `${demoted.name} is a worker`,
+      async () => !(await cluster.swarmState(demoted)).ControlAvailable,
+      WAIT_MS,
+      leader,
+    )
+    t.equal(await pid(), before, 'without being started again')
+
     await Promise.all(lab.hosts.map(free))
     await cluster.waitFor(
       'writes are taken again',
-      async () => (await config(n3, `disk-again-${performance.now()}`, 10)).status === 201,
+      async () => (await config(leader, `disk-again-${performance.now()}`, 10)).status === 201,
       WAIT_MS,
     )
   })

@@ -11,7 +11,6 @@ import type { NodeCertificate } from '../../lib/x509-node.ts'
 import { askCa } from '../../manager/ca/ca-routes.ts'
 import { parseIssueReply } from '../../manager/ca/issue-request.ts'
 import { type CurrentIdentity, certificateOf, type Identity } from './identity.ts'
-import type { IdentityFile } from './identity-file.ts'
 import { identityOf } from './join.ts'
 
 const ATTEMPT_TIMEOUT_MS = 10_000
@@ -27,7 +26,8 @@ export function renewalTimeMs(certificate: NodeCertificate, random: Random): num
 
 export interface CertificateRenewerOptions {
   readonly identity: CurrentIdentity
-  readonly file: IdentityFile
+  /** Durable when it resolves, unless the signal has aborted. */
+  readonly save: (identity: Identity, signal: AbortSignal) => Promise<void>
   /** Managers' control ports, host:port, the best first; asked before each attempt. */
   readonly managers: () => readonly string[]
   /** PeerClient.request: on a connection made with the certificate that is to be renewed. */
@@ -83,7 +83,7 @@ export class CertificateRenewer {
 
   /** Asks one manager after the other. */
   async #renew(failures: number, signal: AbortSignal): Promise<void> {
-    const { identity, file, request, log } = this.#options
+    const { identity, save, request, log } = this.#options
     const managers = this.#options.managers()
     const address = managers[failures % managers.length]
     if (address === undefined) throw new CodedError('NO_MANAGER', 'no manager is known', { retryable: true })
@@ -100,7 +100,8 @@ export class CertificateRenewer {
     const renewed: Identity = identityOf(reply, keyPem)
     if (renewed.nodeId !== nodeId || renewed.clusterId !== clusterId)
       throw new CodedError('CERTIFICATE_INVALID', 'the renewed certificate names another node')
-    await file.save(renewed)
+    await save(renewed, signal)
+    if (signal.aborted) return
     identity.replace(renewed)
     const { expiresMs } = certificateOf(renewed)
     log.info({ nodeId, role: reply.role, expiresMs, manager: address }, 'certificate renewed')
