@@ -1,5 +1,6 @@
 // This machine's membership over time: none, joining, worker, manager, left. What the API server asks, this answers.
 
+import { once } from 'node:events'
 import { rm } from 'node:fs/promises'
 import type { ClientRequest, RequestOptions } from 'node:http'
 import { join } from 'node:path'
@@ -515,7 +516,8 @@ export class Swarmd implements ClusterAccess {
     const timer = this.#options.clock.setTimer(REMOVE_CONTAINERS_TIMEOUT_MS, () => limit.abort())
     try {
       await node.removeContainers(limit.signal)
-      if (!limit.signal.aborted) await this.#options.dataPlane.retire()
+      if (!limit.signal.aborted) await Promise.race([this.#options.dataPlane.retire(), once(limit.signal, 'abort')])
+      if (limit.signal.aborted) throw new CodedError('LEAVE_TIMEOUT', 'not all of it has gone in a minute')
     } catch (error) {
       this.#options.log.warn({ reason: errorMessage(error) }, 'containers of the swarm are left over')
     } finally {
