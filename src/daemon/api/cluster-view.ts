@@ -36,6 +36,8 @@ const ONE_IMAGE = /^\/images\/(?!(?:create|get|json|load|prune|search)$)(.+?)(?:
 const ONE_VOLUME = /^\/volumes\/(?!(?:create|prune)$)(.+)$/
 /** What is done with all of a machine's, and what a path does not say the machine of. */
 const OF_ONE_MACHINE = /^\/(?:(?:containers|images|volumes|build)\/prune|commit)$/
+/** Images as an archive, all of them of one machine. */
+const SAVED = '/images/get'
 const ONE_EXEC = /^\/exec\/([^/]+)\/(?:start|resize|json)$/
 
 interface Place {
@@ -71,6 +73,7 @@ export class ClusterView {
     return (
       listingPath(method, path) !== undefined ||
       path === '/events' ||
+      path === SAVED ||
       OF_ONE_MACHINE.test(path) ||
       [ONE_CONTAINER, ONE_IMAGE, ONE_VOLUME, ONE_EXEC].some((one) => one.test(path))
     )
@@ -135,6 +138,12 @@ export class ClusterView {
             })
           ).engine
       return { engine, url: `${version}${target.path}${target.search}` }
+    }
+    if (target.path === SAVED) {
+      const [first = '', ...names] = target.query.getAll('names')
+      const { engine, reference } = await this.#place(state, 'image', first, true)
+      const query = new URLSearchParams([reference, ...names].map((name) => ['names', name]))
+      return { engine, url: `${version}${SAVED}?${query.toString()}` }
     }
     const [kind, match] = objectOf(target.path)
     const [, given = '', action] = match
