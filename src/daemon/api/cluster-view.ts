@@ -142,7 +142,7 @@ export class ClusterView {
     if (target.path === SAVED) {
       const [first = '', ...names] = target.query.getAll('names')
       const { engine, reference } = await this.#place(state, 'image', first, true)
-      const query = new URLSearchParams([reference, ...names].map((name) => ['names', name]))
+      const query = new URLSearchParams([reference, ...names].map((name): [string, string] => ['names', name]))
       return { engine, url: `${version}${SAVED}?${query.toString()}` }
     }
     const [kind, match] = objectOf(target.path)
