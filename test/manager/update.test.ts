@@ -103,6 +103,32 @@ t.test('start-first keeps no task of an older update that never came to run', as
   await cluster.stop()
 })
 
+t.test('start-first tries a slot once, and keeps what runs where the new task has failed for good', async (t) => {
+  for (const Mode of [{ Replicated: { Replicas: 2 } }, { Global: {} }]) {
+    for (const policy of [{ Condition: 'none' as const }, { MaxAttempts: 1 }]) {
+      const RestartPolicy = { Delay: nanos(1_000), ...policy }
+      const cluster = await started(
+        2,
+        { Order: 'start-first', FailureAction: 'continue', Parallelism: 0 },
+        { Mode, TaskTemplate: { ContainerSpec: { Image: 'ok:v=1' }, RestartPolicy } },
+        2,
+      )
+      await cluster.setImage('web', 'broken')
+      await cluster.untilUpdate('web', 'completed')
+      await cluster.clock.advance(30_000)
+      const made = cluster.events.filter(
+        ({ kind, new: task }) => kind === 'create' && task?.kind === 'task' && imageOf(task) === 'broken',
+      )
+      t.equal(made.length, 'MaxAttempts' in policy ? 4 : 2, `${Object.keys(Mode)} ${JSON.stringify(policy)}`)
+      t.same(cluster.running('web').map(imageOf), ['ok:v=1', 'ok:v=1'])
+      await cluster.setImage('web', 'ok:v=3')
+      await cluster.untilUpdate('web', 'completed')
+      t.same(cluster.running('web').map(imageOf), ['ok:v=3', 'ok:v=3'])
+      await cluster.stop()
+    }
+  }
+})
+
 t.test('start-first makes no successor of the old task when the new one is there already', async (t) => {
   const cluster = await started(1, { Order: 'start-first' }, { TaskTemplate: withImage({}, 'ok:crash=20000') })
   await cluster.clock.advance(10_000)

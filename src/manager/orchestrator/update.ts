@@ -243,7 +243,10 @@ class UpdateStep {
   #replaced(slot: StandingSlot, dirty: readonly Task[], clean: readonly Task[]): readonly Change[] {
     if (dirty.length === 0 && slot.standing.length <= 1) return []
     if (clean.length === 0) {
-      this.#startable.push(slot)
+      // With start-first the old task runs on when the new one has failed for good: it has been tried, and is not again and again.
+      const tried = newest(slot.tasks)
+      if (!tried || this.#plan.isDirty(tried) || !FAILURES.has(tried.status.state)) this.#startable.push(slot)
+      else if (tried.status.state === 'complete') return this.#stop(dirty)
       return []
     }
     // A task on a node that is being drained is the supervisor's: its successor comes first.
