@@ -36,6 +36,16 @@ t.test('a service starts once the others are there and run', async (t) => {
   for (const { status } of cluster.running('web')) t.equal(status.error, '')
 })
 
+t.test('what waits and is removed never gets a node', async (t) => {
+  const cluster = await start(t)
+  await cluster.create('web', spec('ok', 'db:healthy'))
+  await untilSays(cluster, 'web', 'waiting for service db to be created')
+  const assigned = () => cluster.events.some(({ new: task }) => task?.kind === 'task' && task.nodeId !== '')
+  await cluster.write([{ kind: 'remove', objectKind: 'service', id: 'web' }])
+  await cluster.until(() => cluster.tasks('web').length === 0, 'the end of its tasks')
+  t.notOk(assigned())
+})
+
 t.test('a new leader goes on waiting, and global services wait too', async (t) => {
   const cluster = await start(t)
   await cluster.create('agent', spec('ok', 'db:started', { Mode: { Global: {} } }))

@@ -67,8 +67,10 @@ export class Scheduler implements Controller {
   reconcile(view: StoreView, serviceId: string, context: ReconcileContext): Decision {
     this.#unplaced.delete(serviceId)
     this.#dependent.delete(serviceId)
-    const waiting = view.tasksOfService(serviceId).filter(isWaiting)
-    const dependency = waiting.length > 0 ? waitsFor(view, view.get('service', serviceId)) : undefined
+    const service = view.get('service', serviceId)
+    // The tasks of a service that was removed are about to go.
+    const waiting = service ? view.tasksOfService(serviceId).filter(isWaiting) : []
+    const dependency = waiting.length > 0 ? waitsFor(view, service) : undefined
     if (dependency) {
       this.#dependent.set(serviceId, dependency.services)
       return { transactions: packChanges(waiting.flatMap((task) => left(task, dependency.text, context.nowMs))) }
