@@ -38,9 +38,10 @@ t.test('a service starts once the others are there and run', async (t) => {
 
 t.test('what waits and is removed never gets a node', async (t) => {
   const cluster = await start(t)
-  await cluster.create('web', spec('ok', 'db:healthy'))
+  await cluster.create('web', spec('ok', 'db:healthy', { Mode: { Global: {} } }))
   await untilSays(cluster, 'web', 'waiting for service db to be created')
-  const assigned = () => cluster.events.some(({ new: task }) => task?.kind === 'task' && task.nodeId !== '')
+  const assigned = () =>
+    cluster.events.some(({ new: task }) => task?.kind === 'task' && task.status.state === 'assigned')
   await cluster.write([{ kind: 'remove', objectKind: 'service', id: 'web' }])
   await cluster.until(() => cluster.tasks('web').length === 0, 'the end of its tasks')
   t.notOk(assigned())
