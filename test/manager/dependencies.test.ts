@@ -2,6 +2,10 @@
 
 import t from 'tap'
 import type { ServiceSpec } from '../../src/api/spec.ts'
+import { SeededRandom } from '../../src/lib/random.ts'
+import { Scheduler } from '../../src/manager/scheduler/scheduler.ts'
+import { Store } from '../../src/manager/store/store.ts'
+import { aNode, aService, aTask, statusOf } from '../support/objects.ts'
 import { SmallCluster } from './support/small-cluster.ts'
 
 const spec = (Image: string, dependsOn = '', more: Partial<ServiceSpec> = {}): ServiceSpec => ({
@@ -36,15 +40,19 @@ t.test('a service starts once the others are there and run', async (t) => {
   for (const { status } of cluster.running('web')) t.equal(status.error, '')
 })
 
-t.test('what waits and is removed never gets a node', async (t) => {
-  const cluster = await start(t)
-  await cluster.create('web', spec('ok', 'db:healthy', { Mode: { Global: {} } }))
-  await untilSays(cluster, 'web', 'waiting for service db to be created')
-  const assigned = () =>
-    cluster.events.some(({ new: task }) => task?.kind === 'task' && task.status.state === 'assigned')
-  await cluster.write([{ kind: 'remove', objectKind: 'service', id: 'web' }])
-  await cluster.until(() => cluster.tasks('web').length === 0, 'the end of its tasks')
-  t.notOk(assigned())
+t.test('the tasks of a removed service are given no node, though they wait for nothing any more', (t) => {
+  const store = new Store()
+  const waiting = aTask('t1', 'gone', { slot: 1, status: statusOf('pending') })
+  store.restore(1, [aNode('n1'), waiting])
+  const decide = () => {
+    const scheduler = new Scheduler()
+    for (const _ of scheduler.start(store)) void _
+    return scheduler.reconcile(store, 'gone', { nowMs: 0, random: new SeededRandom(1) }).transactions.length
+  }
+  t.equal(decide(), 0)
+  store.restore(2, [aNode('n1'), waiting, aService('gone')])
+  t.equal(decide(), 1)
+  t.end()
 })
 
 t.test('a new leader goes on waiting, and global services wait too', async (t) => {
