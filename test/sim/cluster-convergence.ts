@@ -6,6 +6,7 @@ import { compareTaskStates } from '../../src/api/spec.ts'
 import { addressHolder, hasWished, wishedAddresses } from '../../src/manager/allocator/static-addresses.ts'
 import type { Manager } from '../../src/manager/manager.ts'
 import { nodeMeetsExpressions } from '../../src/manager/scheduler/constraint.ts'
+import { issueCertificate } from './cluster-certificate.ts'
 import { dataPlaneComplaints } from './cluster-data-plane.ts'
 import { mayWait } from './cluster-dependencies.ts'
 import type { SimMachine } from './cluster-machine.ts'
@@ -71,15 +72,18 @@ function ofNodes(leader: Manager, machines: readonly SimMachine[]): readonly str
   ]
 }
 
-/** A rotation of the root ends once every node has changed, and then each has a certificate of the root that is. */
+/** A rotation ends once every node has changed; a record that nobody ever came for holds it up, until somebody removes it. */
 function ofTrust({ store }: Manager, machines: readonly SimMachine[]): readonly string[] {
-  const { certPem, rotation } = store.cluster()?.rootCa ?? {}
+  const cluster = store.cluster()
+  if (!cluster) return ['there is no cluster']
+  const { issuerPem, rootsPem } = issueCertificate(cluster)
+  const isHeldUp = realNodes(store).length < store.list('node').length
   return [
-    ...(rotation ? ['the root is still being rotated'] : []),
+    ...(cluster.rootCa.rotation && !isHeldUp ? ['the root is still being rotated'] : []),
     ...machines.flatMap(({ host, files }) =>
-      !files || (files.certificate.issuerPem === certPem && files.certificate.rootsPem.join() === certPem)
+      !files || (files.certificate.issuerPem === issuerPem && files.certificate.rootsPem.join() === rootsPem.join())
         ? []
-        : [`${host} has a certificate of another root, or trusts another one`],
+        : [`${host} has a certificate of another root, or trusts others, than is wanted`],
     ),
   ]
 }
