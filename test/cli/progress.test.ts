@@ -2,8 +2,10 @@
 
 import t from 'tap'
 import type { ServiceJson, TaskJson } from '../../src/cli/api-types.ts'
+import type { Context } from '../../src/cli/command.ts'
 import { ProgressDisplay } from '../../src/cli/output/progress-display.ts'
 import { progressTracker } from '../../src/cli/service/progress.ts'
+import { waitForService } from '../../src/cli/service/wait.ts'
 
 const ESCAPE = '\x1b'
 
@@ -133,9 +135,16 @@ t.test('a line that would wrap is cut, so that the next one is drawn over it', a
       const action = `Waiting ${seconds} seconds to verify that tasks are stable...`
       display.update({ id: 'verify', action })
     }
+    display.update({ id: 'shop_a-service-with-a-long-name', action: '2 out of 3 tasks - no suitable node' })
     display.message('done')
   })
-  t.same(lines, ['1/1: running', 'verify: Waiting 3 seconds to verify tha…', 'done', ''])
+  t.same(lines, [
+    '1/1: running',
+    'verify: Waiting 3 seconds to verify tha…',
+    'shop_a-service-with…: 2 out of 3 tasks …',
+    'done',
+    '',
+  ])
 })
 
 t.test('a line that has scrolled away is written anew, once for each change', async (t) => {
@@ -193,4 +202,57 @@ t.test('a global job waits for the nodes it began with', async (t) => {
   t.same(step([]).lines, [{ id: 'job progress', action: 'waiting for tasks' }])
   t.notOk(step([on('n1', 'running')]).converged)
   t.ok(step([on('n1', 'complete'), on('n2', 'running')]).converged)
+})
+
+/** A wait that reads these in turn, and the last one from then on; time passes only while it pauses. */
+function waiting(readings: readonly { readonly state: string; readonly tasks: readonly TaskJson[] }[]): Promise<void> {
+  let at = 0
+  let nowMs = 0
+  const json = async (_method: string, path: string) => {
+    const { state, tasks } = readings[Math.min(at, readings.length - 1)]!
+    if (path === '/tasks') return tasks
+    if (path === '/nodes') return at++, [{ ID: 'n1', Status: { State: 'ready' } }]
+    return service({ Replicated: { Replicas: 1 } }, { UpdateStatus: { State: state, Message: `it is ${state}` } })
+  }
+  const context = {
+    stdout: { write: () => true },
+    client: async () => ({ json }),
+    interrupted: () => new AbortController().signal,
+    clock: {
+      nowMs: () => nowMs,
+      setTimer: (delayMs: number, fire: () => void) => {
+        nowMs += delayMs
+        queueMicrotask(fire)
+        return { cancel: () => {} }
+      },
+    },
+  }
+  return waitForService(context as unknown as Context, 's', { quiet: true })
+}
+
+t.test('an update that is rolled back is no success, also where the old tasks have run all the while', async (t) => {
+  const running = [task(1, 'running')]
+  const wanted = { message: 'service update rolled back: it is rollback_started' }
+  await t.rejects(
+    waiting([
+      { state: 'updating', tasks: [task(1, 'starting')] },
+      { state: 'rollback_started', tasks: running },
+      { state: 'rollback_completed', tasks: running },
+    ]),
+    wanted,
+  )
+  await t.rejects(
+    waiting([
+      { state: 'updating', tasks: [task(1, 'starting')] },
+      { state: 'rollback_started', tasks: [task(1, 'starting')] },
+      { state: 'rollback_completed', tasks: running },
+    ]),
+    wanted,
+  )
+  await t.resolves(
+    waiting([
+      { state: 'updating', tasks: [task(1, 'starting')] },
+      { state: 'completed', tasks: running },
+    ]),
+  )
 })

@@ -2,7 +2,7 @@
 // each change. A line that would wrap is cut, and one that has left the screen is written anew below: neither could be drawn over.
 
 import { bytesSize } from '../units.ts'
-import { ellipsis } from './table.ts'
+import { displayWidth, ellipsis } from './table.ts'
 
 export interface ProgressLine {
   readonly id: string
@@ -52,7 +52,7 @@ export class ProgressDisplay {
     const columns = columnsOf(this.#out)
     if (columns < this.#columns) this.#beginBelow()
     this.#columns = columns
-    const text = ellipsis(`${line.id}: ${line.action} ${this.#bar(line)}`, columns)
+    const text = fitting(line.id, `${line.action} ${this.#bar(line)}`, columns)
     let row = this.#rows.get(line.id)
     if (row !== undefined && this.#last.get(line.id) === text) return
     this.#last.set(line.id, text)
@@ -87,6 +87,13 @@ export class ProgressDisplay {
     if (units !== undefined) return `${box}${current > total ? `${current} ${units}` : `${current}/${total} ${units}`}`
     return `${box}${bytesSize(current).padStart(8)}${current > total ? '' : `/${bytesSize(total)}`}`
   }
+}
+
+/** What happens is worth more room than the end of a long name. */
+function fitting(id: string, what: string, columns: number): string {
+  const whole = `${id}: ${what}`
+  if (displayWidth(whole) <= columns) return whole
+  return ellipsis(`${ellipsis(id, Math.floor(columns / 2))}: ${what}`, columns)
 }
 
 /** A terminal that does not know its width says 0. */

@@ -47,7 +47,8 @@ export async function waitForService(context: Context, serviceId: string, option
       rollback = true
     }
     if (state === 'rollback_completed') {
-      if (convergedAtMs === undefined) rolledBack = message
+      // Where new tasks start first, the old ones have never been away: all is as it was at once.
+      if (convergedAtMs === undefined || rollback) rolledBack = message
       rollback = true
     }
     const monitorMs = (service.Spec.UpdateConfig?.Monitor ?? 0) / 1e6 || DEFAULT_MONITOR_MS
