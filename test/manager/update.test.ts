@@ -142,6 +142,21 @@ t.test('start-first makes no successor of the old task when the new one is there
   await cluster.stop()
 })
 
+t.test('what an overtaken start-first left runs once, though the run that came after it is paused', async (t) => {
+  const cluster = await started(2, { Order: 'start-first' })
+  await cluster.setImage('web', 'ok:v=2:start=3000')
+  const starting = () => cluster.tasks('web').filter((task) => imageOf(task) === 'ok:v=2:start=3000')
+  await cluster.until(() => starting().length === 2, 'the new task of the second slot')
+  // The next run begins with the first slot, fails there and pauses.
+  await cluster.setImage('web', 'broken')
+  await cluster.untilUpdate('web', 'paused')
+  await cluster.clock.advance(10_000)
+  const inSlot = cluster.running('web').filter((task) => task.slot === 2)
+  t.same(inSlot.map(imageOf), ['ok:v=2:start=3000'], 'the newer one of two')
+  t.equal(cluster.running('web').length, 2)
+  await cluster.stop()
+})
+
 t.test('start-first on a node that is paused meanwhile ends with one task there', async (t) => {
   const cluster = await started(0, { Order: 'start-first', Parallelism: 0 }, { Mode: { Global: {} } })
   await cluster.setImage('web', 'ok:v=2:start=3000')

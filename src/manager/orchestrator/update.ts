@@ -243,6 +243,12 @@ class UpdateStep {
   #replaced(slot: StandingSlot, dirty: readonly Task[], clean: readonly Task[]): readonly Change[] {
     if (dirty.length === 0 && slot.standing.length <= 1) return []
     if (clean.length === 0) {
+      // Start-first of a run that was overtaken: one is enough to wait for this one, which may be paused for good.
+      const running = dirty.filter(isRunning)
+      if (running.length > 1) {
+        this.#unsettled++
+        return this.#stop(running.filter((task) => task !== newest(running)))
+      }
       // With start-first the old task runs on when the new one has failed for good: it has been tried, and is not again and again.
       const tried = newest(slot.tasks)
       if (!tried || this.#plan.isDirty(tried) || !FAILURES.has(tried.status.state)) this.#startable.push(slot)
