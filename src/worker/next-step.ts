@@ -44,7 +44,9 @@ export function nextStep(view: TaskView): Step {
   if (!view.assigned) {
     if (container === 'unknown') return REST
     if (container === 'absent') return { kind: 'forget' }
-    return container.state === 'running' ? stop(container) : { kind: 'remove', container }
+    if (container.state !== 'running') return { kind: 'remove', container }
+    const serves = view.drain === 'due' && status.state === 'running' && container.health !== 'unhealthy'
+    return serves ? { kind: 'drain' } : stop(container)
   }
   const running = typeof container === 'object' && container.state === 'running'
   if (isTerminal(status.state)) return running ? stop(container) : REST

@@ -252,8 +252,7 @@ export class TaskManager implements ContainerWatcher {
     const runs = typeof container === 'object' && container.state === 'running'
     if (performing?.kind === 'prepare' && (!entry.assigned || compareTaskStates(desiredOf(entry), 'complete') > 0))
       performing.abort.abort()
-    if (performing?.kind === 'drain' && (!entry.assigned || (!runs && container !== 'unknown')))
-      performing.abort.abort()
+    if (performing?.kind === 'drain' && !runs && container !== 'unknown') performing.abort.abort()
     if (!runs) this.#options.onEnded?.()
     this.#poke(entry)
     this.#wake(entry.taskId)
@@ -376,7 +375,8 @@ export class TaskManager implements ContainerWatcher {
     const deadline = clock.setTimer(WITHDRAWAL_MS, () => over.abort())
     const end = (): void => over.abort()
     signal.addEventListener('abort', end, { once: true })
-    while (!entry.withdrawn && !over.signal.aborted && !signal.aborted)
+    // Of what is no longer named nobody hears anything: managers had withdrawn it before.
+    while (entry.assigned && !entry.withdrawn && !over.signal.aborted && !signal.aborted)
       await this.#nextChange(entry.taskId, over.signal)
     deadline.cancel()
     signal.removeEventListener('abort', end)

@@ -122,11 +122,14 @@ t.test('a task with an end point drains before it is stopped, and says so', asyn
   const draining = { ...view('running', due), status: status('running', 'draining') }
   t.strictSame(nextStep(draining), { kind: 'drain' })
   t.match(nextStep({ ...draining, drain: 'none' }), { kind: 'stop', why: 'wanted' })
-  for (const over of [
-    { container: container({ health: 'unhealthy' }) },
-    { assigned: false },
-    { status: status('starting') },
-  ])
+  const superseded = { ...view('running', due), assigned: false }
+  t.strictSame(
+    nextStep(superseded),
+    { kind: 'drain' },
+    'also when managers name it no more: this node may still send to it',
+  )
+  t.match(nextStep({ ...superseded, drain: 'none' }), { kind: 'stop' })
+  for (const over of [{ container: container({ health: 'unhealthy' }) }, { status: status('starting') }])
     t.match(nextStep({ ...draining, ...over }), { kind: 'stop' })
   t.strictSame(nextStep({ ...draining, container: container({ state: 'exited' }) }), report('shutdown', 'shutdown'))
 })
