@@ -42,7 +42,6 @@ export async function loseMajority(options: DisasterOptions): Promise<void> {
   const returning = lost.filter((machine) => isMember(machine) && votersOf(machine) > 1)
   const back = random.float() < 0.6 ? returning[random.below(returning.length)] : undefined
   const gone = lost.filter((machine) => machine !== back)
-  const goneIds = gone.map(({ files }) => files?.nodeId ?? '')
   const oldRaftIds = new Set([survivor, ...lost].map(({ files }) => files?.raftId ?? ''))
 
   trace('', `all managers but ${survivor.host} are lost${back ? `, ${back.host} for a while` : ''}`)
@@ -63,21 +62,19 @@ export async function loseMajority(options: DisasterOptions): Promise<void> {
 
   for (const machine of lost) machine.isLost = false
   back?.powerOn()
-  await removeLost(options, survivor, goneIds)
+  await removeLost(options, survivor)
   for (const [at, machine] of gone.entries()) {
     machine.powerOn()
     await options.join(machine, at === 0 ? 'manager' : 'worker')
   }
 }
 
-async function removeLost(
-  { until, contextOf }: DisasterOptions,
-  survivor: SimMachine,
-  lostIds: readonly string[],
-): Promise<void> {
+/** Also those that had left by a history that is lost. */
+async function removeLost({ machines, until, contextOf }: DisasterOptions, survivor: SimMachine): Promise<void> {
   const store = survivor.manager!.store
-  for (const id of lostIds) {
-    if (!store.get('node', id)) continue
+  const nodes = store.list('node').filter(({ id }) => !machines.some(({ files }) => files?.nodeId === id))
+  for (const { id, description } of nodes) {
+    if (description.Hostname === undefined) continue
     await until(() => store.get('node', id)?.status.state === 'down', LIMIT_MS, `the lost node ${id} is down`)
     await settled(removeNode(contextOf(survivor), id, true), until, 'its removal')
   }
