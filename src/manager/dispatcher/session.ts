@@ -34,7 +34,7 @@ const LARGE_MESSAGE_BYTES = 4 * 1024 * 1024
  */
 const PACED_BYTES = 8 * 1024 * 1024
 const PACED_LOOK_MS = 10
-/** Changes that wait for a worker which takes nothing: by then it is as well off with a complete set. */
+/** Changes, beside a complete set, that wait for a worker which takes nothing: by then it is as well off with another set. */
 const MAX_WAITING = 100_000
 
 /** Objects are encoded when it is their turn, records have been already. */
@@ -72,6 +72,8 @@ export class Session {
   readonly #withdrawing = new Set<string>()
   #awaited: readonly Awaited[] = []
   #waiting: Part[] = []
+  /** Items of the last complete set. */
+  #setSize = 0
   #paceTimer: Timer | undefined
   #flushTimer: Timer | undefined
   #sequence = 0
@@ -208,7 +210,8 @@ export class Session {
     }
     this.#awaitLast()
     const count = this.#waiting.reduce((sum, { pieces }) => sum + pieces.length, 0)
-    if (!complete && count > MAX_WAITING) this.close(SESSION_CLOSE.expired, 'session dropped: too much is waiting')
+    if (complete) this.#setSize = count
+    if (count > this.#setSize + MAX_WAITING) this.close(SESSION_CLOSE.expired, 'session dropped: too much is waiting')
     else this.#sendWaiting()
   }
 
