@@ -45,6 +45,14 @@ export class DataPathReporter {
     return this.#refreshing
   }
 
+  /** The way to the others carries packets of another size than was told: until they know, large ones are lost. */
+  async mtuHasChanged(): Promise<boolean> {
+    const self = this.#options.self()
+    if (!self || !this.#machine) return false
+    const mtu = await mtuOfAddress(self.address)
+    return mtu > 0 && mtu !== this.#machine.mtu
+  }
+
   /** The kernel does not take the state (undefined: it does again). */
   kernelFailed(message: string | undefined): void {
     if (message === this.#failure?.message) return

@@ -352,7 +352,7 @@ export class DataPath {
     } catch (error) {
       this.#log.warn({ code: errorCode(error), reason: errorMessage(error) }, 'the audit failed')
     }
-    if (seldom) await this.refresh()
+    if (seldom || (await this.#report.mtuHasChanged())) await this.refresh()
     if (!this.#closed) this.#auditSoon()
   }
 
