@@ -70,8 +70,14 @@ async function openUdp(port: number, address: string): Promise<Held> {
   return firstOf(types, async (type) => {
     const socket: UdpSocket = createSocket({ type, recvBufferSize: 4096 })
     await new Promise<void>((resolve, reject) => {
-      socket.once('error', reject)
-      socket.bind(port, address || undefined, resolve)
+      socket.once('error', (error) => {
+        reject(error)
+        socket.close() // a socket that could not be bound has a descriptor all the same
+      })
+      socket.bind(port, address || undefined, () => {
+        socket.removeAllListeners('error')
+        resolve()
+      })
     })
     socket.on('error', () => {})
     return { close: () => socket.close() }

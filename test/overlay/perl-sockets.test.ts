@@ -1,6 +1,8 @@
 // Sockets that a perl holds, tried with TCP: few kernels of build machines have SCTP.
 
 import { execFileSync } from 'node:child_process'
+import { createSocket } from 'node:dgram'
+import { readdirSync } from 'node:fs'
 import { connect, createServer } from 'node:net'
 import t from 'tap'
 import { errorCode } from '../../src/lib/errors.ts'
@@ -102,4 +104,19 @@ t.test('a published port of SCTP is served where it can be held, and where it ca
   t.equal(await held.set([port]), false, 'nothing new')
   await held.set([])
   t.same(held.problems, [])
+})
+
+t.test('a port of UDP that another program has is tried again and again, and leaves nothing open', async (t) => {
+  const other = createSocket('udp6')
+  await new Promise<void>((resolve) => other.bind(PORT + 3, resolve))
+  t.teardown(() => other.close())
+  const held = new HeldPorts({ ownerOf: async () => '', addresses: () => [], log: silentLog })
+  t.teardown(() => held.close())
+  const port = { protocol: 'udp', port: PORT + 3 } as const
+  const open = () => readdirSync('/proc/self/fd').length
+  await held.set([port])
+  const before = open()
+  for (let i = 0; i < 5; i++) await held.set([port])
+  t.match(held.problems, [{ code: 'PORT_IN_USE' }])
+  t.equal(open(), before)
 })
