@@ -157,6 +157,11 @@ t.test('what a plugin refuses is told in its words', async (t) => {
   await t.rejects(get('odd'), { message: '/SecretProvider.GetSecret answers 404: page not found' })
   await t.rejects(get('text'), { message: '/SecretProvider.GetSecret answers with what is no JSON' })
   await t.rejects(get('volumes'), { message: 'plugin "volumes" does not implement secretprovider' })
+  await serve('talks', 200, JSON.stringify({ Err: 'no '.repeat(100_000) }))
+  await serve('shouts', 500, JSON.stringify({ Err: 'no '.repeat(100_000) }))
+  // It goes into the log of the managers with each task that is rejected.
+  for (const name of ['talks', 'shouts']) await t.rejects(get(name), { message: /^(?:no )+\S*…$/ })
+  for (const name of ['talks', 'shouts']) await get(name).catch((error) => t.ok(error.message.length <= 501, name))
   rmSync(join(root, 'sockets', 'denies.sock'))
   await t.rejects(get('denies'), { code: 'PLUGIN_NOT_FOUND' })
 })

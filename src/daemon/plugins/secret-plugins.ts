@@ -16,6 +16,7 @@ const MEDIA_TYPE = 'application/vnd.docker.plugins.v1.2+json'
 const TIMEOUT_MS = 10_000
 /** A secret of 500 KiB in base64 is far below. */
 const MAX_ANSWER_BYTES = 2 * 1024 * 1024
+const MAX_ERROR_CHARACTERS = 500
 
 export class SecretPlugins implements SecretDrivers {
   readonly #engine: Engine
@@ -43,7 +44,7 @@ export class SecretPlugins implements SecretDrivers {
     }
     try {
       const { Value, Err } = asObject(await this.#call(plugin, '/SecretProvider.GetSecret', asked, signal))
-      if (asText(Err) !== '') throw new CodedError('PLUGIN_ERROR', asText(Err))
+      if (asText(Err) !== '') throw pluginError(asText(Err))
       return Buffer.from(asText(Value), 'base64')
     } catch (error) {
       // It may be another one when it comes back.
@@ -66,12 +67,8 @@ export class SecretPlugins implements SecretDrivers {
         AbortSignal.any([signal, over.signal]),
       )
       const answer = parseJson(text)
-      if (status !== 200)
-        throw new CodedError(
-          'PLUGIN_ERROR',
-          asText(asObject(answer).Err) || `${path} answers ${status}: ${text.trim()}`.slice(0, 500),
-        )
-      if (answer === undefined) throw new CodedError('PLUGIN_ERROR', `${path} answers with what is no JSON`)
+      if (status !== 200) throw pluginError(asText(asObject(answer).Err) || `${path} answers ${status}: ${text.trim()}`)
+      if (answer === undefined) throw pluginError(`${path} answers with what is no JSON`)
       return answer
     } catch (error) {
       if (error instanceof CodedError) throw error
@@ -84,6 +81,12 @@ export class SecretPlugins implements SecretDrivers {
       timer.cancel()
     }
   }
+}
+
+/** What it says goes into the log of the managers, with each task that is rejected for it. */
+function pluginError(message: string): CodedError {
+  const isLong = message.length > MAX_ERROR_CHARACTERS
+  return new CodedError('PLUGIN_ERROR', isLong ? `${message.slice(0, MAX_ERROR_CHARACTERS)}…` : message)
 }
 
 async function transportOf({ url, tls }: PluginAddress): Promise<RequestOptions> {
