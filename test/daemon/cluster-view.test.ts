@@ -1,9 +1,13 @@
 // The cluster's view of containers: what a person may call one, and what a listing becomes.
 
-import { connect } from 'node:net'
+import { once } from 'node:events'
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 import { join } from 'node:path'
 import t from 'tap'
+import type { ClusterAccess } from '../../src/daemon/api/cluster-access.ts'
+import { ClusterEngines } from '../../src/daemon/api/cluster-engines.ts'
 import { taskContainer } from '../../src/daemon/api/cluster-view.ts'
+import { SystemClock } from '../../src/lib/clock.ts'
 import { ask, open } from '../support/api-client.ts'
 import { NODE_ID } from '../support/api-cluster.ts'
 import { aNode, aService, aTask, statusOf } from '../support/objects.ts'
@@ -178,6 +182,32 @@ t.test('an image or a volume by its name, wherever it is', async (t) => {
   })
 })
 
+t.test('a node may be called what no header may hold', async (t) => {
+  const { here, seen } = await twoMachines(t, { silent: true })
+  const node = here.cluster.store.get('node', 'node000000000000000silent')!
+  const description = { Hostname: 'büro, 2\r\nX-Other: 1' }
+  here.cluster.apply([{ kind: 'update', object: { ...node, description }, expectedVersion: node.meta.version }])
+  here.engine.answers.set('/containers/json', [])
+  const listed = await seen('/containers/json')
+  t.match(listed, { status: 200, headers: { 'x-swarmd-missing-nodes': 'b%C3%BCro%2C%202%0D%0AX-Other%3A%201' } })
+  t.equal(listed.headers['x-other'], undefined)
+})
+
+t.test('a node that answers too late is not waited for, and is asked nothing more', async (t) => {
+  const sockets: Socket[] = []
+  const server = createServer((socket) => void sockets.push(socket.resume())).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(() => server.close())
+  const { port } = server.address() as AddressInfo
+  const dialNode = async () => connect({ host: '127.0.0.1', port })
+  const engines = new ClusterEngines({ dialNode } as unknown as ClusterAccess, new SystemClock())
+  const [answer] = await engines.ask([aNode(OTHER)], '/v1.41/info', 100)
+  t.equal(answer?.status, 0)
+  const [socket] = sockets
+  t.ok(socket, 'it was asked')
+  if (socket && !socket.closed) await once(socket, 'close')
+})
+
 t.test('where no node answers there is no empty list', async (t) => {
   const { here, seen } = await twoMachines(t)
   here.cluster.dialed = () => Promise.reject(new Error('no way there'))
@@ -218,6 +248,8 @@ t.test('events of all nodes are one stream: of nodes that go and come, and the c
     'filters={"type":{"volume":true},"event":{"create":true},"scope":{"local":true}}',
     'in one form: the engine takes no mixture',
   )
+  await seen('/events?until=1')
+  t.match(there.engine.seen.at(-1), /until=1&.*since=$/, 'from the first that the node knows')
   const past = await seen('/events?since=0&until=1')
   t.match(past.text, /"io\.swarmctl\.node":"manager-1"[\s\S]*"io\.swarmctl\.node":"other"/)
   t.match(await seen('/events?since=5&until=1'), { status: 400, message: /cannot be after/ })

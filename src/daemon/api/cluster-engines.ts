@@ -44,15 +44,15 @@ export class ClusterEngines {
     return await Promise.all(
       nodes.map(async (node) => {
         const engine = this.of(node)
-        const answered = new AbortController()
+        const over = new AbortController()
         try {
-          const late = sleep(this.#clock, withinMs, answered.signal).then(() => ({ status: 0, body: '' }))
-          const { status, body } = await Promise.race([engine.get(path), late])
+          const late = sleep(this.#clock, withinMs, over.signal).then(() => ({ status: 0, body: '' }))
+          const { status, body } = await Promise.race([engine.get(path, 'GET', over.signal), late])
           return { node, engine, status, body }
         } catch {
           return { node, engine, status: 0, body: '' }
         } finally {
-          answered.abort()
+          over.abort()
         }
       }),
     )
@@ -74,9 +74,9 @@ export function isNamed({ id, description, spec }: Node, name: string): boolean 
   return id === name || description.Hostname === name || spec.Name === name
 }
 
-/** Names the nodes that gave no answer. */
+/** Names the nodes that gave no answer, as in a URL: a node says itself what it is called. */
 export function tellMissing(response: ServerResponse, answers: readonly NodeAnswer[]): void {
-  const missing = answers.filter(({ status }) => status === 0).map(({ node }) => nameOf(node))
+  const missing = answers.filter(({ status }) => status === 0).map(({ node }) => encodeURIComponent(nameOf(node)))
   if (missing.length > 0) response.setHeader(MISSING_HEADER, missing.join(','))
 }
 

@@ -46,10 +46,12 @@ export async function streamClusterEvents(
   const nowMs = clock.wallMs()
   const isPast = span.untilMs !== undefined && span.untilMs < nowMs
   const asksNodes = equalsOne(filters, 'scope', 'local')
-  // What was, of all nodes in one order, up to now; then what comes. Without `since` only to hear whether the engine takes the filters.
+  // What was, of all nodes in one order, up to now; then what comes. Without `since` and `until` only to hear whether the engine takes
+  // the filters.
   const until = isPast ? (target.query.get('until') ?? '') : unixTime(nowMs)
-  const past = nodeQuery(state.view, target, LOCAL, { since: target.query.get('since') || until, until })
-  const isWanted = span.sinceMs !== undefined || isPast
+  const isWanted = span.sinceMs !== undefined || span.untilMs !== undefined
+  const since = isWanted ? (target.query.get('since') ?? '') : until
+  const past = nodeQuery(state.view, target, LOCAL, { since, until })
   const asked = isWanted ? past.nodes : past.nodes.filter(({ id }) => id === state.nodeId)
   const answers = asksNodes ? await engines.ask(asked, past.path) : []
   requireAnswer(answers)

@@ -109,10 +109,11 @@ export class Engine {
 
   /**
    * The response to a request without a body, read to its end.
+   * @param signal ends the request; an engine that hangs keeps one without for ever
    * @throws {CodedError} ENGINE_UNREACHABLE
    */
-  get(path: string, method = 'GET'): Promise<EngineAnswer> {
-    return this.#answer({ method, path, headers: { host: 'docker' } }, '')
+  get(path: string, method = 'GET', signal?: AbortSignal): Promise<EngineAnswer> {
+    return this.#answer({ method, path, headers: { host: 'docker' }, ...(signal && { signal }) }, '')
   }
 
   /**

@@ -68,10 +68,10 @@ function pathsOf(folder: string, name: string, end: string): readonly string[] {
 
 /** Of an engine that does not answer none: it has no say in those of the other kind. */
 async function pluginsOf(engine: Engine, clock: Clock): Promise<readonly JsonObject[]> {
-  const answered = new AbortController()
-  const late = sleep(clock, ENGINE_WAIT_MS, answered.signal).then(() => undefined)
-  const answer = await Promise.race([engine.get('/v1.41/plugins').catch(() => undefined), late])
-  answered.abort()
+  const over = new AbortController()
+  const late = sleep(clock, ENGINE_WAIT_MS, over.signal).then(() => undefined)
+  const answer = await Promise.race([engine.get('/plugins', 'GET', over.signal).catch(() => undefined), late])
+  over.abort()
   return asList(parseJson(answer?.body ?? '')).map(asObject)
 }
 
