@@ -39,11 +39,13 @@ export interface Command {
   readonly env?: Readonly<Record<string, string>>
   /** What of its output is shown. Default: none. */
   readonly show?: (line: string) => boolean
+  /** Default: 0. */
+  readonly exitCode?: number
 }
 
 /** Runs swarmctl on a host, as a person there would, and shows it. Resolves with all that it printed to stdout. */
 export async function swarmctl(host: LabHost, args: readonly string[], command: Command = {}): Promise<string> {
-  const { env = {}, show = () => false } = command
+  const { env = {}, show = () => false, exitCode = 0 } = command
   const settings = Object.entries(env).map(([name, value]) => `${name}=${/\s/.test(value) ? `'${value}'` : value} `)
   const words = args.map((arg) =>
     arg.startsWith('SWMTKN') ? `${arg.slice(0, 16)}…` : /[\s{]/.test(arg) ? `'${arg}'` : arg,
@@ -52,7 +54,7 @@ export async function swarmctl(host: LabHost, args: readonly string[], command: 
   say(`  ${host.name}$ ${shown}`)
   const { code, stdout, stderr } = await host.swarmctl(args, { env, timeoutMs: COMMAND_MS })
   for (const line of `${stdout}${stderr}`.trimEnd().split('\n')) if (show(line)) say(`  ${line}`)
-  if (code !== 0) throw new Error(`${shown} ended with ${code}:\n${stderr}${stdout}`)
+  if (code !== exitCode) throw new Error(`${shown} ended with ${code}:\n${stderr}${stdout}`)
   return stdout.trim()
 }
 

@@ -164,7 +164,7 @@ async function demo(lab: Lab): Promise<void> {
 
     await step('a broken update rolls itself back', async () => {
       const update = ['service', 'update', '--image', 'voting-vote:broken', VOTE]
-      const visits = await among(async () => void (await swarmctl(first, update, { show: progress })))
+      const visits = await among(async () => void (await swarmctl(first, update, { show: progress, exitCode: 1 })))
       const state = await swarmctl(first, ['service', 'inspect', '--format', '{{.UpdateStatus.State}}', VOTE])
       expect(state === 'rollback_completed', `the update ended as ${state}`)
       expect(Object.keys(visits.versions).join() === '2', `versions seen: ${Object.keys(visits.versions)}`)
