@@ -6,6 +6,10 @@ import { realpath } from 'node:fs/promises'
 import { CodedError } from '../lib/errors.ts'
 import { holderOf, SocketLock } from '../lib/socket-lock.ts'
 
+const TRIES = 100
+/** Every user of the machine may take the name of an abstract socket. */
+const NAMELESS = 'a process that does not say who it is'
+
 /**
  * Of several that try it at the same time one succeeds.
  * @throws {CodedError} ALREADY_RUNNING
@@ -13,14 +17,16 @@ import { holderOf, SocketLock } from '../lib/socket-lock.ts'
 export async function lockDirectory(directory: string): Promise<SocketLock> {
   const hash = createHash('sha256').update(await realpath(directory))
   const path = `\0swarmd-of-${hash.digest('hex').slice(0, 32)}`
-  for (;;) {
+  let pid: string | undefined
+  // Who ends between the two questions has left it free.
+  for (let i = 0; i < TRIES && pid === undefined; i++) {
     const lock = await SocketLock.take(path, String(process.pid))
     if (lock) return lock
-    const pid = await holderOf(path)
-    if (pid === undefined) continue
-    throw new CodedError(
-      'ALREADY_RUNNING',
-      `${directory} is in use by swarmd with process id ${pid}: stop it first, or give this one its own --data-root`,
-    )
+    pid = await holderOf(path)
   }
+  const [holder, own] = pid ? [`swarmd with process id ${pid}`, 'this one'] : [NAMELESS, 'this swarmd']
+  throw new CodedError(
+    'ALREADY_RUNNING',
+    `${directory} is in use by ${holder}: stop it first, or give ${own} its own --data-root`,
+  )
 }

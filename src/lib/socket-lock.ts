@@ -23,7 +23,7 @@ export class SocketLock {
   static async take(path: string, holder = ''): Promise<SocketLock | undefined> {
     const server = createServer((socket) => {
       socket.on('error', () => {})
-      socket.end(holder)
+      socket.end(holder, () => socket.destroy()) // who stays connected keeps no descriptor of the holder's
     })
     try {
       server.listen({ path })
@@ -41,7 +41,10 @@ export class SocketLock {
   }
 }
 
-/** undefined: nobody has the lock (any more). */
+/** Nobody listens, or it has ended before it has answered. */
+const GONE: ReadonlySet<string> = new Set(['ECONNREFUSED', 'ECONNRESET', 'EPIPE'])
+
+/** undefined: nobody has the lock (any more); '' somebody who does not say who it is. */
 export async function holderOf(path: string): Promise<string | undefined> {
   const socket = connect({ path })
   const chunks: Buffer[] = []
@@ -51,7 +54,8 @@ export async function holderOf(path: string): Promise<string | undefined> {
     await once(socket, 'connect')
     if (!socket.closed) await once(socket, 'close')
   } catch (error) {
-    if (errorCode(error) === 'ECONNREFUSED') return undefined
+    if (GONE.has(errorCode(error) ?? '')) return undefined
+    if (errorCode(error) === 'EAGAIN') return '' // so many have asked it already
     throw error
   }
   return Buffer.concat(chunks).toString()

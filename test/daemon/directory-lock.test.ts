@@ -1,11 +1,12 @@
 // Of several swarmds on one data root one gets the lock, also where they start at the same moment after a crash.
 
 import { type ChildProcess, spawn } from 'node:child_process'
+import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdtempSync, readdirSync, rmSync, symlinkSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { lockDirectory } from '../../src/daemon/directory-lock.ts'
 
 const MODULE = new URL('../../src/daemon/directory-lock.js', import.meta.url).href
@@ -67,4 +68,31 @@ t.test('a lock that was released is free, and other data roots have their own', 
   const again = await lockDirectory(root)
   again.release()
   beside.release()
+})
+
+/** Binds the lock's name, listens or does not, and accepts nobody. */
+async function squatter(t: Test, root: string, listens: boolean) {
+  const name = `swarmd-of-${createHash('sha256').update(root).digest('hex').slice(0, 32)}`
+  const listen = listens ? 'listen(S, 5) or die;' : ''
+  const program = `use Socket; $| = 1; socket(S, AF_UNIX, SOCK_STREAM, 0) or die; bind(S, pack('Sa108', AF_UNIX, qq(\\0${name}))) or die; ${listen} print "there"; sleep 60`
+  const child = spawn('perl', ['-e', program], { stdio: ['ignore', 'pipe', 'inherit'] })
+  t.teardown(() => child.kill('SIGKILL'))
+  t.equal(await said(child), 'there')
+  return child
+}
+
+t.test('a holder that does not say who it is is no reason to wait, or to try for ever', async (t) => {
+  const root = mkdtempSync(join(tmpdir(), 'swarmd-lock-'))
+  t.teardown(() => rmSync(root, { recursive: true }))
+  const message = `${root} is in use by a process that does not say who it is: stop it first, or give this swarmd its own --data-root`
+  for (const listens of [false, true]) {
+    const child = await squatter(t, root, listens)
+    await t.rejects(lockDirectory(root), { code: 'ALREADY_RUNNING', message })
+    child.kill('SIGKILL')
+    await once(child, 'exit')
+  }
+  const dying = await squatter(t, root, true)
+  const taken = lockDirectory(root)
+  setTimeout(() => dying.kill('SIGKILL'), 100)
+  ;(await taken).release()
 })
