@@ -5,7 +5,7 @@ import t, { type Test } from 'tap'
 import type { Task } from '../../src/api/objects.ts'
 import { RESTART_MAX_DELAY_LABEL, restartMaxDelayMs, serviceLabelProblem } from '../../src/api/service-labels.ts'
 import type { ServiceSpec, UpdateConfig } from '../../src/api/spec.ts'
-import { parseTime } from '../../src/lib/clock.ts'
+import { formatTime, parseTime } from '../../src/lib/clock.ts'
 import { encodeTask } from '../../src/manager/control/render.ts'
 import { why } from '../../src/manager/control/why.ts'
 import { whySubject } from '../../src/manager/control/why-subject.ts'
@@ -266,6 +266,25 @@ t.test('attempts in a window are counted whatever time it is on the worker', asy
     t.equal(live.length, 1, 'who fails less often than that goes on')
     await cluster.stop()
   }
+})
+
+t.test('of two tasks in a slot that fail before their time comes one has a successor', async (t) => {
+  const cluster = await SmallCluster.start(keepAll)
+  await cluster.create('web', failing('missing'))
+  await cluster.until(
+    () => (last(cluster, 'web').failures ?? 0) === 3 && last(cluster, 'web').status.state === 'rejected',
+    'three',
+  )
+  const twin = { ...last(cluster, 'web'), id: 'twin', startAfter: formatTime(cluster.clock.wallMs() + 20_000) }
+  await cluster.write([{ kind: 'create', object: twin }])
+  const live = () => cluster.tasks('web').filter((task) => task.desiredState !== 'shutdown')
+  await cluster.clock.advance(100)
+  await cluster.changeService('web', () => ({}))
+  await cluster.until(() => live().length === 1, 'one of them', 1_000)
+  t.not(live()[0]?.id, 'twin', 'the one whose time comes first')
+  await cluster.clock.advance(120_000)
+  t.equal(live().length, 1)
+  await cluster.stop()
 })
 
 /** When each slot's containers were started, or could not be. */

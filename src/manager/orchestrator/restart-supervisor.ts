@@ -19,6 +19,7 @@ export const STOP_TIMEOUT_MS = 60_000
 export function superviseSlot(plan: ServicePlan, slot: Slot): boolean {
   let changed = false
   let succeeded = false
+  const delayed: Task[] = []
   for (const task of slot.live) {
     const { done, ended, lostNode } = conditionOf(plan, task)
     if (done) continue
@@ -29,7 +30,7 @@ export function superviseSlot(plan: ServicePlan, slot: Slot): boolean {
       changed = moveFirst(plan, slot, task) || changed
     } else if (ended && !lostNode && isDelayed(plan, task)) {
       // It failed even before its time came (no such image, say): the delay still counts.
-      plan.lookAgainAt(startsAtMs(plan.service, task))
+      delayed.push(task)
     } else {
       // Of two that an update had left in the slot one goes on: a successor would be a second task for good.
       if (succeeded || slot.live.some((other) => other !== task && standsInFor(plan, other))) {
@@ -42,7 +43,18 @@ export function superviseSlot(plan: ServicePlan, slot: Slot): boolean {
       changed = true
     }
   }
-  return changed
+  return waitForOne(plan, slot, delayed, succeeded) || changed
+}
+
+/** Of several that failed before their time, or one beside a task that goes on, no more than one is to have a successor. */
+function waitForOne(plan: ServicePlan, slot: Slot, delayed: readonly Task[], succeeded: boolean): boolean {
+  const atMs = (task: Task) => startsAtMs(plan.service, task)
+  const [next, ...others] = delayed.filter((task) => !plan.isDirty(task)).toSorted((a, b) => atMs(a) - atMs(b))
+  const isTaken = succeeded || slot.live.some((one) => standsInFor(plan, one))
+  const superfluous = isTaken && next ? [next, ...others] : others
+  for (const task of superfluous) plan.add(...plan.stop(task, 'shutdown'))
+  for (const task of delayed) if (!superfluous.includes(task)) plan.lookAgainAt(atMs(task))
+  return superfluous.length > 0
 }
 
 /** It is what a successor would be. */
