@@ -5,7 +5,9 @@ import { SESSION_CLOSE } from '../../src/api/dispatcher.ts'
 import type { Task } from '../../src/api/objects.ts'
 import { CodedError, errorCode } from '../../src/lib/errors.ts'
 import { redirect } from '../../src/manager/dispatcher/dispatcher.ts'
+import { DRIVER_SECRET_FEATURE_LEVEL } from '../../src/manager/dispatcher/driver-secrets.ts'
 import type { SecretRequest } from '../../src/manager/dispatcher/secret-request.ts'
+import { Turnstile } from '../../src/manager/dispatcher/turnstile.ts'
 import { aSecret, aService, aTask, statusOf } from '../support/objects.ts'
 import { Dispatched, node } from './support/dispatched.ts'
 
@@ -421,7 +423,7 @@ t.test(
         }),
       },
     ])
-    const worker = await cluster.session('n1')
+    const worker = await cluster.session('n1', DRIVER_SECRET_FEATURE_LEVEL)
     t.same(
       worker.heardOf('assignments')[0]?.set.map(({ kind }) => kind),
       ['task'],
@@ -467,7 +469,7 @@ t.test(
     await cluster.stopLeading()
     cluster.lead()
     await cluster.clock.advance(10)
-    const again = await cluster.session('n1')
+    const again = await cluster.session('n1', DRIVER_SECRET_FEATURE_LEVEL)
     t.equal(asked.length, 3, 'another leader knows nothing, and asks for those that wait')
     t.equal(asked[2]?.TaskID, 't2')
     answer('third')
@@ -492,7 +494,7 @@ t.test(
       { kind: 'create', object: driven('s') },
       { kind: 'create', object: aService('s1') },
     ])
-    const worker = await cluster.session('n1')
+    const worker = await cluster.session('n1', DRIVER_SECRET_FEATURE_LEVEL)
     const statusAfter = async (id: string, ms: number) => {
       attempts = 0
       await cluster.write([{ kind: 'create', object: assigned(id, 'n1', { spec: needs('s') }) }])
@@ -522,6 +524,41 @@ t.test(
   },
 )
 
+t.test(
+  'a worker older than secret drivers gets the secret as it was, and refuses the task in its own words',
+  async (t) => {
+    const cluster = await Dispatched.start(node('n1'))
+    cluster.driver = () => Promise.reject(new Error('asked'))
+    await cluster.write([
+      { kind: 'create', object: driven('s') },
+      { kind: 'create', object: aService('s1') },
+      { kind: 'create', object: assigned('t1', 'n1', { spec: needs('s') }) },
+    ])
+    const worker = await cluster.session('n1', DRIVER_SECRET_FEATURE_LEVEL - 1)
+    t.match(worker.heardOf('assignments')[0]?.set, [{ secret: { id: 's', spec: { Driver: { Name: 'vault' } } } }, {}])
+    t.equal(cluster.store.get('task', 't1')?.status.state, 'assigned', 'nobody has asked')
+  },
+)
+
+t.test('who is aborted the moment it is its turn lets the next one pass', async (t) => {
+  const turnstile = new Turnstile(1)
+  const second = new AbortController()
+  const { signal } = new AbortController()
+  let end: () => void = () => {}
+  const ended = new Promise<void>((resolve) => {
+    end = resolve
+  })
+  const first = turnstile.pass('k', signal, () => ended)
+  const aborted = turnstile.pass('k', second.signal, async () => {})
+  const third = turnstile.pass('k', signal, async () => 'passed')
+  end()
+  // When it has been called and has not begun.
+  void ended.then(() => second.abort(new Error('gone')))
+  await first
+  await t.rejects(aborted, { message: 'gone' })
+  t.equal(await third, 'passed')
+})
+
 t.test('at most sixteen questions to a driver are under way; another one’s tasks do not wait for it', async (t) => {
   const cluster = await Dispatched.start(node('n1'))
   const waiting: (() => void)[] = []
@@ -539,7 +576,7 @@ t.test('at most sixteen questions to a driver are under way; another one’s tas
   const create = (id: string, secret: string) =>
     ({ kind: 'create', object: assigned(id, 'n1', { spec: needs(secret) }) }) as const
   await cluster.write(ids('t', 40).map((id) => create(id, 's')))
-  const worker = await cluster.session('n1')
+  const worker = await cluster.session('n1', DRIVER_SECRET_FEATURE_LEVEL)
   t.equal(waiting.length, 16)
   await cluster.write([create('z', 'q'), { kind: 'remove', objectKind: 'task', id: 't039' }])
   await cluster.clock.advance(10)

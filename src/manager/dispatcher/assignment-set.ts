@@ -7,7 +7,7 @@ import { addressesOfPort, PUBLISH_ADDRESS_FEATURE_LEVEL } from '../../api/publis
 import { compareTaskStates, isTerminal, isToRun, type PortConfig } from '../../api/spec.ts'
 import { awaitsAddresses } from '../store/indexes.ts'
 import type { StoreView } from '../store/types.ts'
-import { awaitsSecrets, type DriverSecrets, driverSecretId } from './driver-secrets.ts'
+import { awaitsSecrets, DRIVER_SECRET_FEATURE_LEVEL, type DriverSecrets, driverSecretId } from './driver-secrets.ts'
 
 export interface AssignmentDifference {
   /** What the node gets or gets anew: what tasks need stands before them. */
@@ -32,21 +32,25 @@ function needsDependencies(task: Task): boolean {
   return !isTerminal(task.status.state) && isToRun(task.desiredState)
 }
 
-function dependencies(view: StoreView, task: Task): readonly AssignedKey[] {
+function dependencies(view: StoreView, task: Task, featureLevel: number): readonly AssignedKey[] {
   if (!needsDependencies(task)) return []
   const container = task.spec.ContainerSpec
   const hasAuth = (view.get('service', task.serviceId)?.registryAuth ?? '') !== ''
   return [
-    ...(container?.Secrets ?? []).flatMap(({ SecretID: id = '' }) => secretKey(view, task, id)),
+    ...(container?.Secrets ?? []).flatMap(({ SecretID: id = '' }) => secretKey(view, task, id, featureLevel)),
     ...(container?.Configs ?? []).map((reference): AssignedKey => ({ kind: 'config', id: reference.ConfigID ?? '' })),
     ...task.attachments.map((attachment): AssignedKey => ({ kind: 'network', id: attachment.networkId })),
     ...(hasAuth ? [{ kind: 'registry-auth', id: task.serviceId } as const] : []),
   ]
 }
 
-/** A driver gives each task its own, which the task needs until its container is made. */
-function secretKey(view: StoreView, task: Task, secretId: string): readonly AssignedKey[] {
-  if (!view.get('secret', secretId)?.spec.Driver) return [{ kind: 'secret', id: secretId }]
+/**
+ * A driver gives each task its own, which the task needs until its container is made. An older worker gets the secret as it is, and
+ * refuses the task with the reason: for what it does not know it would wait for ever.
+ */
+function secretKey(view: StoreView, task: Task, secretId: string, featureLevel: number): readonly AssignedKey[] {
+  const isDrivers = view.get('secret', secretId)?.spec.Driver !== undefined
+  if (!isDrivers || featureLevel < DRIVER_SECRET_FEATURE_LEVEL) return [{ kind: 'secret', id: secretId }]
   return awaitsSecrets(task) ? [{ kind: 'secret', id: driverSecretId(secretId, task.id) }] : []
 }
 
@@ -139,7 +143,7 @@ export class AssignmentSet {
     for (const id of [...new Set(taskIds)].sort()) {
       const task = view.get('task', id)
       const present = task && isAssigned(task, this.#nodeId) ? task : undefined
-      const needs = present ? dependencies(view, present) : []
+      const needs = present ? dependencies(view, present, this.#featureLevel) : []
       for (const key of this.#release(id, needs)) released.set(keyText(key), key)
       for (const key of needs) this.#send(view, key, set)
       const key: AssignedKey = { kind: 'task', id }

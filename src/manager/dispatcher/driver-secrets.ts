@@ -17,6 +17,8 @@ import { Turnstile } from './turnstile.ts'
 const PATIENCE_MS = 20_000
 const PAUSE_MS = { first: 500, max: 4_000 }
 const WRITE_AGAIN_MS = 1_000
+/** Workers below look for a driver's secret by its own id, and never for the task's. */
+export const DRIVER_SECRET_FEATURE_LEVEL = 4
 /** So many questions to one driver at one time. */
 const MAX_ASKING = 16
 

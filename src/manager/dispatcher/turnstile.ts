@@ -12,6 +12,7 @@ export class Turnstile {
   /** Whoever is aborted while waiting rejects, and has never begun. */
   async pass<T>(key: string, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
     while (this.#count(key) >= this.#max) await this.#wait(key, signal)
+    if (signal.aborted) this.#callNext(key) // its turn is another's
     signal.throwIfAborted()
     this.#active.set(key, this.#count(key) + 1)
     try {
@@ -20,8 +21,13 @@ export class Turnstile {
       const left = this.#count(key) - 1
       if (left > 0) this.#active.set(key, left)
       else this.#active.delete(key)
-      for (const next of [...(this.#line.get(key) ?? [])].slice(0, 1)) next()
+      this.#callNext(key)
     }
+  }
+
+  #callNext(key: string): void {
+    const [next] = this.#line.get(key) ?? []
+    next?.()
   }
 
   #count(key: string): number {
