@@ -303,7 +303,7 @@ export class Manager {
     const reader = this.raft.readSnapshot(index)
     try {
       const store = new Store()
-      await new StoreMachine({ store, log: this.#log }).restore(reader.chunks())
+      await new StoreMachine({ store, log: this.#log, clock: this.#clock }).restore(reader.chunks())
       return store
     } finally {
       reader.release()

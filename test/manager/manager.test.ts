@@ -81,7 +81,15 @@ t.test(
     const kept = first.manager.raft.snapshots()
     t.equal(kept.length, 3)
     const [, , { index: oldest } = { index: 0 }] = kept
+    let turns = 0
+    const setTimer = clock.setTimer.bind(clock)
+    clock.setTimer = (delayMs, fire) => {
+      if (delayMs === 0) turns++
+      return setTimer(delayMs, fire)
+    }
     const then = (await clock.wait(first.manager.snapshotState(oldest), 1_000, 'its contents')).list('service')
+    t.ok(turns > 0, 'a manager that lives reads it in slices')
+    clock.setTimer = setTimer
     t.ok(then.length > 0 && then.length < first.manager.store.list('service').length)
     await t.rejects(first.manager.snapshotState(3), {
       code: 'RAFT_SNAPSHOT_UNKNOWN',
