@@ -290,6 +290,23 @@ t.test('a network of both families gives an address of each', async (t) => {
     ['10.0.0.2/24', 'fd00:1::2/64'],
   )
   t.same(addressesOf(bench.store.get('task', task)), [['10.0.0.3/24', 'fd00:1::3/64']])
+
+  const ask = (wished: string) => {
+    const old = bench.store.get('service', service.id)!
+    const Labels = { [`io.swarmctl.network.${network.id}.ip`]: wished }
+    const object = { ...old, spec: { ...old.spec, Labels }, specVersion: 0 }
+    t.equal(bench.apply([{ kind: 'update', object, expectedVersion: old.meta.version }]), undefined)
+    bench.settle()
+    const { endpoint, problem } = bench.store.get('service', service.id)!
+    return problem?.message ?? endpoint?.virtualIps.map(({ address }) => address)
+  }
+  t.same(ask('10.0.0.77'), ['10.0.0.77/24', 'fd00:1::2/64'], 'of the other family it keeps its own')
+  t.same(ask('10.0.0.77,fd00:1::77'), ['10.0.0.77/24', 'fd00:1::77/64'])
+  t.match(ask('10.0.0.78,fd00:1::3'), /^address fd00:1::3 of network net\d+ is in use by task/)
+  t.same(ask('fd00:1::78'), ['10.0.0.77/24', 'fd00:1::78/64'])
+  const other = bench.service([network.id], { Labels: { [`io.swarmctl.network.${network.id}.ip`]: '10.0.0.78' } })
+  bench.settle()
+  t.match(bench.store.get('service', other.id)?.endpoint?.virtualIps[0], { address: '10.0.0.78/24' })
 })
 
 t.test('a service has the address that it asks for, keeps it, and gives it back', async (t) => {

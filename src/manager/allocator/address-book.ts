@@ -81,6 +81,7 @@ export class AddressBook {
    * One free address of each family of the network, as CIDR texts, kept for `holder` until `settle`; undefined: exhausted.
    * @param key that proposes it
    * @param wished instead of any one
+   * @param kept what the holder has there and keeps: of that family it gets no other
    */
   take(
     view: StoreView,
@@ -89,11 +90,14 @@ export class AddressBook {
     key: string,
     holder: Pick<StoreObject, 'kind' | 'id'>,
     wished: readonly string[] = [],
+    kept: readonly string[] = [],
   ) {
-    const addresses = this.#pool(view, networkId)?.take(holder.id, region, wished)
+    const addresses = this.#pool(view, networkId)?.take(holder.id, region, wished, kept)
     if (!addresses || (holder.kind !== 'task' && holder.kind !== 'service')) return undefined
     const list = this.#reserved.get(key) ?? []
-    for (const address of addresses) list.push({ networkId, address, kind: holder.kind, holder: holder.id })
+    for (const address of addresses) {
+      if (!kept.includes(address)) list.push({ networkId, address, kind: holder.kind, holder: holder.id })
+    }
     this.#reserved.set(key, list)
     return addresses
   }

@@ -135,21 +135,30 @@ export class AddressPool {
    * One address of each family that the network has, as CIDR texts; undefined where a family has none left, and then none
    * was taken.
    * @param wished instead of any one; outside of the subnets or taken: as where none is left
+   * @param kept the holder's already, as CIDR texts: in place of another one of its family
    */
-  take(holder: string, region: Region, wished: readonly string[] = []): readonly string[] | undefined {
+  take(
+    holder: string,
+    region: Region,
+    wished: readonly string[] = [],
+    kept: readonly string[] = [],
+  ): readonly string[] | undefined {
+    const given: string[] = []
     const taken: string[] = []
     for (const family of [4, 6] as const) {
       const pools = this.#pools.filter((pool) => pool.cidr.family === family)
       if (pools.length === 0) continue
+      const [own] = kept.filter((text) => addressOfCidr(text)?.family === family)
       const wish = wished.find((text) => parseAddress(text)?.family === family)
-      const address = wish === undefined ? this.#takeOne(pools, holder, region) : this.#takeThis(wish, holder)
+      const address = own ?? (wish === undefined ? this.#takeOne(pools, holder, region) : this.#takeThis(wish, holder))
       if (address === undefined) {
         for (const one of taken) this.free(one, holder)
         return undefined
       }
-      taken.push(address)
+      given.push(address)
+      if (own === undefined) taken.push(address)
     }
-    return taken
+    return given
   }
 
   put(address: string, holder: string): void {
@@ -208,7 +217,7 @@ export class AddressPool {
   }
 
   #find(text: string): { readonly segment: Segment; readonly address: IpAddress; readonly cidr: Cidr } | undefined {
-    const address = parseAddress(text.split('/')[0] ?? '')
+    const address = addressOfCidr(text)
     if (!address) return undefined
     for (const pool of this.#pools) {
       const offset = address.value - pool.cidr.base
@@ -241,4 +250,9 @@ function blockSegment({ cidr, reserved }: SubnetPool, number: number): Segment |
   if (!block) return undefined
   const size = addressCount(block)
   return new Segment(block.base, size, [...reserved, block.base, block.base + 1n, block.base + size - 1n])
+}
+
+/** Of `10.0.0.2/24`, or of an address alone. */
+function addressOfCidr(text: string): IpAddress | undefined {
+  return parseAddress(text.split('/')[0] ?? '')
 }

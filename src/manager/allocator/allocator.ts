@@ -19,7 +19,7 @@ import { ANYWHERE, type Region, SERVICE_BLOCK } from './address-pool.ts'
 import { ALLOCATOR, PENDING_MESSAGE } from './awaits-allocator.ts'
 import { allocatePorts, needsPorts, portKeyOf } from './ports.ts'
 import { reportedRoutes } from './reported-routes.ts'
-import { addressHolder, hasWished, unsuitableAddress, wishedAddresses } from './static-addresses.ts'
+import { addressesThatStay, addressHolder, hasWished, unsuitableAddress, wishedAddresses } from './static-addresses.ts'
 import { allocateNetwork } from './subnets.ts'
 import { networkName, networksOfTask, networksWithVip } from './wanted-networks.ts'
 
@@ -181,9 +181,13 @@ export class Allocator implements Controller {
       const wished = wishedAddresses(service.spec.Labels, network)
       const inTheWay =
         network && (unsuitableAddress(network, wished) ?? addressHolder(view, network, wished, service.id))
+      const stay = addressesThatStay(
+        kept.map(({ address }) => address),
+        wished,
+      )
       const taken = inTheWay
         ? undefined
-        : this.#addresses.take(view, networkId, SERVICE_BLOCK, service.id, service, wished)
+        : this.#addresses.take(view, networkId, SERVICE_BLOCK, service.id, service, wished, stay)
       if (!taken) {
         this.#addresses.giveBack(service.id, service.id)
         const exhausted = this.#exhausted(view, service.id, networkId, SERVICE_BLOCK)

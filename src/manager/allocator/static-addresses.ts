@@ -33,6 +33,12 @@ export function hasWished(service: Service, network: Network | undefined): boole
   return wishedAddresses(service.spec.Labels, network).every((address) => held.has(address))
 }
 
+/** Of those that it has on a network: what it asks for, and what it has of a family that it asks nothing of. */
+export function addressesThatStay(held: readonly string[], wished: readonly string[]): readonly string[] {
+  const families = new Set(wished.map(familyOf))
+  return held.filter((cidr) => wished.includes(addressOnly(cidr)) || !families.has(familyOf(cidr)))
+}
+
 /** Why the network has no such address at all, for people; undefined: it has them. */
 export function unsuitableAddress(network: Network, addresses: readonly string[]): string | undefined {
   const name = networkName(network, network.id)
@@ -97,6 +103,10 @@ export function rival(
     }
   }
   return undefined
+}
+
+function familyOf(text: string): number | undefined {
+  return parseAddress(addressOnly(text))?.family
 }
 
 function addressOnly(cidr: string): string {
