@@ -2,9 +2,10 @@
 // engine. A request is routed, read, answered on this node or by the leader, and its failures become Docker's JSON.
 
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
-import { type Duplex, duplexPair } from 'node:stream'
+import type { Duplex } from 'node:stream'
 import { httpStatus } from '../../api/error-status.ts'
 import { type Clock, sleep } from '../../lib/clock.ts'
+import { duplexPair } from '../../lib/duplex-pair.ts'
 import { CodedError, errorCode, errorMessage } from '../../lib/errors.ts'
 import type { Log } from '../../lib/log.ts'
 import type { Random } from '../../lib/random.ts'
@@ -140,7 +141,7 @@ export class ApiServer {
 
   /** A connection to this API from within the process. */
   dial(): Duplex {
-    const [near, far] = duplexPair({ allowHalfOpen: true })
+    const [near, far] = duplexPair()
     this.#accept(far, false)
     return near
   }
