@@ -1,5 +1,6 @@
 // The voting app of compose-examples on three hosts: its services find each other by name over two networks, its pages are
-// reached through every node and know who came, and a person sees in a browser what became of the votes.
+// reached through every node and know who came, and a person sees in a browser what became of the votes. Then, on the same
+// hosts, the course's exercises.
 
 import { join } from 'node:path'
 import t from 'tap'
@@ -9,6 +10,7 @@ import { defaultLabDir, projectRoot, SUBNET_PREFIX_LENGTH } from '../../lab/layo
 import { must } from '../../lab/run.ts'
 import { Browser } from './support/browser.ts'
 import { Cluster } from './support/cluster.ts'
+import { courseByCommands } from './support/course.ts'
 import { FILE_TIMEOUT_MS } from './support/shared-lab.ts'
 
 const WAIT_MS = 120_000
@@ -227,3 +229,5 @@ t.test('taken away, it leaves no port, no network and no container', async (t) =
     )
   }
 })
+
+courseByCommands(t, cluster)
