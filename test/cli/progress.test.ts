@@ -211,7 +211,10 @@ function waiting(readings: readonly { readonly state: string; readonly tasks: re
   const json = async (_method: string, path: string) => {
     const { state, tasks } = readings[Math.min(at, readings.length - 1)]!
     if (path === '/tasks') return tasks
-    if (path === '/nodes') return at++, [{ ID: 'n1', Status: { State: 'ready' } }]
+    if (path === '/nodes') {
+      at++
+      return [{ ID: 'n1', Status: { State: 'ready' } }]
+    }
     return service({ Replicated: { Replicas: 1 } }, { UpdateStatus: { State: state, Message: `it is ${state}` } })
   }
   const context = {
