@@ -208,6 +208,22 @@ t.test('a node that answers too late is not waited for, and is asked nothing mor
   if (socket && !socket.closed) await once(socket, 'close')
 })
 
+t.test('a node that answers with what is no HTTP of ours ends its request, and not this machine', async (t) => {
+  const { here, seen } = await twoMachines(t)
+  let head = ''
+  const server = createServer((socket) => {
+    socket.on('error', () => {})
+    socket.once('data', () => socket.end(`HTTP/1.1 ${head}\r\nContent-Length: 0\r\n\r\n`))
+  }).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(() => server.close())
+  const { port } = server.address() as AddressInfo
+  here.cluster.dialed = async () => connect({ host: '127.0.0.1', port })
+  for (head of ['000 OK', '200 O\u0001K']) {
+    t.match(await seen('/containers/other%2Fx/json'), { status: 503, message: /^cannot reach node other: / })
+  }
+})
+
 t.test('where no node answers there is no empty list', async (t) => {
   const { here, seen } = await twoMachines(t)
   here.cluster.dialed = () => Promise.reject(new Error('no way there'))

@@ -68,7 +68,14 @@ export async function passThrough(
       } else reject(engine.unreachable(error))
     })
     outgoing.on('response', (incoming) => {
-      response.writeHead(incoming.statusCode ?? 502, incoming.statusMessage, endToEndHeaders(incoming.headers))
+      try {
+        response.writeHead(incoming.statusCode ?? 502, incoming.statusMessage, endToEndHeaders(incoming.headers))
+      } catch (error) {
+        // Another node's may be anything, and Node's parser takes more than it writes.
+        response.statusMessage = ''
+        outgoing.destroy(error as Error)
+        return
+      }
       // Streams like /events say nothing for long: the client must see at once that they are open.
       response.flushHeaders()
       incoming.on('error', () => response.destroy())
