@@ -8,7 +8,6 @@ import { filterText, parseFilters } from '../../manager/control/filters.ts'
 import { acceptedMinor, type Target } from './api-version.ts'
 import type { ClusterAccess } from './cluster-access.ts'
 import { Engine } from './engine.ts'
-import { asList, asObject, parseJson } from './engine-json.ts'
 
 /** On a listing: hostnames of nodes that did not answer in time. */
 export const MISSING_HEADER = 'X-Swarmd-Missing-Nodes'
@@ -124,15 +123,4 @@ export function requireAnswer(answers: readonly NodeAnswer[]): void {
 /** The first that refused: what one node refuses all would, such as a filter that nobody knows. */
 export function refusalOf(answers: readonly NodeAnswer[]): NodeAnswer | undefined {
   return answers.some(({ status }) => status === 200) ? undefined : answers.find(({ status }) => status >= 400)
-}
-
-/** What the nodes that answered say, each list's items with their node. */
-export function itemsOf<T>(
-  answers: readonly NodeAnswer[],
-  item: (each: Readonly<Record<string, unknown>>, node: Node) => T,
-  listOf: (body: unknown) => unknown = (body) => body,
-): readonly T[] {
-  return answers
-    .filter(({ status }) => status === 200)
-    .flatMap(({ node, body }) => asList(listOf(parseJson(body))).map((each) => item(asObject(each), node)))
 }

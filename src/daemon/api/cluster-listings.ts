@@ -7,7 +7,6 @@ import type { StoreView } from '../../manager/store/types.ts'
 import type { Target } from './api-version.ts'
 import {
   type ClusterEngines,
-  itemsOf,
   NODE_LABEL,
   type NodeAnswer,
   nameOf,
@@ -42,10 +41,19 @@ export async function sendListing(
   tellMissing(response, answers)
   const refused = refusalOf(answers)
   response.writeHead(refused?.status ?? 200, { 'content-type': 'application/json' })
-  response.end(refused?.body ?? JSON.stringify(listingOf(kind, answers, self, target)))
+  response.end(refused?.body ?? JSON.stringify(listingOf(kind, answers.map(parsed), self, target)))
 }
 
-function listingOf(kind: ListingPath, answers: readonly NodeAnswer[], self: string, target: Target): unknown {
+/** Bodies are large: each is parsed once, whatever is taken out of it. */
+interface ParsedAnswer extends Pick<NodeAnswer, 'node' | 'status'> {
+  readonly json: unknown
+}
+
+function parsed({ node, status, body }: NodeAnswer): ParsedAnswer {
+  return { node, status, json: parseJson(body) }
+}
+
+function listingOf(kind: ListingPath, answers: readonly ParsedAnswer[], self: string, target: Target): unknown {
   switch (kind) {
     case '/containers/json': {
       const limit = Number(target.query.get('limit') ?? 0)
@@ -74,7 +82,7 @@ function listingOf(kind: ListingPath, answers: readonly NodeAnswer[], self: stri
       const own = answers.find(({ node, status }) => node.id === self && status === 200)
       const base = own ?? answers.find(({ status }) => status === 200)
       const totals = Object.fromEntries(COUNTS.map((name) => [name, sum(answers, name)]))
-      return { ...asObject(parseJson(base?.body ?? '')), ...totals }
+      return { ...asObject(base?.json), ...totals }
     }
   }
 }
@@ -90,16 +98,27 @@ const COUNTS = [
   'MemTotal',
 ]
 
+/** What the nodes that answered say, each list's items with their node. */
+function itemsOf(
+  answers: readonly ParsedAnswer[],
+  item: (each: JsonObject, node: Node) => JsonObject,
+  listOf: (body: unknown) => unknown = (body) => body,
+): readonly JsonObject[] {
+  return answers
+    .filter(({ status }) => status === 200)
+    .flatMap(({ node, json }) => asList(listOf(json)).map((each) => item(asObject(each), node)))
+}
+
 function part(name: string): (body: unknown) => unknown {
   return (body) => asObject(body)[name]
 }
 
-function sum(answers: readonly NodeAnswer[], name: string): number {
-  return answers.reduce((total, { body }) => total + (Number(part(name)(parseJson(body))) || 0), 0)
+function sum(answers: readonly ParsedAnswer[], name: string): number {
+  return answers.reduce((total, { json }) => total + (Number(part(name)(json)) || 0), 0)
 }
 
-function joined(answers: readonly NodeAnswer[], name: string): readonly unknown[] | null {
-  const all = answers.flatMap(({ body }) => asList(part(name)(parseJson(body))))
+function joined(answers: readonly ParsedAnswer[], name: string): readonly unknown[] | null {
+  const all = answers.flatMap(({ json }) => asList(part(name)(json)))
   return all.length === 0 ? null : all
 }
 
