@@ -342,6 +342,23 @@ t.test('bytes that are no message, or come before hello, end the session and not
   worker.say({ kind: 'nonsense' } as never)
   await cluster.clock.advance(10)
   t.equal(worker.closed?.code, SESSION_CLOSE.malformed)
+  // Whoever looks for a node or a container by its name takes these for texts.
+  for (const [what, message] of [
+    ['Hostname', { kind: 'describe', description: { Hostname: 7 } }],
+    [
+      'ContainerID',
+      {
+        kind: 'status',
+        sequence: 1,
+        updates: [{ taskId: 't1', status: statusOf('running', { container: { ContainerID: {} } as never }) }],
+      },
+    ],
+  ] as const) {
+    const liar = await cluster.session('n1')
+    liar.say(message as never)
+    await cluster.clock.advance(10)
+    t.equal(liar.closed?.code, SESSION_CLOSE.malformed, what)
+  }
 })
 
 t.test('a stream is asked for over the session, comes on its own connection and is paid with credit', async (t) => {

@@ -31,6 +31,11 @@ function text(value: unknown, what: string): string {
   return value.length > MAX_TEXT ? value.slice(0, MAX_TEXT) : value
 }
 
+/** The same, where the field is a text or absent: people and other machines look for it. */
+function withText(value: Fields, name: string): Fields {
+  return value[name] === undefined ? value : { ...value, [name]: text(value[name], name) }
+}
+
 function number(value: unknown, what: string): number {
   if (typeof value !== 'number' || !Number.isFinite(value)) throw malformed(what)
   return value
@@ -46,7 +51,9 @@ function parseStatus(value: unknown): TaskStatus {
     message: text(status.message, 'message'),
     error: text(status.error, 'error'),
     container:
-      status.container === undefined ? undefined : (fields(status.container, 'container') as TaskStatus['container']),
+      status.container === undefined
+        ? undefined
+        : (withText(fields(status.container, 'container'), 'ContainerID') as TaskStatus['container']),
     ports: Array.isArray(status.ports) ? (status.ports as TaskStatus['ports']) : [],
   }
 }
@@ -96,7 +103,7 @@ export function parseWorkerMessage(bytes: Uint8Array): WorkerMessage {
     case 'hello':
       return {
         kind: 'hello',
-        description: fields(message.description, 'description'),
+        description: withText(fields(message.description, 'description'), 'Hostname'),
         address: text(message.address, 'address'),
         dataPathAddress: text(message.dataPathAddress, 'dataPathAddress'),
         previousSessionId: text(message.previousSessionId, 'previousSessionId'),
@@ -116,7 +123,7 @@ export function parseWorkerMessage(bytes: Uint8Array): WorkerMessage {
       return { kind: 'status', sequence: number(message.sequence, 'sequence'), updates }
     }
     case 'describe':
-      return { kind: 'describe', description: fields(message.description, 'description') }
+      return { kind: 'describe', description: withText(fields(message.description, 'description'), 'Hostname') }
     case 'goodbye':
       return { kind: 'goodbye', graceMs: number(message.graceMs, 'graceMs') }
     case 'applied':
