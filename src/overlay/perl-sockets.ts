@@ -9,7 +9,11 @@ import type { Log } from '../lib/log.ts'
 /** As /etc/protocols numbers it. */
 export const SCTP = 132
 
-/** Lines in: `ID ADDRESS PORT` to open one, `ID` to close it. Lines out: `ID`, or `ID ECODE` where it can't be had. */
+/**
+ * Not blocking: SCTP takes a connection that its client aborts out of the queue, and `accept` would wait for the next one.
+ *
+ * Lines in: `ID ADDRESS PORT` to open one, `ID` to close it. Lines out: `ID`, or `ID ECODE` where it can't be had.
+ */
 const PROGRAM = `
 use strict; use Socket qw(:all); use IO::Select; use Errno;
 $| = 1;
@@ -19,7 +23,7 @@ sub opened {
   my ($address, $port) = @_;
   my $six = $address =~ /:/;
   my $place = $six ? pack_sockaddr_in6($port, inet_pton(AF_INET6, $address)) : pack_sockaddr_in($port, inet_aton($address));
-  socket(my $socket, $six ? AF_INET6 : AF_INET, SOCK_STREAM, $ARGV[0]) or return;
+  socket(my $socket, $six ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_NONBLOCK, $ARGV[0]) or return;
   setsockopt($socket, SOL_SOCKET, SO_REUSEADDR, 1);
   setsockopt($socket, IPPROTO_IPV6, IPV6_V6ONLY, 0) if $six;
   return bind($socket, $place) && listen($socket, 16) && $socket;
