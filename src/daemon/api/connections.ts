@@ -15,6 +15,8 @@ export type ListenAddress = {
 )
 
 const DEFAULT_TCP_PORT = 2375
+/** Read and written ahead: files pass here, and Node's 16 KiB would be a pause for each. */
+const AHEAD_BYTES = 256 * 1024
 
 /**
  * A value of `-H`: unix:///path, tcp://host[:port], or a bare path.
@@ -56,7 +58,7 @@ export class Listeners {
       socket.on('close', () => this.#sockets.delete(socket))
       this.#accept(socket, address)
     }
-    const options = { allowHalfOpen: true }
+    const options = { allowHalfOpen: true, highWaterMark: AHEAD_BYTES }
     const tls = address.kind === 'tcp' ? address.tls : undefined
     const server = tls === undefined ? createServer(options, accept) : createTlsServer({ ...options, ...tls }, accept)
     // A handshake that fails is the client's affair.

@@ -38,6 +38,8 @@ const UNKNOWN_ENGINE: EngineLimits = {
 }
 
 const LIMITS_AGE_MS = 10_000
+/** For the socket of a request, where files pass: Node's 16 KiB would be a pause for each. */
+const SOCKET: object = { highWaterMark: 256 * 1024 }
 const LIMITS_WAIT_MS = 1_000
 const MAX_JSON_BYTES = 64 * 1024 * 1024
 
@@ -71,7 +73,7 @@ export class Engine {
       })
     }
     const where = address.kind === 'unix' ? { socketPath: address.path } : { host: address.host, port: address.port }
-    return request({ ...where, agent: false, setHost: false, ...options, headers })
+    return request({ ...where, ...SOCKET, agent: false, setHost: false, ...options, headers })
   }
 
   /**
