@@ -170,14 +170,14 @@ export class DataPath {
       return attached
     } catch (error) {
       // The engine takes back what was joined, and nothing else.
-      this.#ports.release(local.endpointId)
+      await this.#ports.release(local.endpointId)
       throw error
     }
   }
 
   async detach(endpointId: string): Promise<void> {
     await this.#fabric?.detach(endpointId)
-    this.#ports.release(endpointId)
+    await this.#ports.release(endpointId)
     this.#names.attachmentsChanged()
   }
 

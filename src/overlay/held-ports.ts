@@ -92,7 +92,12 @@ export class HeldPorts {
     return this.#turns.take(() => this.#claim(owner, ports))
   }
 
-  release(owner: string): void {
+  /** What is being opened for it is closed, too. */
+  release(owner: string): Promise<void> {
+    return this.#turns.take(async () => this.#release(owner))
+  }
+
+  #release(owner: string): void {
     for (const [key, claim] of this.#claims) {
       if (claim.owner !== owner) continue
       for (const held of claim.held.values()) held.close()
@@ -102,7 +107,7 @@ export class HeldPorts {
 
   close(): void {
     for (const held of this.#held.values()) held.close()
-    for (const { owner } of [...this.#claims.values()]) this.release(owner)
+    for (const { owner } of [...this.#claims.values()]) this.#release(owner)
     this.#held.clear()
     this.#sockets.close()
   }
@@ -113,12 +118,12 @@ export class HeldPorts {
       if (this.#claims.get(key)?.owner === owner) continue
       const isHeld = [...this.#held.values()].some(({ place }) => hostPortKey(place.port) === key)
       if (isHeld || this.#claims.has(key)) {
-        this.release(owner)
+        this.#release(owner)
         throw new CodedError('PORT_TAKEN', `Bind for 0.0.0.0:${port.port} failed: port is already allocated`)
       }
       const places = this.#placesOf(port)
       if (places.length === 0) {
-        this.release(owner)
+        this.#release(owner)
         throw new CodedError('PORT_TAKEN', notHere(port))
       }
       const held = new Map<string, Held>()
@@ -132,7 +137,7 @@ export class HeldPorts {
     try {
       held.set(place.key, await this.#sockets.open(place.port, place.address))
     } catch (error) {
-      this.release(owner)
+      this.#release(owner)
       if (errorCode(error) !== 'EADDRINUSE') throw error
       const by = await this.#options.ownerOf(port, address)
       const where = addressAndPort(address || '0.0.0.0', port.port)

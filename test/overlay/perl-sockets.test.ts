@@ -120,3 +120,14 @@ t.test('a port of UDP that another program has is tried again and again, and lea
   t.match(held.problems, [{ code: 'PORT_IN_USE' }])
   t.equal(open(), before)
 })
+
+t.test('a container that goes while its ports are being held leaves none of them held', async (t) => {
+  const here = [{ device: 'lo', address: '127.0.0.1' }]
+  const held = new HeldPorts({ ownerOf: async () => '', addresses: () => here, log: silentLog })
+  t.teardown(() => held.close())
+  const claimed = held.claim('container', [{ protocol: 'tcp', port: PORT + 4, addresses: ['127.0.0.1'] }])
+  const released = held.release('container')
+  await claimed
+  await released
+  t.equal(await listenError('127.0.0.1', PORT + 4), '')
+})

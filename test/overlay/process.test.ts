@@ -302,7 +302,7 @@ t.test('a port that is for some addresses', async (t) => {
   await held.claim('one', [{ protocol: 'tcp', port, addresses: ['127.0.0.1'] }])
   t.same([await opens('127.0.0.1'), await opens('127.0.0.2')], [false, true], 'one container’s likewise')
   t.same([...held.here.at], [[key, ['127.0.0.1']]])
-  held.release('one')
+  await held.release('one')
   await t.rejects(held.claim('one', [{ protocol: 'tcp', port, addresses: ['10.9.9.9'] }]), {
     code: 'PORT_TAKEN',
     message: /is for 10\.9\.9\.9, which this node does not have/,
@@ -327,7 +327,7 @@ t.test('a host-mode port is one container’s', async (t) => {
   await t.rejects(held.claim('three', [udp]), { message: `Bind for 0.0.0.0:${port} failed: port is already allocated` })
   await held.set([tcp])
   t.match(held.problems, [{ subject: `${port}/tcp`, message: /in use on this node by a container/ }])
-  held.release('two')
+  await held.release('two')
   await held.set([tcp])
   t.same(held.problems, [])
   await t.rejects(held.claim('three', [tcp]), { code: 'PORT_TAKEN' }, 'the mesh has it')
