@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { PassThrough } from 'node:stream'
 import t, { type Test } from 'tap'
 import { run } from '../../src/cli/run.ts'
+import { isModern, NEWEST_DOCKER } from '../support/docker-clients.ts'
 import { OracleEngine } from './support/oracle-engine.ts'
 
 t.setTimeout(400_000)
@@ -12,6 +13,9 @@ t.setTimeout(400_000)
 // services stop by SIGKILL here: `sleep` as the first process ignores SIGTERM, and each stop would take ten seconds
 const MAIN = join(import.meta.dirname, '../../src/cli/main.js')
 const TRIES = 40
+/** swarmctl prints what docker 28 does. On a machine that has 20.10 alone, what that one says otherwise is not compared. */
+const modern = isModern(NEWEST_DOCKER)
+const NEWER = /--format json|(?:inspect|rm) .*absent/
 
 interface Outcome {
   readonly code: number
@@ -36,7 +40,7 @@ function execute(program: string, words: readonly string[], input = ''): Promise
   })
 }
 
-const docker = (...words: readonly string[]) => execute('docker', words)
+const docker = (...words: readonly string[]) => execute(NEWEST_DOCKER, words)
 const program = (words: readonly string[], input = '') => execute(process.execPath, [MAIN, ...words], input)
 
 /** In this process: half a second less a command, and ages are read at nearly one moment with docker's. */
@@ -357,13 +361,15 @@ t.test('pages and listings are byte for byte docker’s', async (t) => {
   ]
   // the daemon mixes the logs of a service's tasks as they come
   const sortLines = (text: string) => text.split('\n').sort(byText).join('\n')
-  for (const words of lines) await compare(t, words, words[1] === 'logs' ? sortLines : undefined)
+  for (const words of lines.filter((each) => modern || !NEWER.test(each.join(' ')))) {
+    await compare(t, words, words[1] === 'logs' ? sortLines : undefined)
+  }
 })
 
 t.test('info and version differ in what the client is', async (t) => {
   // docker walks a Go map of runtimes: their order is chance
   const runtimes = (text: string) => text.replace(/ Runtimes: .*/, (line) => line.split(' ').sort(byText).join(' '))
-  await compare(t, ['info'], (text) => runtimes(text.slice(text.indexOf('\nServer:'))))
+  if (modern) await compare(t, ['info'], (text) => runtimes(text.slice(text.indexOf('\nServer:'))))
   await compare(t, ['version'], (text) => text.slice(text.indexOf('\nServer:')))
 })
 
