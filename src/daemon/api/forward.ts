@@ -31,11 +31,13 @@ export function forward(
   return new Promise((resolve, reject) => {
     let sent = false
     const meant = meantBy(cluster, call)
+    // No client says what only managers tell one another.
+    const { [REMOVAL_HEADER]: _, ...headers } = endToEndHeaders(call.request.headers)
     const outgoing = cluster.requestLeader(leader, {
       method: call.method,
       path: `${FORWARD_PREFIX}${url}`,
       headers: {
-        ...endToEndHeaders(call.request.headers),
+        ...headers,
         [OBJECT_ID_HEADER]: call.objectId,
         ...(call.removal.id !== undefined && { [REMOVAL_HEADER]: call.removal.id }),
         ...(call.body.length > 0 || call.method === 'POST' ? { 'content-length': String(call.body.length) } : {}),
