@@ -62,6 +62,14 @@ export async function loseMajority(options: DisasterOptions): Promise<void> {
 
   for (const machine of lost) machine.isLost = false
   back?.powerOn()
+  // Who had not heard yet that this manager is one will not find it, and is made to leave.
+  for (const machine of machines)
+    if (machine.up && machine !== survivor && machine !== back && !machine.knows(survivor.address)) {
+      trace(machine.host, 'leaves, since it knows lost managers only')
+      machine.kill()
+      machine.replace()
+      gone.push(machine)
+    }
   await removeLost(options, survivor)
   for (const [at, machine] of gone.entries()) {
     machine.powerOn()

@@ -85,6 +85,11 @@ export class SimMachine {
     return this.#running?.alive === true
   }
 
+  /** swarmd here knows that a manager is, or was, at the address. */
+  knows(address: string): boolean {
+    return this.#running?.daemon.managers.some((manager) => manager.address === address) === true
+  }
+
   get manager(): Manager | undefined {
     return this.up ? this.#running?.daemon.manager : undefined
   }
