@@ -9,6 +9,7 @@ type Done = (error?: Error | null) => void
 
 class End extends Duplex {
   #other: End | undefined
+  #hasEnded = false
   /** The other end's write that waits until this one is read. */
   #waiting: Done | undefined
 
@@ -36,14 +37,22 @@ class End extends Duplex {
   }
 
   override _final(done: Done): void {
-    this.#other?.push(null)
+    this.#end()
     done()
   }
 
   override _destroy(error: Error | null, done: Done): void {
     // Whoever writes to an end that is gone waits for nobody.
     this._read()
+    this.#end()
     done(error)
+  }
+
+  /** Once: the other end hears of it as the end of what it reads, as from a connection. */
+  #end(): void {
+    if (this.#hasEnded) return
+    this.#hasEnded = true
+    if (this.#other && !this.#other.destroyed) this.#other.push(null)
   }
 
   #take(chunk: Buffer, done: Done): void {
@@ -52,7 +61,7 @@ class End extends Duplex {
   }
 }
 
-/** Either half of an end may end alone. An end that is destroyed takes what is still written to it, and tells nobody. */
+/** Either half of an end may end alone. An end that is destroyed takes what is still written to it. */
 export function duplexPair(): readonly [Duplex, Duplex] {
   const [one, other] = [new End(), new End()]
   one.join(other)

@@ -1,15 +1,20 @@
 // The cluster's view of containers: what a person may call one, and what a listing becomes.
 
 import { once } from 'node:events'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { createServer as createHttpServer } from 'node:http'
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
+import { ApiServer } from '../../src/daemon/api/api-server.ts'
 import type { ClusterAccess } from '../../src/daemon/api/cluster-access.ts'
 import { ClusterEngines } from '../../src/daemon/api/cluster-engines.ts'
 import { taskContainer } from '../../src/daemon/api/cluster-view.ts'
 import { SystemClock } from '../../src/lib/clock.ts'
+import { silentLog } from '../../src/lib/log.ts'
 import { ask, open } from '../support/api-client.ts'
-import { NODE_ID } from '../support/api-cluster.ts'
+import { ApiCluster, NODE_ID } from '../support/api-cluster.ts'
 import { aNode, aService, aTask, statusOf } from '../support/objects.ts'
 import { serveApi } from '../support/served-api.ts'
 
@@ -206,6 +211,39 @@ t.test('a node that answers too late is not waited for, and is asked nothing mor
   const [socket] = sockets
   t.ok(socket, 'it was asked')
   if (socket && !socket.closed) await once(socket, 'close')
+})
+
+t.test('an engine that hangs keeps nothing of those who have gone: neither of this node nor of others', async (t) => {
+  const asked: string[] = []
+  const open = new Set<object>()
+  const hung = createHttpServer((request, response) => {
+    const { url = '' } = request
+    asked.push(url)
+    if (!url.endsWith('/volumes')) return void setTimeout(() => response.end('{}'), 150)
+    open.add(response)
+    response.on('close', () => open.delete(response))
+  })
+  const folder = mkdtempSync(join(tmpdir(), 'swarmd-hung-'))
+  const path = join(folder, 'engine.sock')
+  await once(hung.listen(path), 'listening')
+  const cluster = new ApiCluster()
+  const clock = new SystemClock()
+  const { random } = cluster
+  const server = new ApiServer({ cluster, engine: { kind: 'unix', path }, clock, random, log: silentLog, version: '1' })
+  t.teardown(async () => {
+    await server.close()
+    hung.closeAllConnections()
+    hung.close()
+    rmSync(folder, { recursive: true })
+  })
+  const dialNode = async () => server.dial()
+  const engines = new ClusterEngines({ dialNode } as unknown as ClusterAccess, clock)
+  // The first goes while it is asked what the engine can do, the second once it has been asked for its volumes.
+  const volumes = (withinMs: number) => engines.ask([aNode(OTHER)], '/v1.41/volumes', withinMs)
+  t.match(await Promise.all([volumes(50), volumes(500)]), [[{ status: 0 }], [{ status: 0 }]])
+  await new Promise((resolve) => setTimeout(resolve, 50))
+  t.equal(asked.filter((url) => url.endsWith('/volumes')).length, 1, 'who has gone before asks nothing')
+  t.equal(open.size, 0)
 })
 
 t.test('a node that answers with what is no HTTP of ours ends its request, and not this machine', async (t) => {

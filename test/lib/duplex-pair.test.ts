@@ -45,3 +45,10 @@ t.test('a reader that does not read stops the writer; an end that is gone takes 
   await once(one, 'finish')
   t.ok(written > before)
 })
+
+t.test('an end that is destroyed ends what the other reads', async (t) => {
+  const [one, other] = duplexPair()
+  one.write('last')
+  one.destroy()
+  t.equal(String(await read(other)), 'last')
+})

@@ -52,6 +52,7 @@ export async function passThrough(
   const { minor, path, search } = parseTarget(request.url ?? '/')
   const versioned = await engine.versionedPath(acceptedMinor(minor), path)
   const whole = body ?? (await readSmallBody(request))
+  if (response.destroyed) return // its end is not told again
   await new Promise<void>((resolve, reject) => {
     const headers = endToEndHeaders(request.headers)
     const chunked = request.headers['transfer-encoding'] !== undefined
