@@ -35,7 +35,8 @@ const answer = () =>
 const containers = () =>
   engine('ps', '-a', '--no-trunc', '--format', '{{.ID}}', '--filter', 'label=com.docker.swarm.task.id')
 
-const runtimeFiles = () => must(host.execArgv(['find', '/run/swarmd', '-mindepth', '1']))
+const runtimeFiles = async () =>
+  (await must(host.execArgv(['find', '/run/swarmd', '-mindepth', '1']))).split('\n').toSorted()
 const filesBefore = await runtimeFiles()
 
 const bare = await engine('create', 'hello:1')
@@ -64,7 +65,7 @@ t.test('leave --force leaves nothing, and the machine can begin again', async (t
   await swarmctl('swarm', 'leave', '--force')
   t.equal(await containers(), '')
   t.strictSame(readdirSync(host.paths.swarmdData), [])
-  t.equal(await runtimeFiles(), filesBefore)
+  t.strictSame(await runtimeFiles(), filesBefore)
   t.equal(await swarmctl('info', '-f', '{{.Swarm.LocalNodeState}}'), 'inactive')
   t.equal((await lab.client(['curl', '-s', '-m', '2', `http://${host.address}:8080/`])).code, 7, 'nothing listens')
 
