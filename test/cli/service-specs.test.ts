@@ -2,7 +2,8 @@
 // 28.2.2 sent for each command line of service-cases.ts, refusals.json what it said to those that it refused;
 // test/e2e/cli-requests.test.ts makes them anew.
 
-import { readFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
 import type { ServiceSpec } from '../../src/api/spec.ts'
@@ -62,10 +63,15 @@ for (const words of updateCases) {
 
 t.test('what docker refuses is refused with its words', async (t) => {
   const said = read<Record<string, string>>('refusals.json')
-  const socket = join(t.testdir({}), 'docker.sock')
+  // a path of a socket is short
+  const folder = mkdtempSync(join(tmpdir(), 'cli-refusals-'))
+  const socket = join(folder, 'docker.sock')
   const recorder = new DockerRecorder(read('base-service.json'))
   await recorder.listen(socket)
-  t.teardown(() => recorder.close())
+  t.teardown(async () => {
+    await recorder.close()
+    rmSync(folder, { recursive: true })
+  })
   for (const words of refusals) {
     const { exitCode, stderr } = await swarmctl(words, { DOCKER_HOST: `unix://${socket}` })
     t.equal(`${exitCode} ${stderr.replaceAll('swarmctl', 'docker')}`, said[words.join(' ')], words.join(' '))
