@@ -176,7 +176,6 @@ t.test(
       return JSON.parse(stdout) as { readonly output: string }
     }
     const size = { type: 'stty size\n', again: true }
-    // the shell gives its terminal to what it starts a moment after it has shown the line
     const interrupt = { type: '\x03', again: true }
     const session = [
       { size: [31, 97] },
@@ -184,6 +183,8 @@ t.test(
       { size: [40, 121] },
       { ...size, until: '40 121' },
       { type: 'cat\n', until: 'cat\r\n' },
+      // the shell gives its terminal to what it starts a moment after it has shown the line
+      { type: 'it has begun\n', until: 'begun\r\nit has begun' },
       { ...interrupt, until: '\\^C' },
       { type: 'echo code=$?\n', until: 'code=130' },
       { type: 'stty -opost; printf "one\\ntwo"; stty opost\n', until: 'one\ntwo' },
