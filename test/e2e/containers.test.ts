@@ -182,9 +182,8 @@ t.test(
       { ...size, until: '31 97' },
       { size: [40, 121] },
       { ...size, until: '40 121' },
-      { type: 'cat\n', until: 'cat\r\n' },
       // the shell gives its terminal to what it starts a moment after it has shown the line
-      { type: 'it has begun\n', until: 'begun\r\nit has begun' },
+      { type: "sh -c 'echo be''gun; sleep 60'\n", until: 'begun' },
       { ...interrupt, until: '\\^C' },
       { type: 'echo code=$?\n', until: 'code=130' },
       { type: 'stty -opost; printf "one\\ntwo"; stty opost\n', until: 'one\ntwo' },
